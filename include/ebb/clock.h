@@ -1,0 +1,14 @@
+/* clock -- time in nanoseconds. */
+#ifndef EBB_CLOCK_H
+#define EBB_CLOCK_H
+
+#include <stdint.h>
+
+#define EBB_NS_PER_SECOND 1000000000ull
+#define EBB_NS_PER_MS     1000000ull
+
+uint64_t ebb_clock_ns(void);        /* since some fixed moment; never goes back (CLOCK_MONOTONIC) */
+uint64_t ebb_clock_unix_ns(void);   /* since 1970 (CLOCK_REALTIME) */
+uint64_t ebb_clock_cpu_ns(void);    /* CPU time of the whole process, user and system */
+
+#endif

@@ -1,0 +1,48 @@
+/* daemon -- what every daemon does around its own work: profile, collector, signals, background, user, admin address,
+ * heap trace, and an orderly end.
+ *
+ *   static struct ebb_daemon_plan plan = {...};
+ *   int main(int argc, char **argv) { parse settings; return ebb_daemon_run(&plan); }
+ */
+#ifndef EBB_DAEMON_H
+#define EBB_DAEMON_H
+
+#include <ebb/collector.h>
+#include <ebb/loop.h>
+#include <ebb/mem.h>
+#include <ebb/metric.h>
+
+struct ebb_daemon; /* one per process */
+
+struct ebb_daemon_plan {
+    const char *name, *version;
+    const char *gc_profile;  /* NAME|FILE; NULL: the build's own */
+    const char *heap_trace;  /* CSV file, or NULL */
+    const char *admin;       /* "HOST:PORT", or NULL for none */
+    const char *pid_file;    /* or NULL */
+    const char *user;        /* to become when root, or NULL */
+    bool background;         /* fork; the parent waits until the start succeeded or failed */
+    size_t budget;           /* bytes of memory the program means to use */
+    struct ebb_type *const *types;
+    size_t types_count;
+    struct ebb_metric *const *metrics;
+    size_t metrics_count;
+    /* On the main thread's loop, before the first turn: open listeners, start workers. */
+    enum ebb_err (*start)(struct ebb_daemon *daemon, struct ebb_loop *loop, void *arg);
+    /* On SIGTERM or SIGINT, or when ebb_daemon_stop was called: let go of everything start opened. */
+    void (*stop)(struct ebb_daemon *daemon, void *arg);
+    /* Each second on the main loop, or NULL. */
+    void (*tick)(struct ebb_daemon *daemon, void *arg);
+    /* After start, when ready: print where it listens; or NULL. */
+    void (*ready)(struct ebb_daemon *daemon, void *arg);
+    void *arg;
+};
+
+/* Runs until stopped. Returns the exit status: 0; 64 for a usage error; 71 for a refusal of the system; 3 when leaks
+ * were found (profile's exit_status_on_leak). The failure's sentence is on stderr, "NAME: SENTENCE". */
+int ebb_daemon_run(const struct ebb_daemon_plan *plan);
+void ebb_daemon_stop(struct ebb_daemon *daemon);
+/* The port the admin address got, 0 without one. */
+int ebb_daemon_admin_port(const struct ebb_daemon *daemon);
+
+#endif
