@@ -1,0 +1,252 @@
+/* collector -- starts bdwgc, says when it collects, and hears what it did.
+ *
+ * Collections are ours: the program tells how much it drops (ebb_dropped), and past a share of its budget the thread
+ * that dropped collects. bdwgc's own trigger stays as the fallback, and the out-of-memory hook as the last one.
+ *
+ * 1. The event procedure runs under the allocation lock, partly while the world is stopped: it reads clocks and writes
+ *    static memory, nothing else.
+ * 2. A collection's cause is the thread-local word of the thread that runs it; the fallback is `allocation`.
+ * 3. A START without END (an aborted mark) leaves no record.
+ * 4. Incremental mode is never switched on: its write protection makes read(2) into scanned memory fail. */
+#include "gc/finalizer.h"
+#include "gc/object.h"
+#include "gc/record.h"
+#include "tell/metrics.h"
+#include <ebb/assert.h>
+#include <ebb/clock.h>
+#include <ebb/collector.h>
+#include <ebb/log.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#define GC_THREADS
+#define GC_NO_THREAD_REDIRECTS
+#include <gc.h>
+#include <gc/gc_mark.h>
+
+static struct ebb_profile profile;
+static bool started;
+static _Atomic size_t dropped_bytes, dropped_limit = SIZE_MAX;
+static atomic_flag collecting = ATOMIC_FLAG_INIT;
+static _Atomic(void (*)(void)) finalizers_wake;
+static _Thread_local enum ebb_cause cause_now;
+static _Thread_local bool inside_oom;
+
+static const char *const cause_names[] = {
+#define EBB_CAUSE(id, text) #id,
+#include <ebb/tbl/causes.def>
+};
+
+const char *ebb_cause_name(enum ebb_cause cause) {
+    return cause < EBB_CAUSES ? cause_names[cause] : "unknown";
+}
+
+const struct ebb_profile *ebb_collector_profile(void) {
+    return &profile;
+}
+
+static void GC_CALLBACK on_event(GC_EventType event) {
+    switch (event) {
+    case GC_EVENT_START:
+        ebbi_record_begin(cause_now,
+                          atomic_exchange_explicit(&dropped_bytes, 0, memory_order_relaxed));
+        break;
+    case GC_EVENT_PRE_STOP_WORLD:
+        ebbi_record_mark(RECORD_STOP);
+        break;
+    case GC_EVENT_MARK_START:
+        ebbi_record_mark(RECORD_MARK_START);
+        break;
+    case GC_EVENT_MARK_END:
+        ebbi_record_mark(RECORD_MARK_END);
+        break;
+    case GC_EVENT_POST_START_WORLD:
+        ebbi_record_mark(RECORD_RESUME);
+        break;
+    case GC_EVENT_RECLAIM_START:
+        ebbi_record_mark(RECORD_SWEEP_START);
+        break;
+    case GC_EVENT_RECLAIM_END:
+        ebbi_record_mark(RECORD_SWEEP_END);
+        break;
+    case GC_EVENT_END:
+        ebbi_record_end();
+        break;
+    default:
+        break;
+    }
+}
+
+/* bdwgc's warnings ("Repeated allocation of very large block") are for its developers; ours at level debug. */
+static void GC_CALLBACK on_warning(char *message, GC_word arg) {
+    char text[256];
+    snprintf(text, sizeof text, message, (unsigned long)arg);
+    for (char *end = text; *end; end++)
+        if (*end == '\n')
+            *end = ' ';
+    ebb_log_debug("gc", "%s", text);
+}
+
+static void *GC_CALLBACK on_out_of_memory(size_t bytes) {
+    (void)bytes;
+    if (!inside_oom) {
+        inside_oom = true;
+        ebb_collect(EBB_CAUSE_memory);
+        inside_oom = false;
+    }
+    return NULL; /* mem.c tries once more */
+}
+
+static void GC_CALLBACK on_finalizers(void) {
+    void (*wake)(void) = atomic_load_explicit(&finalizers_wake, memory_order_acquire);
+    if (wake)
+        wake();
+}
+
+static void before_init(void) {
+    char number[32];
+    snprintf(number, sizeof number, "%lu", (unsigned long)profile.unmap_threshold);
+    setenv("GC_UNMAP_THRESHOLD", number, 0); /* the library has no function for it; it reads it once */
+    if (profile.markers > 0)
+        GC_set_markers_count((unsigned)profile.markers);
+    if (profile.find_leak)
+        GC_set_find_leak(1);
+    GC_set_no_dls(0);
+    GC_set_all_interior_pointers(1);
+    GC_set_finalize_on_demand(1);
+    GC_set_java_finalization(1);
+    GC_set_handle_fork(1);
+}
+
+static uint64_t heap_size(void) {
+    return GC_get_heap_size();
+}
+
+static uint64_t heap_free(void) {
+    return GC_get_free_bytes();
+}
+
+static uint64_t heap_live(void) {
+    uint64_t live = GC_get_heap_size() - GC_get_free_bytes(), dropped = ebb_dropped_now();
+    return live > dropped ? live - dropped : 0;
+}
+
+static uint64_t heap_unmapped(void) {
+    return GC_get_unmapped_bytes();
+}
+
+static uint64_t heap_allocated(void) {
+    return GC_get_total_bytes();
+}
+
+static void probes_start(void) {
+    ebbi_metrics_add_library();
+    ebb_metric_heap_size.read = heap_size;
+    ebb_metric_heap_free.read = heap_free;
+    ebb_metric_heap_live.read = heap_live;
+    ebb_metric_heap_unmapped.read = heap_unmapped;
+    ebb_metric_allocated_bytes.read = heap_allocated;
+    void *counters;
+    size_t size;
+    ebbi_metric_memory(&counters, &size);
+    GC_exclude_static_roots(counters, (char *)counters + size);
+}
+
+void ebb_collector_start(const struct ebb_profile *chosen) {
+    if (started)
+        return;
+    started = true;
+    profile = *chosen;
+    before_init();
+    GC_init();
+    GC_allow_register_threads();
+    GC_set_warn_proc(on_warning);
+    GC_set_oom_fn(on_out_of_memory);
+    GC_set_finalizer_notifier(on_finalizers);
+    GC_set_free_space_divisor(profile.free_space_divisor);
+    ebbi_sites_start();
+    ebbi_records_start();
+    probes_start();
+    ebbi_objects_start();
+    GC_set_on_collection_event(on_event);
+    size_t initial = profile.initial_heap_kib * 1024;
+    if (GC_get_heap_size() < initial)
+        GC_expand_hp(initial - GC_get_heap_size());
+}
+
+void ebb_budget_set(size_t bytes) {
+    size_t limit = bytes / 1000 * profile.collect_dropped_per_mille;
+    if (limit < profile.collect_dropped_kib_min * 1024)
+        limit = profile.collect_dropped_kib_min * 1024;
+    atomic_store_explicit(&dropped_limit, limit, memory_order_relaxed);
+}
+
+void ebb_collect(enum ebb_cause cause) {
+    cause_now = cause;
+    GC_gcollect();
+    cause_now = EBB_CAUSE_allocation;
+}
+
+static int GC_CALLBACK never(void) {
+    return 0;
+}
+
+/* A collection with a stop function of ours first sweeps all garbage that earlier cycles found, so two of them leave
+ * nothing that is known to be dead unreclaimed. */
+void ebb_collect_fully(enum ebb_cause cause) {
+    for (int i = 0; i < 3; i++) {
+        cause_now = cause;
+        GC_try_to_collect(never);
+        cause_now = EBB_CAUSE_allocation;
+        ebb_finalizers_run();
+    }
+    cause_now = cause;
+    GC_gcollect_and_unmap();
+    cause_now = EBB_CAUSE_allocation;
+}
+
+bool ebb_dropped(size_t bytes) {
+    ebb_count(&ebb_metric_dropped_bytes, bytes);
+    size_t sum = atomic_fetch_add_explicit(&dropped_bytes, bytes, memory_order_relaxed) + bytes;
+    if (sum < atomic_load_explicit(&dropped_limit, memory_order_relaxed))
+        return false;
+    if (atomic_flag_test_and_set_explicit(&collecting, memory_order_acquire))
+        return false;
+    ebb_collect(EBB_CAUSE_dropped);
+    atomic_flag_clear_explicit(&collecting, memory_order_release);
+    return true;
+}
+
+size_t ebb_dropped_now(void) {
+    return atomic_load_explicit(&dropped_bytes, memory_order_relaxed);
+}
+
+
+static void GC_CALLBACK finalize(void *base, void *fn) {
+    void (*call)(void *) = (void (*)(void *))fn;
+    call((char *)base + sizeof(struct object_header));
+}
+
+void ebbi_finalizer_set(void *object, void (*fn)(void *)) {
+    struct object_header *header = ebbi_object_header(object);
+    ebb_assert(header != NULL, "%p is no object of ours", object);
+    GC_register_finalizer_no_order(header, finalize, (void *)fn, NULL, NULL);
+}
+
+void ebbi_finalizer_clear(void *object) {
+    struct object_header *header = ebbi_object_header(object);
+    ebb_assert(header != NULL, "%p is no object of ours", object);
+    GC_register_finalizer_no_order(header, NULL, NULL, NULL, NULL);
+}
+
+int ebb_finalizers_run(void) {
+    int ran = GC_invoke_finalizers();
+    if (ran > 0)
+        ebb_count(&ebb_metric_finalizers_run, (uint64_t)ran);
+    return ran;
+}
+
+void ebb_finalizers_notify(void (*wake)(void)) {
+    atomic_store_explicit(&finalizers_wake, wake, memory_order_release);
+}

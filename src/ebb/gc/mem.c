@@ -1,0 +1,208 @@
+/* mem -- typed objects over the collector.
+ *
+ * Collected objects come from two kinds of our own (scanned, pointer-free) which both have a disclaim procedure: the
+ * collector calls it for each object that it is about to reclaim. That one call keeps the census (what is gone) and is
+ * the leak watch (what is gone without a goodbye). FOREIGN objects are uncollectable and scanned: roots.
+ *
+ * 1. Every object of ours has a header with a valid check; disclaim wipes the check, so an object is counted as gone
+ *    once, however often the collector looks at its free cell.
+ * 2. allocated - gone = what the heap holds of a type, garbage not yet reclaimed included.
+ * 3. disclaim runs under the allocation lock, in any thread: it allocates nothing and takes no lock.
+ * 4. With find_leak the collector calls no disclaim procedure; then ebb_done frees at once, as it demands. */
+#include "gc/object.h"
+#include "gc/types.h"
+#include "tell/metrics.h"
+#include <ebb/assert.h>
+#include <ebb/collector.h>
+#include <ebb/hash.h>
+#include <ebb/log.h>
+#include <string.h>
+
+#define GC_THREADS
+#define GC_NO_THREAD_REDIRECTS
+#include <gc.h>
+#include <gc/gc_disclaim.h>
+#include <gc/gc_mark.h>
+
+static unsigned kind_pointers, kind_bytes;
+static uint32_t check_seed;
+
+static uint32_t check_of(const void *base) {
+    uint64_t mixed = ((uintptr_t)base ^ check_seed) * 0x9E3779B97F4A7C15ull;
+    return (uint32_t)(mixed >> 32) ^ check_seed;
+}
+
+static void count(_Atomic uint64_t *counter, uint64_t add) {
+    atomic_fetch_add_explicit(counter, add, memory_order_relaxed);
+}
+
+static void count_gone(struct object_header *header, struct ebb_type *type) {
+    count(&type->gone, 1);
+    count(&type->gone_bytes, header->size);
+    if (header->site != 0) {
+        struct ebb_site *site = ebbi_site_at(header->site);
+        count(&site->gone, 1);
+        count(&site->gone_bytes, header->size);
+    }
+}
+
+static int GC_CALLBACK disclaim(void *base) {
+    struct object_header *header = base;
+    if (header->check != check_of(base))
+        return 0; /* a free cell, or one that was never handed out */
+    struct ebb_type *type = ebbi_type_at(header->type);
+    if (type->lifetime == EBB_OWNED && header->state == OBJECT_LIVE)
+        ebbi_leak_count(type, header);
+    count_gone(header, type);
+    header->check = 0;
+    return 0;
+}
+
+void ebbi_objects_start(void) {
+    check_seed = (uint32_t)ebb_hash_seed() | 1;
+    kind_pointers = GC_new_kind(GC_new_free_list(), GC_DS_LENGTH, 1, 1);
+    kind_bytes = GC_new_kind(GC_new_free_list(), GC_DS_LENGTH, 0, 0);
+    GC_register_disclaim_proc((int)kind_pointers, disclaim, 0);
+    GC_register_disclaim_proc((int)kind_bytes, disclaim, 0);
+    GC_register_displacement(sizeof(struct object_header));
+    ebbi_types_add_own();
+}
+
+struct object_header *ebbi_object_at_base(void *base) {
+    struct object_header *header = base;
+    return header->check == check_of(base) ? header : NULL;
+}
+
+struct object_header *ebbi_object_header(const void *object) {
+    char *base = GC_base((void *)(uintptr_t)object);
+    if (base == NULL || base + sizeof(struct object_header) != (const char *)object)
+        return NULL;
+    return ebbi_object_at_base(base);
+}
+
+static void *from_collector(const struct ebb_type *type, size_t size) {
+    if (type->lifetime == EBB_FOREIGN)
+        return GC_malloc_uncollectable(size);
+    return GC_generic_malloc(size, (int)(type->scan == EBB_BYTES ? kind_bytes : kind_pointers));
+}
+
+/* frame_address: of the public function's frame, whose return address is the call site. */
+static void *allocate(struct ebb_type *type, size_t size, void *frame_address) {
+    ebb_assert(type->id != 0, "type %s was never added: see ebb_types_add", type->name);
+    if (size > SIZE_MAX / 4)
+        return NULL;
+    struct object_header *header = from_collector(type, sizeof *header + size);
+    if (header == NULL) /* the out-of-memory hook has collected meanwhile */
+        header = from_collector(type, sizeof *header + size);
+    if (header == NULL)
+        return NULL;
+    uint16_t site = 0;
+    if (type->lifetime == EBB_OWNED && ebb_collector_profile()->leak_watch) {
+        uintptr_t frame[EBB_SITE_FRAMES];
+        int frames = ebb_collector_profile()->full_stacks
+                         ? ebbi_frames_unwind(frame, EBB_SITE_FRAMES)
+                         : ebbi_frames_walk(frame, EBB_SITE_FRAMES, frame_address);
+        site = ebbi_site_take(type, frame, frames);
+        count(&ebbi_site_at(site)->allocated, 1);
+        count(&ebbi_site_at(site)->allocated_bytes, size);
+    }
+    count(&type->allocated, 1);
+    count(&type->allocated_bytes, size);
+    header->size = size;
+    header->state = OBJECT_LIVE;
+    header->type = (uint16_t)type->id;
+    header->site = site;
+    header->check = check_of(header);
+    return header + 1;
+}
+
+void *ebb_try_sized(struct ebb_type *type, size_t size) {
+    void *object = allocate(type, size, __builtin_frame_address(0));
+    if (object == NULL)
+        ebb_count(&ebb_metric_memory_refused, 1);
+    return object;
+}
+
+void *ebb_new_sized(struct ebb_type *type, size_t size) {
+    void *object = allocate(type, size, __builtin_frame_address(0));
+    ebb_assert(object != NULL, "no memory for %s of %zu bytes; the heap holds %zu bytes", type->name,
+               size, GC_get_heap_size());
+    return object;
+}
+
+void *ebb_bytes(size_t size) {
+    return ebb_new_sized(&ebb_type_bytes, size);
+}
+
+void *ebb_try_bytes(size_t size) {
+    return ebb_try_sized(&ebb_type_bytes, size);
+}
+
+static void misuse(struct ebb_metric *metric, const void *object, const char *what) {
+    ebb_count(metric, 1);
+    ebb_assert(!EBB_DEBUG, "ebb_done(%p): %s", object, what);
+    ebb_log_error("gc", "ebb_done(%p): %s; ignored, but mend the program", object, what);
+}
+
+void ebb_done(const void *object) {
+    if (object == NULL)
+        return;
+    struct object_header *header = ebbi_object_header(object);
+    if (header == NULL) {
+        misuse(&ebb_metric_misuse_foreign_pointer, object, "not the start of an object of ours");
+        return;
+    }
+    struct ebb_type *type = ebbi_type_at(header->type);
+    if (type->lifetime != EBB_OWNED) {
+        misuse(&ebb_metric_misuse_foreign_pointer, object, "the object's type is not OWNED");
+        return;
+    }
+    if (header->state == OBJECT_DONE) {
+        misuse(&ebb_metric_misuse_done_twice, object, "said twice");
+        return;
+    }
+    header->state = OBJECT_DONE;
+    count(&type->done, 1);
+    if (GC_get_find_leak()) {
+        count_gone(header, type);
+        header->check = 0;
+        GC_free(header);
+    }
+}
+
+void ebb_foreign_free(void *object) {
+    if (object == NULL)
+        return;
+    struct object_header *header = (struct object_header *)object - 1;
+    ebb_assert(header->check == check_of(header), "%p is no object of ours", object);
+    count_gone(header, ebbi_type_at(header->type));
+    header->check = 0;
+    GC_free(header);
+}
+
+void *ebb_foreign_realloc(struct ebb_type *type, void *object, size_t size) {
+    void *fresh = allocate(type, size, __builtin_frame_address(0));
+    if (object == NULL || fresh == NULL)
+        return fresh;
+    struct object_header *old = (struct object_header *)object - 1;
+    memcpy(fresh, object, old->size < size ? old->size : size);
+    ebb_foreign_free(object);
+    return fresh;
+}
+
+const struct ebb_type *ebb_type_of(const void *object, size_t *size) {
+    struct object_header *header = ebbi_object_header(object);
+    if (header == NULL)
+        return NULL;
+    if (size)
+        *size = header->size;
+    return ebbi_type_at(header->type);
+}
+
+void ebb_root_add(void *at, size_t size) {
+    GC_add_roots(at, (char *)at + size);
+}
+
+void ebb_root_remove(void *at, size_t size) {
+    GC_remove_roots(at, (char *)at + size);
+}

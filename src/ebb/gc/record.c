@@ -1,0 +1,153 @@
+/* record -- the heap trace: one record a collection in a ring, one more whenever somebody asks for "now".
+ *
+ * The collecting thread fills `open` at each event and copies it into the ring at the end; one consumer takes records
+ * out. Both ends count with one rising number each, so a full ring loses its oldest records and says how many.
+ *
+ * 1. Writers are under the allocation lock, hence one at a time; the ring's lock word guards against a reader that
+ *    copies while a slot is overwritten (the reader then takes a later one). */
+#include "gc/record.h"
+#include "gc/object.h"
+#include "tell/metrics.h"
+#include <ebb/clock.h>
+#include <ebb/log.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#define GC_THREADS
+#define GC_NO_THREAD_REDIRECTS
+#include <gc.h>
+
+enum { RING = 1024 };
+
+static struct ebb_heap_record ring[RING];
+static _Atomic uint64_t written; /* records ever put into the ring */
+static uint64_t taken;
+static struct ebb_heap_record open_record;
+static uint64_t moment_ns[RECORD_MOMENTS];
+static uint64_t finalized_before;
+static uint64_t cpu_at_start;
+
+void ebbi_records_start(void) {
+    GC_exclude_static_roots(ring, ring + RING);
+}
+
+static uint64_t resident_bytes(void) {
+    char text[128];
+    int fd = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return 0;
+    ssize_t got = read(fd, text, sizeof text - 1);
+    close(fd);
+    if (got <= 0)
+        return 0;
+    text[got] = '\0';
+    char *space = strchr(text, ' ');
+    return space ? strtoull(space, NULL, 10) * (uint64_t)sysconf(_SC_PAGESIZE) : 0;
+}
+
+static void fill(struct ebb_heap_record *record, const struct GC_prof_stats_s *stats) {
+    record->unix_ns = ebb_clock_unix_ns();
+    record->number = stats->gc_no;
+    record->heap = stats->heapsize_full - stats->unmapped_bytes;
+    record->unmapped = stats->unmapped_bytes;
+    record->free = stats->free_bytes_full - stats->unmapped_bytes;
+    record->live = record->heap - record->free;
+    record->rss = resident_bytes();
+    record->unmanaged = record->rss > record->heap ? record->rss - record->heap : 0;
+    record->leaks = ebb_leaks_count();
+    record->finalized = ebb_metric_value(&ebb_metric_finalizers_run);
+}
+
+static uint64_t thread_cpu_ns(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+    return (uint64_t)now.tv_sec * EBB_NS_PER_SECOND + (uint64_t)now.tv_nsec;
+}
+
+void ebbi_record_begin(enum ebb_cause cause, size_t dropped) {
+    struct GC_prof_stats_s stats;
+    GC_get_prof_stats_unsafe(&stats, sizeof stats);
+    memset(&open_record, 0, sizeof open_record);
+    memset(moment_ns, 0, sizeof moment_ns);
+    cpu_at_start = thread_cpu_ns();
+    open_record.cause = cause;
+    open_record.dropped_since = dropped;
+    open_record.allocated_since = stats.bytes_allocd_since_gc;
+}
+
+void ebbi_record_mark(enum record_moment moment) {
+    moment_ns[moment] = ebb_clock_ns();
+}
+
+static uint64_t between(enum record_moment from, enum record_moment to) {
+    return moment_ns[from] && moment_ns[to] > moment_ns[from] ? moment_ns[to] - moment_ns[from] : 0;
+}
+
+void ebbi_record_end(void) {
+    struct GC_prof_stats_s stats;
+    GC_get_prof_stats_unsafe(&stats, sizeof stats);
+    open_record.pause_ns = between(RECORD_STOP, RECORD_RESUME);
+    open_record.mark_ns = between(RECORD_MARK_START, RECORD_MARK_END);
+    open_record.sweep_ns = between(RECORD_SWEEP_START, RECORD_SWEEP_END);
+    fill(&open_record, &stats);
+    open_record.finalized -= finalized_before;
+    finalized_before += open_record.finalized;
+    uint64_t at = atomic_load_explicit(&written, memory_order_relaxed);
+    ring[at % RING] = open_record;
+    atomic_store_explicit(&written, at + 1, memory_order_release);
+    ebb_observe_ns(&ebb_metric_gc_pause, open_record.pause_ns);
+    ebb_count(ebbi_metric_collections[open_record.cause], 1);
+    ebb_count(&ebb_metric_gc_cpu, thread_cpu_ns() - cpu_at_start);
+}
+
+void ebb_heap_now(struct ebb_heap_record *record) {
+    struct GC_prof_stats_s stats;
+    GC_get_prof_stats(&stats, sizeof stats);
+    memset(record, 0, sizeof *record);
+    fill(record, &stats);
+    record->cause = EBB_CAUSE_interval;
+    record->allocated_since = stats.bytes_allocd_since_gc;
+    record->dropped_since = ebb_dropped_now();
+}
+
+bool ebb_heap_record_take(struct ebb_heap_record *record, uint64_t *lost) {
+    for (;;) {
+        uint64_t end = atomic_load_explicit(&written, memory_order_acquire);
+        if (taken == end)
+            return false;
+        if (end - taken > RING / 2) { /* keep away from the slots that may be overwritten while we copy */
+            if (lost)
+                *lost += end - taken - RING / 2;
+            taken = end - RING / 2;
+        }
+        *record = ring[taken % RING];
+        taken++;
+        atomic_thread_fence(memory_order_acquire);
+        if (atomic_load_explicit(&written, memory_order_relaxed) - taken < RING - 1)
+            return true;
+        if (lost)
+            (*lost)++;
+    }
+}
+
+void ebb_heap_record_write_header(struct ebb_writer *writer) {
+    ebb_write(writer, "time,collection,cause,pause_ns,mark_ns,sweep_ns,heap_bytes,live_bytes,free_bytes,"
+                      "unmapped_bytes,unmanaged_bytes,rss_bytes,allocated_since_bytes,dropped_since_bytes,"
+                      "finalized,leaks\n");
+}
+
+void ebb_heap_record_write(struct ebb_writer *writer, const struct ebb_heap_record *r) {
+    ebb_writef(writer,
+               "%" PRIu64 ".%06" PRIu64 ",%" PRIu64 ",%s,%" PRIu64 ",%" PRIu64 ",%" PRIu64 ",%" PRIu64
+               ",%" PRIu64 ",%" PRIu64 ",%" PRIu64 ",%" PRIu64 ",%" PRIu64 ",%" PRIu64 ",%" PRIu64
+               ",%" PRIu64 ",%" PRIu64 "\n",
+               r->unix_ns / EBB_NS_PER_SECOND, r->unix_ns % EBB_NS_PER_SECOND / 1000, r->number,
+               ebb_cause_name(r->cause), r->pause_ns, r->mark_ns, r->sweep_ns, r->heap, r->live, r->free,
+               r->unmapped, r->unmanaged, r->rss, r->allocated_since, r->dropped_since, r->finalized,
+               r->leaks);
+}

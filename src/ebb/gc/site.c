@@ -1,0 +1,128 @@
+/* site -- call sites: where OWNED objects come from, and the leaks found there.
+ *
+ * The stack is walked by frame pointers (some 30 ns for 8 frames), the frames are hashed into a static table, and the
+ * object's header keeps the table's index. The table is not scanned.
+ *
+ * 1. A site is written once (used: 0 free -> 1 being filled -> 2 filled) and never removed; only its counters move.
+ * 2. When the table is full, further sites share entry 0, so a count is never lost, only its place.
+ * 3. The walk reads inside this thread's stack only, whatever a frame pointer holds: code built without frame pointers
+ *    ends the walk, it does not crash it. */
+#include "gc/object.h"
+#include "tell/metrics.h"
+#include <ebb/assert.h>
+#include <ebb/hash.h>
+#include <execinfo.h>
+#include <stdio.h>
+#include <string.h>
+
+#define GC_THREADS
+#define GC_NO_THREAD_REDIRECTS
+#include <gc.h>
+
+enum { SITES = 8192, PROBES = 64 };
+
+static struct ebb_site sites[SITES];
+static _Thread_local uintptr_t stack_top;
+
+void ebbi_sites_start(void) {
+    GC_exclude_static_roots(sites, sites + SITES);
+}
+
+struct ebb_site *ebbi_site_at(uint16_t site) {
+    return &sites[site];
+}
+
+static uintptr_t stack_top_of_thread(void) {
+    if (stack_top == 0) {
+        struct GC_stack_base base;
+        if (GC_get_stack_base(&base) == GC_SUCCESS)
+            stack_top = (uintptr_t)base.mem_base;
+    }
+    return stack_top;
+}
+
+__attribute__((no_sanitize("address"))) int ebbi_frames_walk(uintptr_t *frame, int frames_max,
+                                                             void *frame_address) {
+    const uintptr_t top = stack_top_of_thread();
+    uintptr_t at = (uintptr_t)frame_address;
+    int n = 0;
+    while (n < frames_max && at % sizeof(uintptr_t) == 0 && at + 2 * sizeof(uintptr_t) <= top) {
+        const uintptr_t *words = (const uintptr_t *)at;
+        if (words[1] < 4096)
+            break;
+        frame[n++] = words[1];
+        if (words[0] <= at)
+            break;
+        at = words[0];
+    }
+    return n;
+}
+
+int ebbi_frames_unwind(uintptr_t *frame, int frames_max) {
+    void *all[EBB_SITE_FRAMES + 4];
+    int skip = 3; /* this function, allocate, ebb_new_sized */
+    int got = backtrace(all, frames_max + skip < EBB_SITE_FRAMES + 4 ? frames_max + skip : EBB_SITE_FRAMES + 4);
+    int n = 0;
+    for (int i = skip; i < got && n < frames_max; i++)
+        frame[n++] = (uintptr_t)all[i];
+    return n;
+}
+
+static bool same(const struct ebb_site *site, const struct ebb_type *type, const uintptr_t *frame, int frames) {
+    for (int i = 0; i < EBB_SITE_FRAMES; i++)
+        if (site->frame[i] != (i < frames ? frame[i] : 0))
+            return false;
+    return site->type == type;
+}
+
+static void fill(struct ebb_site *site, const struct ebb_type *type, const uintptr_t *frame, int frames) {
+    site->type = type;
+    memcpy(site->frame, frame, (size_t)frames * sizeof *frame);
+    atomic_store_explicit(&site->used, 2, memory_order_release);
+}
+
+uint16_t ebbi_site_take(const struct ebb_type *type, const uintptr_t *frame, int frames) {
+    uint64_t hash = (uintptr_t)type;
+    for (int i = 0; i < frames; i++)
+        hash = (hash ^ frame[i]) * 0x9E3779B97F4A7C15ull;
+    uint32_t at = (uint32_t)(hash >> 40);
+    for (int probe = 0; probe < PROBES; probe++, at++) {
+        uint32_t index = 1 + at % (SITES - 1);
+        struct ebb_site *site = &sites[index];
+        uint32_t used = atomic_load_explicit(&site->used, memory_order_acquire);
+        if (used == 0 && atomic_compare_exchange_strong(&site->used, &used, 1)) {
+            fill(site, type, frame, frames);
+            return (uint16_t)index;
+        }
+        while (used == 1)
+            used = atomic_load_explicit(&site->used, memory_order_acquire);
+        if (same(site, type, frame, frames))
+            return (uint16_t)index;
+    }
+    return 0;
+}
+
+void ebbi_leak_count(struct ebb_type *type, struct object_header *header) {
+    struct ebb_site *site = &sites[header->site];
+    atomic_fetch_add_explicit(&type->leaked, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&type->leaked_bytes, header->size, memory_order_relaxed);
+    atomic_fetch_add_explicit(&site->leaked, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&site->leaked_bytes, header->size, memory_order_relaxed);
+    atomic_fetch_add_explicit(&site->untold, 1, memory_order_relaxed);
+    ebb_count(&ebb_metric_leaked_objects, 1);
+    ebb_count(&ebb_metric_leaked_bytes, header->size);
+}
+
+uint64_t ebb_leaks_each(void (*see)(const struct ebb_site *, void *), void *context) {
+    for (uint32_t i = 0; see != NULL && i < SITES; i++)
+        if (atomic_load_explicit(&sites[i].leaked, memory_order_relaxed) > 0)
+            see(&sites[i], context);
+    return ebb_leaks_count();
+}
+
+uint64_t ebb_leaks_count(void) {
+    uint64_t sum = 0;
+    for (const struct ebb_type *type = ebb_types_first(); type; type = type->next)
+        sum += atomic_load_explicit(&type->leaked, memory_order_relaxed);
+    return sum;
+}

@@ -1,0 +1,84 @@
+/* thread -- threads that the collector knows.
+ *
+ * The collector stops a registered thread with SIGPWR and scans its stack and registers, but never thread-local
+ * storage; so each thread has a word in a collected structure that hangs on a static list.
+ *
+ * 1. A thread is on the list from before it runs until it is joined; so its argument and slot are reachable. */
+#include "gc/types.h"
+#include <ebb/assert.h>
+#include <ebb/list.h>
+#include <ebb/thread.h>
+#include <string.h>
+
+#define GC_THREADS
+#define GC_NO_THREAD_REDIRECTS
+#include <gc.h>
+
+struct ebb_thread {
+    struct ebb_list link;
+    pthread_t id;
+    void (*run)(void *);
+    void *arg;
+    void *slot;
+    char name[16];
+};
+
+static struct ebb_list threads = EBB_LIST_INIT(threads);
+static pthread_mutex_t threads_lock = PTHREAD_MUTEX_INITIALIZER;
+static void *main_slot;
+static _Thread_local struct ebb_thread *self;
+
+static void *thread_main(void *arg) {
+    struct ebb_thread *thread = arg;
+    self = thread;
+    pthread_setname_np(pthread_self(), thread->name);
+    thread->run(thread->arg);
+    return NULL;
+}
+
+enum ebb_err ebb_thread_start(struct ebb_thread **out, const char *name, void (*run)(void *), void *arg) {
+    struct ebb_thread *thread = ebb_new_sized(&ebb_type_thread, sizeof *thread);
+    thread->run = run;
+    thread->arg = arg;
+    strncpy(thread->name, name, sizeof thread->name - 1);
+    pthread_mutex_lock(&threads_lock);
+    ebb_list_append(&threads, &thread->link);
+    pthread_mutex_unlock(&threads_lock);
+    int refused = GC_pthread_create(&thread->id, NULL, thread_main, thread);
+    if (refused == 0) {
+        *out = thread;
+        return EBB_OK;
+    }
+    pthread_mutex_lock(&threads_lock);
+    ebb_list_remove(&thread->link);
+    pthread_mutex_unlock(&threads_lock);
+    ebb_done(thread);
+    return ebb_err_set(EBB_ERR_SYSTEM, "cannot start thread %s: %s; see ulimit -u", name, strerror(refused));
+}
+
+void ebb_thread_join(struct ebb_thread *thread) {
+    if (thread == NULL)
+        return;
+    int refused = GC_pthread_join(thread->id, NULL);
+    ebb_assert(refused == 0, "join %s: %s", thread->name, strerror(refused));
+    pthread_mutex_lock(&threads_lock);
+    ebb_list_remove(&thread->link);
+    pthread_mutex_unlock(&threads_lock);
+    ebb_done(thread);
+}
+
+void **ebb_thread_slot(void) {
+    if (self)
+        return &self->slot;
+    return GC_thread_is_registered() ? &main_slot : NULL;
+}
+
+void ebb_thread_register(void) {
+    struct GC_stack_base base;
+    GC_get_stack_base(&base);
+    GC_register_my_thread(&base);
+}
+
+void ebb_thread_unregister(void) {
+    GC_unregister_my_thread();
+}
