@@ -4,8 +4,8 @@
 
 #include <stdint.h>
 
-#define EBB_NS_PER_SECOND 1000000000ull
-#define EBB_NS_PER_MS     1000000ull
+#define EBB_NS_PER_SECOND UINT64_C(1000000000)
+#define EBB_NS_PER_MS     UINT64_C(1000000)
 
 uint64_t ebb_clock_ns(void);        /* since some fixed moment; never goes back (CLOCK_MONOTONIC) */
 uint64_t ebb_clock_unix_ns(void);   /* since 1970 (CLOCK_REALTIME) */

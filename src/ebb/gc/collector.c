@@ -1,13 +1,16 @@
 /* collector -- starts bdwgc, says when it collects, and hears what it did.
  *
- * Collections are ours: the program tells how much it drops (ebb_dropped), and past a share of its budget the thread
- * that dropped collects. bdwgc's own trigger stays as the fallback, and the out-of-memory hook as the last one.
+ * Collections are ours: the program tells how much it drops (ebb_dropped), and past a share of its
+ * budget the thread that dropped collects. bdwgc's own trigger stays as the fallback, and the
+ * out-of-memory hook as the last one.
  *
- * 1. The event procedure runs under the allocation lock, partly while the world is stopped: it reads clocks and writes
- *    static memory, nothing else.
- * 2. A collection's cause is the thread-local word of the thread that runs it; the fallback is `allocation`.
+ * 1. The event procedure runs under the allocation lock, partly while the world is stopped: it
+ * reads clocks and writes static memory, nothing else.
+ * 2. A collection's cause is the thread-local word of the thread that runs it; the fallback is
+ * `allocation`.
  * 3. A START without END (an aborted mark) leaves no record.
- * 4. Incremental mode is never switched on: its write protection makes read(2) into scanned memory fail. */
+ * 4. Incremental mode is never switched on: its write protection makes read(2) into scanned memory
+ * fail. */
 #include "gc/finalizer.h"
 #include "gc/object.h"
 #include "gc/record.h"
@@ -78,7 +81,8 @@ static void GC_CALLBACK on_event(GC_EventType event) {
     }
 }
 
-/* bdwgc's warnings ("Repeated allocation of very large block") are for its developers; ours at level debug. */
+/* bdwgc's warnings ("Repeated allocation of very large block") are for its developers; ours at
+ * level debug. */
 static void GC_CALLBACK on_warning(char *message, GC_word arg) {
     char text[256];
     snprintf(text, sizeof text, message, (unsigned long)arg);
@@ -107,7 +111,8 @@ static void GC_CALLBACK on_finalizers(void) {
 static void before_init(void) {
     char number[32];
     snprintf(number, sizeof number, "%lu", (unsigned long)profile.unmap_threshold);
-    setenv("GC_UNMAP_THRESHOLD", number, 0); /* the library has no function for it; it reads it once */
+    setenv("GC_UNMAP_THRESHOLD", number,
+           0); /* the library has no function for it; it reads it once */
     if (profile.markers > 0)
         GC_set_markers_count((unsigned)profile.markers);
     if (profile.find_leak)
@@ -192,8 +197,8 @@ static int GC_CALLBACK never(void) {
     return 0;
 }
 
-/* A collection with a stop function of ours first sweeps all garbage that earlier cycles found, so two of them leave
- * nothing that is known to be dead unreclaimed. */
+/* A collection with a stop function of ours first sweeps all garbage that earlier cycles found, so
+ * two of them leave nothing that is known to be dead unreclaimed. */
 void ebb_collect_fully(enum ebb_cause cause) {
     for (int i = 0; i < 3; i++) {
         cause_now = cause;
@@ -221,7 +226,6 @@ bool ebb_dropped(size_t bytes) {
 size_t ebb_dropped_now(void) {
     return atomic_load_explicit(&dropped_bytes, memory_order_relaxed);
 }
-
 
 static void GC_CALLBACK finalize(void *base, void *fn) {
     void (*call)(void *) = (void (*)(void *))fn;

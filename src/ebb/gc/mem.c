@@ -1,14 +1,17 @@
 /* mem -- typed objects over the collector.
  *
- * Collected objects come from two kinds of our own (scanned, pointer-free) which both have a disclaim procedure: the
- * collector calls it for each object that it is about to reclaim. That one call keeps the census (what is gone) and is
- * the leak watch (what is gone without a goodbye). FOREIGN objects are uncollectable and scanned: roots.
+ * Collected objects come from two kinds of our own (scanned, pointer-free) which both have a
+ * disclaim procedure: the collector calls it for each object that it is about to reclaim. That one
+ * call keeps the census (what is gone) and is the leak watch (what is gone without a goodbye).
+ * FOREIGN objects are uncollectable and scanned: roots.
  *
- * 1. Every object of ours has a header with a valid check; disclaim wipes the check, so an object is counted as gone
- *    once, however often the collector looks at its free cell.
+ * 1. Every object of ours has a header with a valid check; disclaim wipes the check, so an object
+ * is counted as gone once, however often the collector looks at its free cell.
  * 2. allocated - gone = what the heap holds of a type, garbage not yet reclaimed included.
- * 3. disclaim runs under the allocation lock, in any thread: it allocates nothing and takes no lock.
- * 4. With find_leak the collector calls no disclaim procedure; then ebb_done frees at once, as it demands. */
+ * 3. disclaim runs under the allocation lock, in any thread: it allocates nothing and takes no
+ * lock.
+ * 4. With find_leak the collector calls no disclaim procedure; then ebb_done frees at once, as it
+ * demands. */
 #include "gc/object.h"
 #include "gc/types.h"
 #include "tell/metrics.h"
@@ -125,8 +128,8 @@ void *ebb_try_sized(struct ebb_type *type, size_t size) {
 
 void *ebb_new_sized(struct ebb_type *type, size_t size) {
     void *object = allocate(type, size, __builtin_frame_address(0));
-    ebb_assert(object != NULL, "no memory for %s of %zu bytes; the heap holds %zu bytes", type->name,
-               size, GC_get_heap_size());
+    ebb_assert(object != NULL, "no memory for %s of %zu bytes; the heap holds %zu bytes",
+               type->name, size, GC_get_heap_size());
     return object;
 }
 

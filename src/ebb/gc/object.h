@@ -1,18 +1,19 @@
-/* object -- what stands before each object, and the two kinds of collected memory. Internal to gc/. */
+/* object -- what stands before each object, and the two kinds of collected memory. Internal to gc/.
+ */
 #ifndef EBBI_GC_OBJECT_H
 #define EBBI_GC_OBJECT_H
 
 #include <ebb/leak.h>
 #include <ebb/mem.h>
 
-/* 16 bytes, so that the object behind it stays 16-aligned. Word 0 is overwritten by the collector's free lists, so
- * what tells a live header from rubbish stands in word 1. */
+/* 16 bytes, so that the object behind it stays 16-aligned. Word 0 is overwritten by the collector's
+ * free lists, so what tells a live header from rubbish stands in word 1. */
 struct object_header {
     uint64_t size : 56; /* as asked for */
     uint64_t state : 8; /* enum object_state */
     uint32_t check;     /* object_check: unguessable, so cached values cannot look like a header */
     uint16_t type;
-    uint16_t site;      /* 0: none taken */
+    uint16_t site; /* 0: none taken */
 };
 _Static_assert(sizeof(struct object_header) == 16, "the header keeps objects 16-aligned");
 

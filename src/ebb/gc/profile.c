@@ -1,7 +1,8 @@
 /* profile -- reads a gc-config/ file: which collector for which use.
  *
- * The file is an INI file without sections; inih reads its lines, the table profile.def says what may stand there.
- * inih's handler is not told the line, so the lines are counted where they are handed to inih. */
+ * The file is an INI file without sections; inih reads its lines, the table profile.def says what
+ * may stand there. inih's handler is not told the line, so the lines are counted where they are
+ * handed to inih. */
 #include <ebb/collector.h>
 #include <ini.h>
 #include <errno.h>
@@ -32,7 +33,8 @@ static char *next_line(char *out, int size, void *stream) {
     return got;
 }
 
-static enum ebb_err take_bool(struct reading *reading, bool *member, const char *key, const char *value) {
+static enum ebb_err take_bool(struct reading *reading, bool *member, const char *key,
+                              const char *value) {
     if (strcmp(value, "yes") == 0 || strcmp(value, "on") == 0 || strcmp(value, "true") == 0)
         *member = true;
     else if (strcmp(value, "no") == 0 || strcmp(value, "off") == 0 || strcmp(value, "false") == 0)
@@ -48,15 +50,18 @@ static enum ebb_err take_number(struct reading *reading, uint64_t *member, const
     char *end;
     errno = 0;
     unsigned long long number = strtoull(value, &end, 10);
-    if (value[0] < '0' || value[0] > '9' || *end != '\0' || errno != 0 || number < low || number > high)
-        return ebb_err_set(EBB_ERR_USAGE, "%s:%d: %s = \"%s\": give a whole number from %llu to %llu",
+    if (value[0] < '0' || value[0] > '9' || *end != '\0' || errno != 0 || number < low ||
+        number > high)
+        return ebb_err_set(EBB_ERR_USAGE,
+                           "%s:%d: %s = \"%s\": give a whole number from %llu to %llu",
                            reading->path, reading->line, key, value, (unsigned long long)low,
                            (unsigned long long)high);
     *member = number;
     return EBB_OK;
 }
 
-static enum ebb_err take(struct reading *reading, const char *section, const char *key, const char *value) {
+static enum ebb_err take(struct reading *reading, const char *section, const char *key,
+                         const char *value) {
     if (section[0] != '\0')
         return ebb_err_set(EBB_ERR_USAGE, "%s:%d: [%s]: a profile has no sections; remove the line",
                            reading->path, reading->line, section);
@@ -67,7 +72,8 @@ static enum ebb_err take(struct reading *reading, const char *section, const cha
     if (strcmp(key, #member) == 0)                                                                 \
         return take_number(reading, &reading->profile->member, key, value, low, high);
 #include <ebb/tbl/profile.def>
-    return ebb_err_set(EBB_ERR_USAGE, "%s:%d: unknown key \"%s\"; gc-config/README.md lists the known ones",
+    return ebb_err_set(EBB_ERR_USAGE,
+                       "%s:%d: unknown key \"%s\"; gc-config/README.md lists the known ones",
                        reading->path, reading->line, key);
 }
 
@@ -93,7 +99,8 @@ static FILE *open_profile(const char *name, char *path, size_t size) {
         snprintf(path, size, "%s", name);
         return fopen(path, "re");
     }
-    const char *folders[] = {getenv("EBB_GC_CONFIG"), EBB_GC_CONFIG_SOURCE, EBB_GC_CONFIG_INSTALLED};
+    const char *folders[] = {getenv("EBB_GC_CONFIG"), EBB_GC_CONFIG_SOURCE,
+                             EBB_GC_CONFIG_INSTALLED};
     for (size_t i = 0; i < sizeof folders / sizeof *folders; i++) {
         if (folders[i] == NULL)
             continue;
@@ -111,9 +118,10 @@ enum ebb_err ebb_profile_read(struct ebb_profile *profile, const char *name_or_f
     defaults(profile, name_or_file);
     FILE *file = open_profile(name_or_file, path, sizeof path);
     if (file == NULL)
-        return ebb_err_set(EBB_ERR_USAGE,
-                           "gc profile %s: %s; give deploy, leak-detect, heap-bench or a file's path", path,
-                           strerror(errno));
+        return ebb_err_set(
+            EBB_ERR_USAGE,
+            "gc profile %s: %s; give deploy, leak-detect, heap-bench or a file's path", path,
+            strerror(errno));
     struct reading reading = {.profile = profile, .path = path, .file = file};
     int bad_line = ini_parse_stream(next_line, &reading, on_pair, &reading);
     fclose(file);

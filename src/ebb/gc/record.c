@@ -1,10 +1,12 @@
-/* record -- the heap trace: one record a collection in a ring, one more whenever somebody asks for "now".
+/* record -- the heap trace: one record a collection in a ring, one more whenever somebody asks for
+ * "now".
  *
- * The collecting thread fills `open` at each event and copies it into the ring at the end; one consumer takes records
- * out. Both ends count with one rising number each, so a full ring loses its oldest records and says how many.
+ * The collecting thread fills `open` at each event and copies it into the ring at the end; one
+ * consumer takes records out. Both ends count with one rising number each, so a full ring loses its
+ * oldest records and says how many.
  *
- * 1. Writers are under the allocation lock, hence one at a time; the ring's lock word guards against a reader that
- *    copies while a slot is overwritten (the reader then takes a later one). */
+ * 1. Writers are under the allocation lock, hence one at a time; the ring's lock word guards
+ * against a reader that copies while a slot is overwritten (the reader then takes a later one). */
 #include "gc/record.h"
 #include "gc/object.h"
 #include "tell/metrics.h"
@@ -120,7 +122,8 @@ bool ebb_heap_record_take(struct ebb_heap_record *record, uint64_t *lost) {
         uint64_t end = atomic_load_explicit(&written, memory_order_acquire);
         if (taken == end)
             return false;
-        if (end - taken > RING / 2) { /* keep away from the slots that may be overwritten while we copy */
+        if (end - taken >
+            RING / 2) { /* keep away from the slots that may be overwritten while we copy */
             if (lost)
                 *lost += end - taken - RING / 2;
             taken = end - RING / 2;
@@ -136,18 +139,19 @@ bool ebb_heap_record_take(struct ebb_heap_record *record, uint64_t *lost) {
 }
 
 void ebb_heap_record_write_header(struct ebb_writer *writer) {
-    ebb_write(writer, "time,collection,cause,pause_ns,mark_ns,sweep_ns,heap_bytes,live_bytes,free_bytes,"
-                      "unmapped_bytes,unmanaged_bytes,rss_bytes,allocated_since_bytes,dropped_since_bytes,"
-                      "finalized,leaks\n");
+    ebb_write(writer,
+              "time,collection,cause,pause_ns,mark_ns,sweep_ns,heap_bytes,live_bytes,free_bytes,"
+              "unmapped_bytes,unmanaged_bytes,rss_bytes,allocated_since_bytes,dropped_since_bytes,"
+              "finalized,leaks\n");
 }
 
 void ebb_heap_record_write(struct ebb_writer *writer, const struct ebb_heap_record *r) {
     ebb_writef(writer,
-               "%" PRIu64 ".%06" PRIu64 ",%" PRIu64 ",%s,%" PRIu64 ",%" PRIu64 ",%" PRIu64 ",%" PRIu64
+               "%" PRIu64 ".%06" PRIu64 ",%" PRIu64 ",%s,%" PRIu64 ",%" PRIu64 ",%" PRIu64
                ",%" PRIu64 ",%" PRIu64 ",%" PRIu64 ",%" PRIu64 ",%" PRIu64 ",%" PRIu64 ",%" PRIu64
-               ",%" PRIu64 ",%" PRIu64 "\n",
+               ",%" PRIu64 ",%" PRIu64 ",%" PRIu64 "\n",
                r->unix_ns / EBB_NS_PER_SECOND, r->unix_ns % EBB_NS_PER_SECOND / 1000, r->number,
-               ebb_cause_name(r->cause), r->pause_ns, r->mark_ns, r->sweep_ns, r->heap, r->live, r->free,
-               r->unmapped, r->unmanaged, r->rss, r->allocated_since, r->dropped_since, r->finalized,
-               r->leaks);
+               ebb_cause_name(r->cause), r->pause_ns, r->mark_ns, r->sweep_ns, r->heap, r->live,
+               r->free, r->unmapped, r->unmanaged, r->rss, r->allocated_since, r->dropped_since,
+               r->finalized, r->leaks);
 }

@@ -1,12 +1,13 @@
 /* site -- call sites: where OWNED objects come from, and the leaks found there.
  *
- * The stack is walked by frame pointers (some 30 ns for 8 frames), the frames are hashed into a static table, and the
- * object's header keeps the table's index. The table is not scanned.
+ * The stack is walked by frame pointers (some 30 ns for 8 frames), the frames are hashed into a
+ * static table, and the object's header keeps the table's index. The table is not scanned.
  *
- * 1. A site is written once (used: 0 free -> 1 being filled -> 2 filled) and never removed; only its counters move.
+ * 1. A site is written once (used: 0 free -> 1 being filled -> 2 filled) and never removed; only
+ * its counters move.
  * 2. When the table is full, further sites share entry 0, so a count is never lost, only its place.
- * 3. The walk reads inside this thread's stack only, whatever a frame pointer holds: code built without frame pointers
- *    ends the walk, it does not crash it. */
+ * 3. The walk reads inside this thread's stack only, whatever a frame pointer holds: code built
+ * without frame pointers ends the walk, it does not crash it. */
 #include "gc/object.h"
 #include "tell/metrics.h"
 #include <ebb/assert.h>
@@ -61,21 +62,24 @@ __attribute__((no_sanitize("address"))) int ebbi_frames_walk(uintptr_t *frame, i
 int ebbi_frames_unwind(uintptr_t *frame, int frames_max) {
     void *all[EBB_SITE_FRAMES + 4];
     int skip = 3; /* this function, allocate, ebb_new_sized */
-    int got = backtrace(all, frames_max + skip < EBB_SITE_FRAMES + 4 ? frames_max + skip : EBB_SITE_FRAMES + 4);
+    int got = backtrace(all, frames_max + skip < EBB_SITE_FRAMES + 4 ? frames_max + skip
+                                                                     : EBB_SITE_FRAMES + 4);
     int n = 0;
     for (int i = skip; i < got && n < frames_max; i++)
         frame[n++] = (uintptr_t)all[i];
     return n;
 }
 
-static bool same(const struct ebb_site *site, const struct ebb_type *type, const uintptr_t *frame, int frames) {
+static bool same(const struct ebb_site *site, const struct ebb_type *type, const uintptr_t *frame,
+                 int frames) {
     for (int i = 0; i < EBB_SITE_FRAMES; i++)
         if (site->frame[i] != (i < frames ? frame[i] : 0))
             return false;
     return site->type == type;
 }
 
-static void fill(struct ebb_site *site, const struct ebb_type *type, const uintptr_t *frame, int frames) {
+static void fill(struct ebb_site *site, const struct ebb_type *type, const uintptr_t *frame,
+                 int frames) {
     site->type = type;
     memcpy(site->frame, frame, (size_t)frames * sizeof *frame);
     atomic_store_explicit(&site->used, 2, memory_order_release);

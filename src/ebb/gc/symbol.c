@@ -1,8 +1,9 @@
 /* symbol -- return addresses as function (file:line), for leak reports.
  *
- * libdw reads the debug information of the running program; where there is none, the dynamic symbol or the bare address
- * stands. It is slow (the first answer takes some 50 ms) and uses libc's memory, all of which is returned before we
- * return: for reports, between turns, never on a hot path. */
+ * libdw reads the debug information of the running program; where there is none, the dynamic symbol
+ * or the bare address stands. It is slow (the first answer takes some 50 ms) and uses libc's
+ * memory, all of which is returned before we return: for reports, between turns, never on a hot
+ * path. */
 #include <ebb/leak.h>
 #include <ebb/log.h>
 #include <ebb/writer.h>
@@ -21,7 +22,8 @@ static Dwfl *session_open(void) {
                                              .find_debuginfo = dwfl_standard_find_debuginfo,
                                              .debuginfo_path = &no_debuginfo_path};
     Dwfl *dwfl = dwfl_begin(&callbacks);
-    if (dwfl && (dwfl_linux_proc_report(dwfl, getpid()) != 0 || dwfl_report_end(dwfl, NULL, NULL) != 0)) {
+    if (dwfl &&
+        (dwfl_linux_proc_report(dwfl, getpid()) != 0 || dwfl_report_end(dwfl, NULL, NULL) != 0)) {
         dwfl_end(dwfl);
         return NULL;
     }
@@ -76,7 +78,8 @@ static void tell_site(const struct ebb_site *site, void *context) {
     char where[1024];
     ebb_site_describe(site, EBB_SITE_FRAMES, where, sizeof where);
     ebb_log_warn("leak", "%u %s (%" PRIu64 " bytes) collected without ebb_done, from %s", untold,
-                 site->type ? site->type->name : "objects of several types", site->leaked_bytes, where);
+                 site->type ? site->type->name : "objects of several types", site->leaked_bytes,
+                 where);
     telling->sites++;
 }
 

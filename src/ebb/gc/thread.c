@@ -1,9 +1,11 @@
 /* thread -- threads that the collector knows.
  *
- * The collector stops a registered thread with SIGPWR and scans its stack and registers, but never thread-local
- * storage; so each thread has a word in a collected structure that hangs on a static list.
+ * The collector stops a registered thread with SIGPWR and scans its stack and registers, but never
+ * thread-local storage; so each thread has a word in a collected structure that hangs on a static
+ * list.
  *
- * 1. A thread is on the list from before it runs until it is joined; so its argument and slot are reachable. */
+ * 1. A thread is on the list from before it runs until it is joined; so its argument and slot are
+ * reachable. */
 #include "gc/types.h"
 #include <ebb/assert.h>
 #include <ebb/list.h>
@@ -36,7 +38,8 @@ static void *thread_main(void *arg) {
     return NULL;
 }
 
-enum ebb_err ebb_thread_start(struct ebb_thread **out, const char *name, void (*run)(void *), void *arg) {
+enum ebb_err ebb_thread_start(struct ebb_thread **out, const char *name, void (*run)(void *),
+                              void *arg) {
     struct ebb_thread *thread = ebb_new_sized(&ebb_type_thread, sizeof *thread);
     thread->run = run;
     thread->arg = arg;
@@ -53,7 +56,8 @@ enum ebb_err ebb_thread_start(struct ebb_thread **out, const char *name, void (*
     ebb_list_remove(&thread->link);
     pthread_mutex_unlock(&threads_lock);
     ebb_done(thread);
-    return ebb_err_set(EBB_ERR_SYSTEM, "cannot start thread %s: %s; see ulimit -u", name, strerror(refused));
+    return ebb_err_set(EBB_ERR_SYSTEM, "cannot start thread %s: %s; see ulimit -u", name,
+                       strerror(refused));
 }
 
 void ebb_thread_join(struct ebb_thread *thread) {

@@ -1,6 +1,7 @@
 /* types -- all object types of the process, the library's and the program's.
  *
- * A type is a static row that somebody's .def table made; here it gets its number, which every object's header carries.
+ * A type is a static row that somebody's .def table made; here it gets its number, which every
+ * object's header carries.
  * 1. Numbers start at 1 and are never taken back; 0 in a header means "not ours".
  * 2. Rows are added at start, before threads; afterwards the array is only read. */
 #include "gc/types.h"
