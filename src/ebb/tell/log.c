@@ -87,7 +87,8 @@ static int format_time(char *out, size_t size, uint64_t unix_ns) {
 static bool site_may_write(struct ebb_log_site *site) {
     uint64_t now = ebb_clock_ns();
     uint64_t window = atomic_load_explicit(&site->window_ns, memory_order_relaxed);
-    if (window == 0 || now - window >= EBB_NS_PER_SECOND)
+    /* Signed: a window that another thread just began may lie ahead of this thread's now. */
+    if (window == 0 || (int64_t)(now - window) >= (int64_t)EBB_NS_PER_SECOND)
         if (atomic_compare_exchange_strong(&site->window_ns, &window, now))
             atomic_store(&site->lines, 0);
     if (atomic_fetch_add(&site->lines, 1) < LINES_PER_SECOND)
