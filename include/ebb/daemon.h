@@ -19,15 +19,17 @@ struct ebb_daemon_plan {
     const char *gc_profile;  /* NAME|FILE; NULL: the build's own */
     const char *heap_trace;  /* CSV file, or NULL */
     const char *admin;       /* "HOST:PORT", or NULL for none */
+    bool admin_allow_remote; /* else an admin address that is not loopback is a usage error */
     const char *pid_file;    /* or NULL */
     const char *user;        /* to become when root, or NULL */
-    bool background;         /* fork; the parent waits until the start succeeded or failed */
+    bool background;         /* fork; the parent waits until the start succeeded or failed; then 0-2 go to /dev/null */
     size_t budget;           /* bytes of memory the program means to use */
     struct ebb_type *const *types;
     size_t types_count;
     struct ebb_metric *const *metrics;
     size_t metrics_count;
-    /* On the main thread's loop, before the first turn: open listeners, start workers. */
+    /* On the main thread's loop, before the first turn: open listeners, start workers. When it fails it has let go of
+     * what it opened; stop is not called. */
     enum ebb_err (*start)(struct ebb_daemon *daemon, struct ebb_loop *loop, void *arg);
     /* On SIGTERM or SIGINT, or when ebb_daemon_stop was called: let go of everything start opened. */
     void (*stop)(struct ebb_daemon *daemon, void *arg);
