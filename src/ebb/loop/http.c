@@ -1,0 +1,296 @@
+/* http -- libevent's evhttp, with limits and with its sockets under the inventory's eyes.
+ *
+ * A request lives from evhttp's callback to ebb_http_reply, all in one call, so it stands on the
+ * stack. Path and query are decoded here into fixed room.
+ *
+ * evhttp has no limit of connections, and tells nobody when one ends. So each connection reads
+ * through a filter that changes nothing; the filter's end is told to us, and while
+ * HTTP_CONNECTIONS_MAX are open we do not accept.
+ *
+ * 1. The listening socket is a managed resource: libevent borrows it, ebb_fd_close closes it,
+ * nobody else does.
+ * 2. A filter may end after ebb_http_close, in the loop's last breath; it finds listener NULL then.
+ * libevent's memory is scanned, so the struct is still there. */
+#include <ebb/http.h>
+
+#include "gc/types.h"
+#include "loop_internal.h"
+#include "tell/metrics.h"
+
+#include <arpa/inet.h>
+#include <ebb/assert.h>
+#include <ebb/mem.h>
+#include <errno.h>
+#include <event2/buffer.h>
+#include <event2/bufferevent.h>
+#include <event2/http.h>
+#include <event2/keyvalq_struct.h>
+#include <event2/listener.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/queue.h>
+#include <unistd.h>
+
+#define HTTP_BODY_MAX        (64 * 1024)
+#define HTTP_HEADERS_MAX     (16 * 1024)
+#define HTTP_TIMEOUT_SECONDS 10
+#define HTTP_CONNECTIONS_MAX 64
+#define HTTP_BACKLOG         64
+#define HTTP_PATH_MAX        1024
+
+struct ebb_http {
+    struct ebb_loop *loop;
+    struct ebb_scope *scope;
+    ebb_fd socket;
+    struct evhttp *evhttp;
+    struct evconnlistener *listener; /* evhttp frees it; NULL after close */
+    int port, connections;
+    void (*fn)(struct ebb_http_request *request, void *arg);
+    void *arg;
+};
+
+struct body_writer {
+    struct ebb_writer writer;
+    struct evbuffer *buffer;
+};
+
+struct ebb_http_request {
+    struct evhttp_request *evhttp;
+    struct body_writer body;
+    struct evkeyvalq query;
+    bool answered;
+    char path[HTTP_PATH_MAX];
+};
+
+static void connection_ended(void *arg) {
+    struct ebb_http *http = arg;
+    if (http->connections-- == HTTP_CONNECTIONS_MAX && http->listener)
+        evconnlistener_enable(http->listener);
+}
+
+/* Makes the bufferevent of a connection that is being accepted. NULL: evhttp makes a plain one. */
+static struct bufferevent *connection_begins(struct event_base *base, void *arg) {
+    struct ebb_http *http = arg;
+    struct bufferevent *plain = bufferevent_socket_new(base, -1, 0);
+    if (plain == NULL)
+        return NULL;
+    struct bufferevent *counted =
+        bufferevent_filter_new(plain, NULL, NULL, BEV_OPT_CLOSE_ON_FREE, connection_ended, http);
+    if (counted == NULL)
+        return plain;
+    if (++http->connections == HTTP_CONNECTIONS_MAX && http->listener)
+        evconnlistener_disable(http->listener);
+    return counted;
+}
+
+static void body_write(struct ebb_writer *writer, const char *bytes, size_t length) {
+    evbuffer_add(((struct body_writer *)writer)->buffer, bytes, length);
+}
+
+static int hex_digit(char c) {
+    if (c >= '0' && c <= '9')
+        return c - '0';
+    c |= 0x20;
+    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+/* Decodes %XX. False for what is too long, cut short or holds a NUL. */
+static bool decode_path(const char *from, char *to, size_t size) {
+    size_t used = 0;
+    for (; *from; from++) {
+        int c = (unsigned char)*from;
+        if (c == '%') {
+            int high = hex_digit(from[1]), low = high < 0 ? -1 : hex_digit(from[2]);
+            if (low < 0)
+                return false;
+            c = high * 16 + low;
+            from += 2;
+        }
+        if (c == 0 || used + 1 >= size)
+            return false;
+        to[used++] = (char)c;
+    }
+    to[used] = 0;
+    return true;
+}
+
+static void refuse(struct ebb_http_request *request, int status, const char *text) {
+    if (status == 405)
+        evhttp_add_header(evhttp_request_get_output_headers(request->evhttp), "Allow",
+                          "GET, HEAD, POST");
+    ebb_write(ebb_http_body(request), text);
+    ebb_http_reply(request, status, "text/plain; charset=utf-8");
+}
+
+static void handle(struct evhttp_request *evhttp, void *arg) {
+    struct ebb_http *http = arg;
+    struct ebb_http_request request = {.evhttp = evhttp, .body = {{body_write}, NULL}};
+    request.body.buffer = evhttp_request_get_output_buffer(evhttp);
+    TAILQ_INIT(&request.query);
+    ebb_count(&ebb_metric_http_requests, 1);
+    const struct evhttp_uri *uri = evhttp_request_get_evhttp_uri(evhttp);
+    const char *path = uri ? evhttp_uri_get_path(uri) : NULL;
+    const char *query = uri ? evhttp_uri_get_query(uri) : NULL;
+    enum evhttp_cmd_type method = evhttp_request_get_command(evhttp);
+    if (method != EVHTTP_REQ_GET && method != EVHTTP_REQ_HEAD && method != EVHTTP_REQ_POST)
+        refuse(&request, 405, "405: only GET, HEAD and POST are answered here\n");
+    else if (!decode_path(path && path[0] ? path : "/", request.path, sizeof(request.path)) ||
+             (query && evhttp_parse_query_str(query, &request.query) != 0))
+        refuse(&request, 400, "400: the address cannot be read\n");
+    else if (http->fn == NULL)
+        refuse(&request, 404, "404: nothing is here\n");
+    else
+        http->fn(&request, http->arg);
+    evhttp_clear_headers(&request.query);
+    ebb_assert(request.answered, "no answer to %s", request.path);
+}
+
+/* The literal address with its port, as bind takes it. */
+static bool make_address(const char *host, int port, struct sockaddr_storage *address,
+                         socklen_t *size) {
+    memset(address, 0, sizeof(*address));
+    struct sockaddr_in *four = (struct sockaddr_in *)address;
+    struct sockaddr_in6 *six = (struct sockaddr_in6 *)address;
+    if (inet_pton(AF_INET, host, &four->sin_addr) == 1) {
+        four->sin_family = AF_INET;
+        four->sin_port = htons((uint16_t)port);
+        *size = sizeof(*four);
+        return true;
+    }
+    if (inet_pton(AF_INET6, host, &six->sin6_addr) == 1) {
+        six->sin6_family = AF_INET6;
+        six->sin6_port = htons((uint16_t)port);
+        *size = sizeof(*six);
+        return true;
+    }
+    return false;
+}
+
+static int bound_port(int fd) {
+    struct sockaddr_storage address;
+    socklen_t size = sizeof(address);
+    if (getsockname(fd, (struct sockaddr *)&address, &size) != 0)
+        return 0;
+    return ntohs(address.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)&address)->sin6_port
+                                               : ((struct sockaddr_in *)&address)->sin_port);
+}
+
+/* Opens the socket into the scope of http. */
+static enum ebb_err open_socket(struct ebb_http *http, const char *host, int port) {
+    struct sockaddr_storage address;
+    socklen_t size;
+    if (!make_address(host, port, &address, &size))
+        return ebb_err_set(EBB_ERR_SYSTEM, "\"%s\" is no IPv4 or IPv6 address", host);
+    int fd = socket(address.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), yes = 1;
+    if (fd < 0)
+        return ebb_err_set(EBB_ERR_SYSTEM, "cannot open a socket: %s", strerror(errno));
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof(yes));
+    if (bind(fd, (struct sockaddr *)&address, size) != 0 || listen(fd, HTTP_BACKLOG) != 0) {
+        int error = errno;
+        close(fd);
+        if (error == EADDRINUSE)
+            return ebb_err_set(EBB_ERR_BUSY, "%s port %d is in use by another program", host, port);
+        return ebb_err_set(EBB_ERR_SYSTEM, "cannot listen on %s port %d: %s", host, port,
+                           strerror(error));
+    }
+    http->port = bound_port(fd);
+    char note[80];
+    snprintf(note, sizeof(note), strchr(host, ':') ? "[%s]:%d" : "%s:%d", host, http->port);
+    return ebb_fd_adopt(&http->socket, http->scope, EBB_RESOURCE_listener, fd, note);
+}
+
+/* evhttp with its limits, on the socket. */
+static bool start_evhttp(struct ebb_http *http) {
+    struct event_base *base = ebbi_loop_base(http->loop);
+    http->evhttp = evhttp_new(base);
+    if (http->evhttp == NULL)
+        return false;
+    evhttp_set_max_body_size(http->evhttp, HTTP_BODY_MAX);
+    evhttp_set_max_headers_size(http->evhttp, HTTP_HEADERS_MAX);
+    evhttp_set_timeout(http->evhttp, HTTP_TIMEOUT_SECONDS);
+    /* All known methods, so that a wrong one hears 405 and what is allowed, from handle(). */
+    evhttp_set_allowed_methods(http->evhttp, EVHTTP_REQ_GET | EVHTTP_REQ_HEAD | EVHTTP_REQ_POST |
+                                                 EVHTTP_REQ_PUT | EVHTTP_REQ_DELETE |
+                                                 EVHTTP_REQ_OPTIONS | EVHTTP_REQ_TRACE |
+                                                 EVHTTP_REQ_CONNECT | EVHTTP_REQ_PATCH);
+    evhttp_set_gencb(http->evhttp, handle, http);
+    evhttp_set_bevcb(http->evhttp, connection_begins, http);
+    /* Without LEV_OPT_CLOSE_ON_FREE: the scope closes the socket. */
+    http->listener =
+        evconnlistener_new(base, NULL, NULL, LEV_OPT_CLOSE_ON_EXEC, 0, ebb_fd_get(http->socket));
+    return http->listener && evhttp_bind_listener(http->evhttp, http->listener);
+}
+
+enum ebb_err ebb_http_open(struct ebb_http **out, struct ebb_loop *loop, const char *host,
+                           int port) {
+    struct ebb_http *http = ebb_new_sized(&ebb_type_http, sizeof(*http));
+    http->loop = loop;
+    http->scope = ebb_scope_new("http");
+    enum ebb_err error = open_socket(http, host, port);
+    if (error == EBB_OK && !start_evhttp(http))
+        error = ebb_err_set(EBB_ERR_SYSTEM, "libevent gave no HTTP server");
+    if (error) {
+        ebb_http_close(http);
+        return error;
+    }
+    *out = http;
+    return EBB_OK;
+}
+
+int ebb_http_port(const struct ebb_http *http) {
+    return http->port;
+}
+
+void ebb_http_close(struct ebb_http *http) {
+    if (http == NULL)
+        return;
+    http->listener = NULL;
+    if (http->evhttp)
+        evhttp_free(http->evhttp);
+    http->evhttp = NULL;
+    ebb_scope_close(http->scope);
+    ebb_done(http);
+}
+
+void ebb_http_handle(struct ebb_http *http, void (*fn)(struct ebb_http_request *request, void *arg),
+                     void *arg) {
+    http->fn = fn;
+    http->arg = arg;
+}
+
+const char *ebb_http_path(const struct ebb_http_request *request) {
+    return request->path;
+}
+
+const char *ebb_http_query(const struct ebb_http_request *request, const char *name) {
+    return evhttp_find_header(&request->query, name);
+}
+
+const char *ebb_http_header(const struct ebb_http_request *request, const char *name) {
+    return evhttp_find_header(evhttp_request_get_input_headers(request->evhttp), name);
+}
+
+bool ebb_http_is_post(const struct ebb_http_request *request) {
+    return evhttp_request_get_command(request->evhttp) == EVHTTP_REQ_POST;
+}
+
+struct ebb_writer *ebb_http_body(struct ebb_http_request *request) {
+    return &request->body.writer;
+}
+
+void ebb_http_reply(struct ebb_http_request *request, int status, const char *content_type) {
+    ebb_assert(!request->answered, "a second answer to %s", request->path);
+    request->answered = true;
+    struct evkeyvalq *headers = evhttp_request_get_output_headers(request->evhttp);
+    struct evbuffer *body = request->body.buffer;
+    char length[24];
+    snprintf(length, sizeof(length), "%zu", evbuffer_get_length(body));
+    evhttp_add_header(headers, "Content-Type", content_type);
+    evhttp_add_header(headers, "Content-Length", length);
+    evhttp_add_header(headers, "Cache-Control", "no-store");
+    evhttp_add_header(headers, "X-Content-Type-Options", "nosniff");
+    if (evhttp_request_get_command(request->evhttp) == EVHTTP_REQ_HEAD)
+        evbuffer_drain(body, evbuffer_get_length(body)); /* the length is told, the body is not */
+    evhttp_send_reply(request->evhttp, status, NULL, NULL);
+}
