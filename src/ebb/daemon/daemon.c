@@ -1,0 +1,290 @@
+/* daemon -- from main to the exit status.
+ *
+ * The order is what matters here:
+ * 1. Checks that need nothing come first, so a wrong flag is told before anything is opened.
+ * 2. The fork to the background comes before the collector and any thread.
+ * 3. libevent's memory is hooked before the first loop.
+ * 4. The admin address opens before start, which may begin to serve; root is given up after it, so
+ * that start may bind what only root may.
+ * 5. The end is proved: everything is closed, everything unreachable is collected, and what then is
+ * still open or was found leaked is told by name. */
+#include <ebb/daemon.h>
+
+#include "admin.h"
+#include "process.h"
+#include "tell/metrics.h"
+#include "trace.h"
+
+#include <ebb/clock.h>
+#include <ebb/leak.h>
+#include <ebb/log.h>
+#include <ebb/scope.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sysexits.h>
+#include <unistd.h>
+
+#define TICK_MS          1000
+#define EXIT_LEAK        3
+#define CENSUS_TYPES_MAX 8
+#define SIGNALS_MAX      4
+
+struct ebb_daemon {
+    const struct ebb_daemon_plan *plan;
+    struct ebb_profile profile;
+    struct ebbi_address admin_address;
+    struct ebb_loop *loop;
+    struct ebb_scope *scope; /* pid file and heap trace */
+    ebb_fd pid_file;
+    struct ebb_http *admin;
+    struct ebbi_trace trace;
+    struct ebb_timer *tick;
+    struct ebb_signal *signals[SIGNALS_MAX];
+    uint64_t collections, collected_ns; /* at the latest look, and when their number last changed */
+};
+
+static struct ebb_daemon the_daemon; /* static, so what it holds is reachable for the collector */
+
+static void tell_failure(const struct ebb_daemon *self) {
+    struct ebb_fd_writer file;
+    ebb_fd_writer_init(&file, STDERR_FILENO);
+    ebb_writef(&file.writer, "%s: %s\n", self->plan->name, ebb_err_text());
+}
+
+static int status_of(enum ebb_err error) {
+    return error == EBB_ERR_USAGE ? EX_USAGE : EX_OSERR;
+}
+
+/* --- each second --- */
+
+static uint64_t collections_so_far(void) {
+    uint64_t sum = 0;
+    for (int cause = 0; cause < EBB_CAUSES; cause++)
+        sum += ebb_metric_value(ebbi_metric_collections[cause]);
+    return sum;
+}
+
+/* Collects when nothing was collected for the profile's time although something was dropped. */
+static void collect_when_idle(struct ebb_daemon *self) {
+    uint64_t now = ebb_loop_now_ns(self->loop), collections = collections_so_far();
+    if (collections != self->collections) {
+        self->collections = collections;
+        self->collected_ns = now;
+    }
+    uint64_t idle_ns = self->profile.idle_collect_seconds * EBB_NS_PER_SECOND;
+    if (idle_ns > 0 && ebb_dropped_now() > 0 && now - self->collected_ns >= idle_ns)
+        ebb_collect(EBB_CAUSE_idle);
+}
+
+static void tick(void *arg) {
+    struct ebb_daemon *self = arg;
+    collect_when_idle(self);
+    ebb_leaks_tell();
+    if (self->plan->tick)
+        self->plan->tick(self, self->plan->arg);
+}
+
+/* --- signals --- */
+
+static void on_stop_signal(void *arg) {
+    ebb_daemon_stop(arg);
+}
+
+static void on_hangup(void *arg) {
+    (void)arg;
+    ebb_log_info("daemon", "SIGHUP: there is nothing to read again");
+}
+
+static void log_census(void *arg) {
+    (void)arg;
+    struct ebb_heap_record now;
+    ebb_heap_now(&now);
+    ebb_log_info(
+        "heap", "heap %llu bytes, live %llu, free %llu, resident %llu, leaked objects %llu",
+        (unsigned long long)now.heap, (unsigned long long)now.live, (unsigned long long)now.free,
+        (unsigned long long)now.rss, (unsigned long long)ebb_leaks_count());
+    const struct ebb_type *types[CENSUS_TYPES_MAX];
+    size_t count = ebbi_census(types, CENSUS_TYPES_MAX);
+    for (size_t i = 0; i < count; i++)
+        ebb_log_info("heap", "%s: %llu objects, %llu bytes, %llu leaked", types[i]->name,
+                     (unsigned long long)(types[i]->allocated - types[i]->gone),
+                     (unsigned long long)(types[i]->allocated_bytes - types[i]->gone_bytes),
+                     (unsigned long long)types[i]->leaked);
+}
+
+static void open_signals(struct ebb_daemon *self) {
+    static const struct {
+        int number;
+        void (*fn)(void *arg);
+    } wanted[SIGNALS_MAX] = {{SIGTERM, on_stop_signal},
+                             {SIGINT, on_stop_signal},
+                             {SIGHUP, on_hangup},
+                             {SIGUSR1, log_census}};
+    for (size_t i = 0; i < SIGNALS_MAX; i++)
+        self->signals[i] = ebb_signal_open(self->loop, wanted[i].number, wanted[i].fn, self);
+}
+
+/* --- the start --- */
+
+static enum ebb_err check_plan(struct ebb_daemon *self) {
+    const struct ebb_daemon_plan *plan = self->plan;
+    enum ebb_err error = EBB_OK;
+    if (plan->admin)
+        error = ebbi_admin_address(&self->admin_address, plan->admin, plan->admin_allow_remote);
+    if (error)
+        return error;
+    return ebb_profile_read(&self->profile,
+                            plan->gc_profile ? plan->gc_profile : EBB_PROFILE_DEFAULT);
+}
+
+static enum ebb_err start_library(struct ebb_daemon *self) {
+    const struct ebb_daemon_plan *plan = self->plan;
+    ebb_collector_start(&self->profile);
+    ebb_budget_set(plan->budget);
+    ebbi_metrics_add_library();
+    ebb_types_add(plan->types, plan->types_count);
+    ebb_metrics_add(plan->metrics, plan->metrics_count);
+    ebb_loop_library_start();
+    enum ebb_err error = ebb_loop_new(&self->loop, "main");
+    if (error)
+        return error;
+    ebb_loop_finalize_here(self->loop);
+    self->scope = ebb_scope_new("daemon");
+    return EBB_OK;
+}
+
+static enum ebb_err open_trace(struct ebb_daemon *self) {
+    char path[320];
+    snprintf(path, sizeof(path), "%s-heap.csv", self->plan->name);
+    const char *wanted = self->plan->heap_trace;
+    if (wanted == NULL && self->profile.heap_trace)
+        wanted = path;
+    if (wanted == NULL)
+        return EBB_OK;
+    return ebbi_trace_open(&self->trace, self->loop, self->scope, wanted,
+                           self->profile.heap_trace_interval_ms);
+}
+
+static enum ebb_err open_all(struct ebb_daemon *self) {
+    const struct ebb_daemon_plan *plan = self->plan;
+    enum ebb_err error = EBB_OK;
+    open_signals(self);
+    self->tick = ebb_timer_open(self->loop, TICK_MS, true, tick, self);
+    if (plan->pid_file)
+        error = ebbi_pid_file_open(&self->pid_file, self->scope, plan->pid_file);
+    if (error == EBB_OK && plan->admin)
+        error = ebbi_admin_open(&self->admin, self->loop, &self->admin_address, plan->name);
+    if (error == EBB_OK)
+        error = open_trace(self);
+    return error;
+}
+
+/* The plan's own start, and what may come only after it. */
+static enum ebb_err start_work(struct ebb_daemon *self) {
+    const struct ebb_daemon_plan *plan = self->plan;
+    enum ebb_err error = plan->start ? plan->start(self, self->loop, plan->arg) : EBB_OK;
+    if (error)
+        return error;
+    if (plan->user)
+        error = ebbi_become_user(plan->user);
+    if (error && plan->stop)
+        plan->stop(self, plan->arg);
+    return error;
+}
+
+/* --- the end --- */
+
+static void close_all(struct ebb_daemon *self) {
+    ebb_http_close(self->admin);
+    if (self->tick)
+        ebb_timer_close(self->tick);
+    for (size_t i = 0; i < SIGNALS_MAX; i++)
+        if (self->signals[i])
+            ebb_signal_close(self->signals[i]);
+    ebbi_trace_pause(&self->trace);
+    ebb_loop_close(self->loop);
+    self->admin = NULL;
+    self->tick = NULL;
+    self->loop = NULL;
+    for (size_t i = 0; i < SIGNALS_MAX; i++)
+        self->signals[i] = NULL;
+}
+
+static void warn_still_open(const struct ebb_resource_view *view, void *context) {
+    (void)context;
+    ebb_log_warn("daemon", "still open at the end: %s %d (%s), owner %s",
+                 ebb_resource_class_name(view->kind), view->fd, view->note,
+                 view->scope ? view->scope : "none");
+}
+
+/* Collects, tells what was lost, and says whether that was nothing. */
+static bool prove_clean(struct ebb_daemon *self) {
+    ebb_collect_fully(EBB_CAUSE_shutdown);
+    ebb_leaks_tell();
+    ebbi_trace_rows(&self->trace);
+    ebbi_pid_file_remove(self->pid_file, self->plan->pid_file);
+    ebb_scope_close(self->scope);
+    self->scope = NULL;
+    size_t open_still = ebb_resources_each(warn_still_open, NULL);
+    uint64_t leaks = ebb_leaks_count(), forgotten = ebb_resources_forgotten();
+    if (open_still == 0 && leaks == 0 && forgotten == 0)
+        return true;
+    ebb_log_warn("daemon",
+                 "ended with %llu leaked objects, %llu forgotten resources, %zu still open",
+                 (unsigned long long)leaks, (unsigned long long)forgotten, open_still);
+    return false;
+}
+
+static int run_until_stopped(struct ebb_daemon *self) {
+    const struct ebb_daemon_plan *plan = self->plan;
+    self->collected_ns = ebb_clock_ns();
+    if (plan->ready)
+        plan->ready(self, plan->arg);
+    ebbi_background_ready();
+    ebb_loop_run(self->loop);
+    ebb_log_info("daemon", "%s stops", plan->name);
+    if (plan->stop)
+        plan->stop(self, plan->arg);
+    close_all(self);
+    bool clean = prove_clean(self);
+    return !clean && self->profile.exit_status_on_leak ? EXIT_LEAK : EXIT_SUCCESS;
+}
+
+/* A failed start: tells it, and leaves nothing behind in the file system. */
+static int give_up(struct ebb_daemon *self, enum ebb_err error) {
+    tell_failure(self);
+    if (self->loop)
+        close_all(self);
+    ebbi_pid_file_remove(self->pid_file, self->plan->pid_file);
+    ebb_scope_close(self->scope);
+    return status_of(error);
+}
+
+int ebb_daemon_run(const struct ebb_daemon_plan *plan) {
+    struct ebb_daemon *self = &the_daemon;
+    *self = (struct ebb_daemon){.plan = plan};
+    int status;
+    enum ebb_err error = check_plan(self);
+    if (error) {
+        tell_failure(self);
+        return status_of(error);
+    }
+    signal(SIGPIPE, SIG_IGN);
+    if (plan->background && ebbi_background_fork(&status))
+        return status;
+    error = start_library(self);
+    if (error == EBB_OK)
+        error = open_all(self);
+    if (error == EBB_OK)
+        error = start_work(self);
+    return error ? give_up(self, error) : run_until_stopped(self);
+}
+
+void ebb_daemon_stop(struct ebb_daemon *daemon) {
+    ebb_loop_stop(daemon->loop);
+}
+
+int ebb_daemon_admin_port(const struct ebb_daemon *daemon) {
+    return daemon->admin ? ebb_http_port(daemon->admin) : 0;
+}

@@ -1,0 +1,123 @@
+/* process -- what a daemon does with its own process.
+ *
+ * 1. The fork to the background comes before the collector and before any thread: neither lives on
+ * in a child that only copied the forking thread. So nothing here allocates until then.
+ * 2. The parent waits at a pipe. A byte means ready; the end of the pipe without one means that the
+ * child is gone, and its exit status becomes the parent's. The child's stderr stays the caller's
+ * until then, so its sentence is seen.
+ * 3. A pid file is ours while we hold its lock; a file that a crash left behind has no lock and is
+ * taken over. */
+#include "process.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <pwd.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <sysexits.h>
+#include <unistd.h>
+
+#define PASSWD_ROOM 4096
+
+static int ready_pipe = -1; /* the child's end */
+
+static int wait_for_child(pid_t child, int from_child) {
+    char byte;
+    ssize_t got;
+    while ((got = read(from_child, &byte, 1)) < 0 && errno == EINTR)
+        ;
+    close(from_child);
+    if (got == 1)
+        return EXIT_SUCCESS;
+    int status = 0;
+    while (waitpid(child, &status, 0) < 0 && errno == EINTR)
+        ;
+    return WIFEXITED(status) && WEXITSTATUS(status) != 0 ? WEXITSTATUS(status) : EX_OSERR;
+}
+
+bool ebbi_background_fork(int *status) {
+    int ends[2];
+    pid_t child = -1;
+    if (pipe2(ends, O_CLOEXEC) == 0)
+        child = fork();
+    if (child < 0) {
+        fprintf(stderr, "cannot go to the background: %s\n", strerror(errno));
+        *status = EX_OSERR;
+        return true;
+    }
+    if (child > 0) {
+        close(ends[1]);
+        *status = wait_for_child(child, ends[0]);
+        return true;
+    }
+    close(ends[0]);
+    ready_pipe = ends[1];
+    setsid();
+    return false;
+}
+
+void ebbi_background_ready(void) {
+    if (ready_pipe < 0)
+        return;
+    int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+    for (int fd = STDIN_FILENO; null >= 0 && fd <= STDERR_FILENO; fd++)
+        dup2(null, fd);
+    if (null > STDERR_FILENO)
+        close(null);
+    ssize_t ignored = write(ready_pipe, "r", 1); /* a parent that is gone need not hear it */
+    (void)ignored;
+    close(ready_pipe);
+    ready_pipe = -1;
+}
+
+/* The sentence for a pid file that another process has locked. */
+static enum ebb_err held_by_another(int fd, const char *path) {
+    char pid[32] = "";
+    ssize_t length = pread(fd, pid, sizeof(pid) - 1, 0);
+    pid[length > 0 ? strspn(pid, "0123456789") : 0] = 0;
+    return ebb_err_set(EBB_ERR_BUSY, "pid file %s is held by a running process (pid %s)", path,
+                       pid[0] ? pid : "unknown");
+}
+
+enum ebb_err ebbi_pid_file_open(ebb_fd *handle, struct ebb_scope *scope, const char *path) {
+    enum ebb_err error = ebb_fd_open(handle, scope, path, O_RDWR | O_CREAT, 0644);
+    if (error)
+        return error;
+    int fd = ebb_fd_get(*handle);
+    if (flock(fd, LOCK_EX | LOCK_NB) != 0)
+        error = held_by_another(fd, path);
+    else if (ftruncate(fd, 0) != 0 || dprintf(fd, "%d\n", (int)getpid()) < 0)
+        error = ebb_err_set(EBB_ERR_SYSTEM, "cannot write pid file %s: %s", path, strerror(errno));
+    if (error)
+        ebb_fd_close(*handle);
+    return error;
+}
+
+void ebbi_pid_file_remove(ebb_fd handle, const char *path) {
+    int fd = ebb_fd_get(handle);
+    if (fd < 0)
+        return;
+    /* Another user than the one that made it may not remove it; then it is left empty. */
+    if (unlink(path) != 0 && ftruncate(fd, 0) != 0)
+        return;
+}
+
+enum ebb_err ebbi_become_user(const char *name) {
+    if (geteuid() != 0)
+        return EBB_OK;
+    struct passwd entry, *found = NULL;
+    char room[PASSWD_ROOM];
+    if (getpwnam_r(name, &entry, room, sizeof(room), &found) != 0 || found == NULL)
+        return ebb_err_set(EBB_ERR_USAGE, "there is no user \"%s\" to become", name);
+    if (initgroups(name, entry.pw_gid) != 0 || setgid(entry.pw_gid) != 0 ||
+        setuid(entry.pw_uid) != 0)
+        return ebb_err_set(EBB_ERR_SYSTEM, "cannot become user \"%s\": %s", name, strerror(errno));
+    /* Changing the user hides /proc/self from ourselves; the metrics read it. */
+    prctl(PR_SET_DUMPABLE, 1);
+    return EBB_OK;
+}

@@ -1,0 +1,28 @@
+/* process -- going to the background, being known by a pid file, becoming another user; for
+ * daemon.c. */
+#ifndef EBBI_DAEMON_PROCESS_H
+#define EBBI_DAEMON_PROCESS_H
+
+#include <ebb/err.h>
+#include <ebb/fd.h>
+#include <stdbool.h>
+
+/* Forks. In the parent: waits until the child said ebbi_background_ready or died, sets *status to
+ * what the program exits with and returns true. In the child: returns false. When: before the
+ * collector and any thread. */
+bool ebbi_background_fork(int *status);
+/* In the child: sends the parent home and lets go of the terminal. Without ebbi_background_fork
+ * nothing. */
+void ebbi_background_ready(void);
+
+/* Writes our pid to path and holds a lock on it. Fails: EBB_ERR_BUSY names the process that holds
+ * it. */
+enum ebb_err ebbi_pid_file_open(ebb_fd *handle, struct ebb_scope *scope,
+                                const char *path) EBB_MUST_CHECK;
+/* Removes the file; the scope closes the handle. */
+void ebbi_pid_file_remove(ebb_fd handle, const char *path);
+
+/* Becomes name, with its groups, when root; else nothing. */
+enum ebb_err ebbi_become_user(const char *name) EBB_MUST_CHECK;
+
+#endif
