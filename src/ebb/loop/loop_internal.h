@@ -6,7 +6,7 @@
 
 struct event_base;
 
-/* Owner: the loop. Valid until ebb_loop_close. */
+/* Owner: the loop. NULL once the loop is closed. */
 struct event_base *ebbi_loop_base(struct ebb_loop *loop);
 
 #endif

@@ -1,0 +1,43 @@
+/* library -- libevent, taken into the house: its memory is collected memory and its messages are
+ * log lines.
+ *
+ * libevent keeps what we register (our watch, timer and listener objects) in memory of its own. The
+ * collector does not look into libc's heap, so with libevent on malloc it would reclaim objects
+ * that are about to be called. On the wrapper's FOREIGN memory, which is scanned and lives until
+ * libevent frees it, they are held. */
+#include <ebb/loop.h>
+
+#include <event2/event.h>
+
+#include <ebb/assert.h>
+#include <ebb/log.h>
+#include <ebb/mem.h>
+
+#include "gc/types.h"
+
+static void *library_malloc(size_t size) {
+    return ebb_foreign_realloc(&ebb_type_libevent, NULL, size);
+}
+
+static void *library_realloc(void *object, size_t size) {
+    return ebb_foreign_realloc(&ebb_type_libevent, object, size);
+}
+
+static void library_log(int severity, const char *text) {
+    if (severity == EVENT_LOG_ERR)
+        ebb_log_error("event", "%s", text);
+    else if (severity == EVENT_LOG_WARN)
+        ebb_log_warn("event", "%s", text);
+    else
+        ebb_log_debug("event", "%s", text);
+}
+
+static void library_fatal(int error) {
+    ebb_assert(false, "libevent gave up, error %d; its reason is in the log", error);
+}
+
+void ebb_loop_library_start(void) {
+    event_set_mem_functions(library_malloc, library_realloc, ebb_foreign_free);
+    event_set_log_callback(library_log);
+    event_set_fatal_callback(library_fatal);
+}

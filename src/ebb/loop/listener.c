@@ -1,0 +1,275 @@
+/* listener -- sockets that accept.
+ *
+ * A listening socket is readable when somebody waits to be accepted. Each turn takes a bounded
+ * number of them, so that those who are connected already are not kept waiting.
+ *
+ * Descriptors may run out. Then a peer stays in the kernel's queue and the socket stays readable,
+ * and a loop that did nothing about it would spin. So: collect, in the hope of forgotten
+ * descriptors; try again; else rest a moment with the socket out of the loop. The kernel keeps the
+ * queue.
+ *
+ * 1. A socket is watched exactly when the listener is neither paused, nor resting, nor closed.
+ * 2. The accept function may pause or close the listener: after each call both are looked at again.
+ */
+#include <ebb/listener.h>
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <ebb/clock.h>
+#include <ebb/log.h>
+#include <ebb/mem.h>
+
+#include "address.h"
+#include "gc/types.h"
+#include "res/res_internal.h"
+#include "tell/metrics.h"
+
+#define ACCEPTS_PER_TURN 64
+#define REST_MS          100
+/* A full collection is costly, so resting again and again does not collect each time. */
+#define MAKE_ROOM_INTERVAL_NS EBB_NS_PER_SECOND
+/* With port 0 and several addresses all get the same port; somebody may hold it on one of them. */
+#define PORT_TRIES 8
+
+struct listening {
+    ebb_fd handle;
+    struct ebb_watch *watch;
+    struct ebb_listener *listener;
+};
+
+struct ebb_listener {
+    struct ebb_loop *loop;
+    struct ebb_scope *scope;
+    ebb_accept_fn *fn;
+    void *arg;
+    struct ebb_timer *rest; /* while resting */
+    uint64_t room_made_ns;
+    struct ebbi_unix_file file; /* what close removes */
+    int port, count;
+    bool paused, closed;
+    struct listening sockets[EBBI_ADDRESSES_MAX];
+};
+
+static void watches_update(struct ebb_listener *listener) {
+    int events = listener->paused || listener->rest != NULL ? 0 : EBB_READ;
+    for (int i = 0; i < listener->count; i++)
+        ebb_watch_set(listener->sockets[i].watch, events);
+}
+
+static void on_rested(void *arg) {
+    struct ebb_listener *listener = arg;
+    ebb_timer_close(listener->rest);
+    listener->rest = NULL;
+    watches_update(listener);
+}
+
+static void rest(struct ebb_listener *listener, int error) {
+    ebb_count(&ebb_metric_accept_rests, 1);
+    if (ebbi_fd_refused(error, "accept a connection") != EBB_OK)
+        ebb_log_warn("loop", "%s; trying again every %d ms", ebb_err_text(), REST_MS);
+    if (listener->rest == NULL)
+        listener->rest = ebb_timer_open(listener->loop, REST_MS, false, on_rested, listener);
+    watches_update(listener);
+}
+
+static bool make_room(struct ebb_listener *listener, int error) {
+    uint64_t now_ns = ebb_clock_ns();
+    if (listener->room_made_ns != 0 && now_ns - listener->room_made_ns < MAKE_ROOM_INTERVAL_NS)
+        return false;
+    if (!ebbi_fd_make_room(error))
+        return false;
+    listener->room_made_ns = ebb_clock_ns();
+    return true;
+}
+
+/* Errors that concern the one peer, who is gone, or a network that was down for a moment
+ * (accept(2)). */
+static bool is_peers_error(int error) {
+    switch (error) {
+    case EINTR:
+    case ECONNABORTED:
+    case EPERM:
+    case ENETDOWN:
+    case EPROTO:
+    case ENOPROTOOPT:
+    case EHOSTDOWN:
+    case ENONET:
+    case EHOSTUNREACH:
+    case EOPNOTSUPP:
+    case ENETUNREACH:
+        return true;
+    default:
+        return false;
+    }
+}
+
+/* The next peer's descriptor, or -1 with errno. */
+static int accept_one(struct ebb_listener *listener, int fd, char *peer, size_t peer_size) {
+    struct sockaddr_storage from = {0};
+    for (int attempt = 0;; attempt++) {
+        socklen_t length = sizeof from;
+        int got = accept4(fd, (struct sockaddr *)&from, &length, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        if (got >= 0) {
+            ebbi_address_text(&from, peer, peer_size);
+            return got;
+        }
+        int error = errno;
+        if (attempt > 0 || !make_room(listener, error)) {
+            errno = error;
+            return -1;
+        }
+    }
+}
+
+static void on_waiting(int events, void *arg) {
+    (void)events;
+    struct listening *from = arg;
+    struct ebb_listener *listener = from->listener;
+    for (int i = 0; i < ACCEPTS_PER_TURN; i++) {
+        if (listener->closed || listener->paused)
+            return;
+        char peer[EBBI_ADDRESS_TEXT];
+        int fd = accept_one(listener, ebb_fd_get(from->handle), peer, sizeof peer);
+        if (fd < 0 && is_peers_error(errno))
+            continue;
+        if (fd < 0 && errno == EAGAIN)
+            return;
+        if (fd < 0) {
+            rest(listener, errno);
+            return;
+        }
+        ebb_fd connection;
+        if (ebb_fd_adopt(&connection, listener->scope, EBB_RESOURCE_socket, fd, peer) != EBB_OK) {
+            rest(listener, ENFILE);
+            return;
+        }
+        listener->fn(connection, peer, listener->arg);
+    }
+}
+
+static void sockets_close(struct ebb_listener *listener) {
+    for (int i = 0; i < listener->count; i++) {
+        ebb_watch_close(listener->sockets[i].watch);
+        ebb_fd_close(listener->sockets[i].handle);
+    }
+    listener->count = 0;
+}
+
+static struct ebb_listener *listener_new(struct ebb_loop *loop, ebb_accept_fn *fn, void *arg) {
+    struct ebb_listener *listener = ebb_new_sized(&ebb_type_listener, sizeof *listener);
+    listener->loop = loop;
+    listener->fn = fn;
+    listener->arg = arg;
+    listener->scope = ebb_scope_new("listener");
+    return listener;
+}
+
+/* Adopts a listening descriptor and watches it. */
+static enum ebb_err socket_add(struct ebb_listener *listener, int fd, const char *name) {
+    struct listening *at = &listener->sockets[listener->count];
+    enum ebb_err err = ebb_fd_adopt(&at->handle, listener->scope, EBB_RESOURCE_listener, fd, name);
+    if (err != EBB_OK)
+        return err;
+    at->listener = listener;
+    at->watch = ebb_watch_open(listener->loop, at->handle, EBB_READ, on_waiting, at);
+    listener->count++;
+    return EBB_OK;
+}
+
+/* Opens every address that can be had. One that this machine does not have (no IPv6, say) is
+ * skipped while another works. *busy_elsewhere: the port that the system chose for the first is
+ * taken on another. */
+static enum ebb_err tcp_open(struct ebb_listener *listener, struct ebbi_addresses *addresses,
+                             int backlog, bool *busy_elsewhere) {
+    enum ebb_err err = EBB_OK;
+    *busy_elsewhere = false;
+    for (int i = 0; i < addresses->count; i++) {
+        struct sockaddr_storage *address = &addresses->at[i];
+        if (listener->port != 0)
+            ebbi_address_set_port(address, listener->port);
+        char name[EBBI_ADDRESS_TEXT];
+        int fd = -1, error = 0;
+        ebbi_address_text(address, name, sizeof name);
+        err = ebbi_tcp_listen(address, name, backlog, &fd, &error);
+        if (err != EBB_OK && (error == EAFNOSUPPORT || error == EADDRNOTAVAIL))
+            continue;
+        if (err == EBB_ERR_BUSY && i > 0)
+            *busy_elsewhere = true;
+        if (err != EBB_OK)
+            return err;
+        int port = ebbi_port_of(fd);
+        ebbi_address_set_port(address, port);
+        ebbi_address_text(address, name, sizeof name);
+        err = socket_add(listener, fd, name);
+        if (err != EBB_OK)
+            return err;
+        listener->port = listener->port == 0 ? port : listener->port;
+    }
+    return listener->count > 0 ? EBB_OK : err;
+}
+
+enum ebb_err ebb_listener_tcp(struct ebb_listener **out, struct ebb_loop *loop, const char *host,
+                              int port, int backlog, ebb_accept_fn *fn, void *arg) {
+    struct ebbi_addresses addresses;
+    enum ebb_err err = ebbi_addresses_find(&addresses, host, port);
+    if (err != EBB_OK)
+        return err;
+    struct ebb_listener *listener = listener_new(loop, fn, arg);
+    for (int attempt = 1;; attempt++) {
+        bool busy_elsewhere;
+        listener->port = port;
+        err = tcp_open(listener, &addresses, backlog, &busy_elsewhere);
+        if (err == EBB_OK) {
+            *out = listener;
+            return EBB_OK;
+        }
+        sockets_close(listener);
+        if (port != 0 || !busy_elsewhere || attempt == PORT_TRIES)
+            break;
+        ebbi_addresses_set_port(&addresses, 0);
+    }
+    ebb_listener_close(listener);
+    return err;
+}
+
+enum ebb_err ebb_listener_unix(struct ebb_listener **out, struct ebb_loop *loop, const char *path,
+                               unsigned mode, int backlog, ebb_accept_fn *fn, void *arg) {
+    struct ebb_listener *listener = listener_new(loop, fn, arg);
+    int fd = -1;
+    enum ebb_err err = ebbi_unix_listen(path, mode, backlog, &fd, &listener->file);
+    if (err == EBB_OK)
+        err = socket_add(listener, fd, path);
+    if (err != EBB_OK) {
+        ebb_listener_close(listener);
+        return err;
+    }
+    *out = listener;
+    return EBB_OK;
+}
+
+int ebb_listener_port(const struct ebb_listener *listener) {
+    return listener->port;
+}
+
+void ebb_listener_pause(struct ebb_listener *listener, bool paused) {
+    listener->paused = paused;
+    watches_update(listener);
+}
+
+void ebb_listener_close(struct ebb_listener *listener) {
+    if (listener == NULL)
+        return;
+    listener->closed = true;
+    ebb_timer_close(listener->rest);
+    listener->rest = NULL;
+    sockets_close(listener);
+    ebbi_unix_file_remove(&listener->file);
+    ebb_scope_close(listener->scope);
+    ebb_done(listener);
+}
