@@ -19,15 +19,16 @@ enum { EBB_READ = 1, EBB_WRITE = 2 };
 
 /* name: static text. Fails: EBB_ERR_SYSTEM. */
 enum ebb_err ebb_loop_new(struct ebb_loop **loop, const char *name) EBB_MUST_CHECK;
-/* Turns until ebb_loop_stop. */
+/* Turns until ebb_loop_stop. What was posted before the stop has run when it returns. */
 void ebb_loop_run(struct ebb_loop *loop);
 void ebb_loop_stop(struct ebb_loop *loop);
 void ebb_loop_close(struct ebb_loop *loop);
-/* Runs fn(arg) on the loop's thread in a coming turn, in the order posted. arg is held until then. Any thread. */
+/* Runs fn(arg) on the loop's thread in a coming turn, in the order posted. arg is held until then. Any thread. What is
+ * posted after the stop is dropped when the loop is closed. */
 void ebb_loop_post(struct ebb_loop *loop, void (*fn)(void *), void *arg);
 /* From now on this loop runs finalizers and tells leaks between its turns. One loop of the process. */
 void ebb_loop_finalize_here(struct ebb_loop *loop);
-/* Time this turn began (ebb_clock_ns), without a system call. */
+/* Time of this turn (ebb_clock_ns): the clock is read once a turn, when first asked. When: the loop's thread. */
 uint64_t ebb_loop_now_ns(const struct ebb_loop *loop);
 
 /* Calls fn when handle is ready for events (EBB_READ, EBB_WRITE, both, or 0 for paused); level-triggered. arg is held

@@ -18,6 +18,15 @@
 #define PORT_TEXT 8
 #define WHAT_TEXT 128
 
+/* A hosts file may name the same address twice, which could not be listened on twice. */
+static void add_once(struct ebbi_addresses *addresses, const struct addrinfo *found) {
+    for (int i = 0; i < addresses->count; i++)
+        if (memcmp(&addresses->at[i], found->ai_addr, found->ai_addrlen) == 0)
+            return;
+    if (addresses->count < EBBI_ADDRESSES_MAX)
+        memcpy(&addresses->at[addresses->count++], found->ai_addr, found->ai_addrlen);
+}
+
 enum ebb_err ebbi_addresses_find(struct ebbi_addresses *addresses, const char *host, int port) {
     struct addrinfo hints = {
         .ai_flags = AI_PASSIVE, .ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM};
@@ -33,8 +42,7 @@ enum ebb_err ebbi_addresses_find(struct ebbi_addresses *addresses, const char *h
                            refused == EAI_SYSTEM ? strerror(errno) : gai_strerror(refused));
     memset(addresses, 0, sizeof *addresses);
     for (struct addrinfo *at = found; at != NULL; at = at->ai_next)
-        if (addresses->count < EBBI_ADDRESSES_MAX)
-            memcpy(&addresses->at[addresses->count++], at->ai_addr, at->ai_addrlen);
+        add_once(addresses, at);
     freeaddrinfo(found);
     return EBB_OK;
 }

@@ -34,6 +34,7 @@
 #define REST_MS          100
 /* A full collection is costly, so resting again and again does not collect each time. */
 #define MAKE_ROOM_INTERVAL_NS EBB_NS_PER_SECOND
+#define TELL_INTERVAL_NS      (10 * EBB_NS_PER_SECOND)
 /* With port 0 and several addresses all get the same port; somebody may hold it on one of them. */
 #define PORT_TRIES 8
 
@@ -49,7 +50,7 @@ struct ebb_listener {
     ebb_accept_fn *fn;
     void *arg;
     struct ebb_timer *rest; /* while resting */
-    uint64_t room_made_ns;
+    uint64_t room_made_ns, rest_told_ns;
     struct ebbi_unix_file file; /* what close removes */
     int port, count;
     bool paused, closed;
@@ -69,10 +70,14 @@ static void on_rested(void *arg) {
     watches_update(listener);
 }
 
-static void rest(struct ebb_listener *listener, int error) {
+/* The reason is this thread's latest sentence (ebb_err_text). */
+static void rest(struct ebb_listener *listener) {
+    uint64_t now_ns = ebb_clock_ns();
     ebb_count(&ebb_metric_accept_rests, 1);
-    if (ebbi_fd_refused(error, "accept a connection") != EBB_OK)
-        ebb_log_warn("loop", "%s; trying again every %d ms", ebb_err_text(), REST_MS);
+    if (listener->rest_told_ns == 0 || now_ns - listener->rest_told_ns > TELL_INTERVAL_NS) {
+        ebb_log_warn("loop", "%s; peers wait, trying again every %d ms", ebb_err_text(), REST_MS);
+        listener->rest_told_ns = now_ns;
+    }
     if (listener->rest == NULL)
         listener->rest = ebb_timer_open(listener->loop, REST_MS, false, on_rested, listener);
     watches_update(listener);
@@ -141,12 +146,13 @@ static void on_waiting(int events, void *arg) {
         if (fd < 0 && errno == EAGAIN)
             return;
         if (fd < 0) {
-            rest(listener, errno);
+            (void)ebbi_fd_refused(errno, "accept a connection");
+            rest(listener);
             return;
         }
         ebb_fd connection;
         if (ebb_fd_adopt(&connection, listener->scope, EBB_RESOURCE_socket, fd, peer) != EBB_OK) {
-            rest(listener, ENFILE);
+            rest(listener);
             return;
         }
         listener->fn(connection, peer, listener->arg);
