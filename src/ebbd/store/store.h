@@ -1,12 +1,15 @@
-/* store -- keys and values in pointer-free segments, found through an index; see store.c for how and why.
+/* store -- keys and values in pointer-free segments, found through an index; see store.c for how
+ * and why.
  *
- * No I/O; the clock is passed in: `now` is seconds on the daemon's own clock (never 0, never back). The functions with
- * a struct store_worker are for that worker's thread; any number of workers run at once.
+ * No I/O; the clock is passed in: `now` is seconds on the daemon's own clock (never 0, never back).
+ * The functions with a struct store_worker are for that worker's thread; any number of workers run
+ * at once.
  *
  * Three primitives carry every command:
  *   find    without a lock: a view of an item, valid once store_still says so
  *   edit    under the bucket's lock: expiry, marks, cas, a small value in place, removal
- *   commit  a new version out of a reserved room, if the caller's decide() agrees under the bucket's lock
+ *   commit  a new version out of a reserved room, if the caller's decide() agrees under the
+ * bucket's lock
  */
 #ifndef EBBD_STORE_H
 #define EBBD_STORE_H
@@ -18,8 +21,9 @@
 
 #define STORE_KEY_MAX 250 /* bytes */
 
-/* Values up to so many bytes may be changed in place: a reader copies them, then asks store_still. Longer ones never
- * change where they lie: a reader may keep the pointer as long as `pin` is in memory that the collector scans. */
+/* Values up to so many bytes may be changed in place: a reader copies them, then asks store_still.
+ * Longer ones never change where they lie: a reader may keep the pointer as long as `pin` is in
+ * memory that the collector scans. */
 #define STORE_COPY_MAX 16384
 
 struct store;
@@ -27,9 +31,10 @@ struct store_worker;
 
 struct store_config {
     size_t limit_bytes;    /* -m: segments, index and the collector's slack together */
-    size_t value_size_max; /* -I: bytes of a whole item, as memcached counts it (header, key, value, CRLF) */
+    size_t value_size_max; /* -I: bytes of a whole item, as memcached counts it (header, key, value,
+                              CRLF) */
     int workers;
-    bool evict;            /* false (-M): a full store refuses instead */
+    bool evict; /* false (-M): a full store refuses instead */
 };
 
 struct store *store_new(const struct store_config *config);
@@ -46,60 +51,66 @@ enum {
 
 struct store_item {
     const char *value;
-    size_t value_length;  /* bytes, without CRLF */
+    size_t value_length; /* bytes, without CRLF */
     uint32_t client_flags;
     uint32_t expires;     /* second from which it is gone; 0: never */
     uint32_t last_access; /* second */
     uint8_t marks;
     uint64_t cas;
-    const void *pin;      /* start of the memory that holds value */
+    const void *pin; /* start of the memory that holds value */
 };
 
 struct store_read {
     struct store_item item;
     /* private: where it was found */
-    const void *bucket;
+    const void *bucket, *place;
     uint64_t slot;
     uint32_t version, now;
     struct store_worker *worker;
 };
 
-/* Looks the key up. False: a miss (absent, expired or flushed). True: read->item is a view; use it, then ask
- * store_still; when that is false the view was overtaken: look up again. The view's lengths are always safe to read. */
-bool store_find(struct store_worker *worker, struct ebb_span key, uint32_t now, struct store_read *read);
+/* Looks the key up. False: a miss (absent, expired or flushed). True: read->item is a view; use it,
+ * then ask store_still; when that is false the view was overtaken: look up again. The view's
+ * lengths are always safe to read. */
+bool store_find(struct store_worker *worker, struct ebb_span key, uint32_t now,
+                struct store_read *read);
 /* True: what was copied out of the view is one whole version. */
 bool store_still(const struct store_read *read);
-/* Marks the item as used (frequency, fetched, last access): for hits that count as such. After store_still. */
+/* Marks the item as used (frequency, fetched, last access): for hits that count as such. After
+ * store_still. */
 void store_touched(const struct store_read *read);
 
 struct store_edit {
-    struct store_item item; /* as it is; item.value may be written when item.value_length <= STORE_COPY_MAX */
-    char *value;            /* the same bytes, writable; NULL when they are too many */
+    struct store_item
+        item;    /* as it is; item.value may be written when item.value_length <= STORE_COPY_MAX */
+    char *value; /* the same bytes, writable; NULL when they are too many */
     /* What it shall be; preset to what it is. */
     uint32_t expires, client_flags;
     uint8_t marks;
-    uint64_t cas;           /* set to 0 for a fresh one */
-    bool remove, accessed;  /* accessed: counts as a use, as store_touched */
+    uint64_t cas;          /* set to 0 for a fresh one */
+    bool remove, accessed; /* accessed: counts as a use, as store_touched */
 };
-/* Calls edit once under the bucket's lock (so: short, no allocation, no store call); false: a miss. */
+/* Calls edit once under the bucket's lock (so: short, no allocation, no store call); false: a miss.
+ */
 bool store_edit(struct store_worker *worker, struct ebb_span key, uint32_t now,
                 void (*edit)(struct store_edit *edit, void *context), void *context);
 
 enum store_verdict {
     STORE_STORED,
     STORE_NOT_STORED,
-    STORE_EXISTS,    /* cas differs */
+    STORE_EXISTS, /* cas differs */
     STORE_NOT_FOUND,
     STORE_TOO_LARGE,
     STORE_NO_MEMORY, /* nothing evictable remains */
     STORE_AGAIN,     /* a decide() of the caller's own that wants to start over */
 };
 
-/* Room for one item under construction; lives in scanned memory (it holds its segment). Zeroed: none. */
+/* Room for one item under construction; lives in scanned memory (it holds its segment). Zeroed:
+ * none. */
 struct store_room {
-    char *value;         /* value_length bytes for the caller to fill */
+    char *value; /* value_length bytes for the caller to fill */
     size_t value_length;
-    void *record;        /* private from here; NULL: none */
+    void *record; /* private from here; NULL: none */
     void *segment;
     uint32_t segment_id, segment_generation;
     uint32_t size, offset;
@@ -107,10 +118,11 @@ struct store_room {
     uint64_t hash;
 };
 
-/* STORE_STORED: room is there. STORE_TOO_LARGE, STORE_NO_MEMORY. May evict, may collect. The room stays valid however
- * long filling takes. expires is a hint for where to put it. */
-enum store_verdict store_reserve(struct store_worker *worker, struct ebb_span key, size_t value_length,
-                                 uint32_t expires, uint32_t now, struct store_room *room);
+/* STORE_STORED: room is there. STORE_TOO_LARGE, STORE_NO_MEMORY. May evict, may collect. The room
+ * stays valid however long filling takes. expires is a hint for where to put it. */
+enum store_verdict store_reserve(struct store_worker *worker, struct ebb_span key,
+                                 size_t value_length, uint32_t expires, uint32_t now,
+                                 struct store_room *room);
 
 /* What a new version gets. */
 struct store_new {
@@ -118,10 +130,11 @@ struct store_new {
     uint8_t marks;
     uint64_t cas; /* 0: a fresh one; filled in afterwards */
 };
-/* decide sees the present item (NULL: none) and may change *new; STORE_STORED publishes, anything else drops the room.
- * Called once under the bucket's lock: short, no allocation, no store call. NULL: always store. The room is used up in
- * every case. new->cas is what the item got. */
-typedef enum store_verdict store_decide(const struct store_item *old, struct store_new *new, void *context);
+/* decide sees the present item (NULL: none) and may change *new; STORE_STORED publishes, anything
+ * else drops the room. Called once under the bucket's lock: short, no allocation, no store call.
+ * NULL: always store. The room is used up in every case. new->cas is what the item got. */
+typedef enum store_verdict store_decide(const struct store_item *old, struct store_new *new,
+                                        void *context);
 enum store_verdict store_commit(struct store_worker *worker, struct store_room *room, uint32_t now,
                                 struct store_new *new, store_decide *decide, void *context);
 void store_abandon(struct store_worker *worker, struct store_room *room);
@@ -129,21 +142,23 @@ void store_abandon(struct store_worker *worker, struct store_room *room);
 /* Everything stored so far is gone from second `at` on (at <= now: at once). */
 void store_flush(struct store *store, uint32_t at, uint32_t now);
 
-/* Drops what has expired or was flushed, returns its memory, finishes slow work. Each second, from one thread. */
+/* Drops what has expired or was flushed, returns its memory, finishes slow work. Each second, from
+ * one thread. */
 void store_tick(struct store *store, uint32_t now);
 
 /* Changes the limit at run time; gives memory back at once. False: too small or too large. */
 bool store_limit_set(struct store *store, size_t limit_bytes, uint32_t now);
 
 struct store_stats {
-    uint64_t items, items_total;         /* now; ever stored */
-    uint64_t bytes;                      /* of live items: header, key, value */
+    uint64_t items, items_total; /* now; ever stored */
+    uint64_t bytes;              /* of live items: header, key, value */
     uint64_t limit_bytes;
-    uint64_t evictions, evicted_unfetched, expired_unfetched, reclaimed; /* reclaimed: expired items' room reused */
-    uint64_t segments, segment_bytes;    /* live ones: count, memory */
-    uint64_t dropped_bytes;              /* memory of dropped segments not yet collected */
+    uint64_t evictions, evicted_unfetched, expired_unfetched,
+        reclaimed;                    /* reclaimed: expired items' room reused */
+    uint64_t segments, segment_bytes; /* live ones: count, memory */
+    uint64_t dropped_bytes;           /* memory of dropped segments not yet collected */
     uint64_t index_bytes, buckets, overflow_buckets;
-    uint64_t huge;                       /* values with a segment of their own */
+    uint64_t huge; /* values with a segment of their own */
 };
 void store_stats_read(struct store *store, struct store_stats *stats);
 

@@ -1,0 +1,486 @@
+/* index -- from a key's hash to the place of its item, in cache-line buckets, read without a lock.
+ *
+ * Linear hashing: `buckets` grows one by one; bucket number = hash modulo the next power of two, or
+ * the one below when that bucket does not exist yet. Splitting bucket s moves half its items to the
+ * new last bucket. So there is never a rehash of the whole table, and its memory follows the number
+ * of items. A bucket has seven slots; more go to overflow buckets chained behind it. Buckets lie in
+ * pages, pages in a directory; an unused page is dropped and collected.
+ *
+ * 1. A bucket's lock is its version being odd; it covers its overflow chain. Whoever changes a
+ * slot's place holds it.
+ * 2. A reader takes (version, slot, segment pointer) and checks the version before it follows the
+ * pointer: evicting clears the slot, under the lock, before it clears the root, so an unchanged
+ * version means a valid pointer, and the pointer in the reader's register holds the segment from
+ * then on.
+ * 3. A reader that finds nothing asks again whether the key's bucket is still this one: a split or
+ * merge meanwhile may have moved the item.
+ * 4. Frequency bits may change without the lock (one compare-and-swap by a reader); losing one is
+ * harmless.
+ * 5. Pages and overflow buckets are made ahead, outside bucket locks. An insert that finds none
+ * takes another item's slot in the same bucket: an eviction, counted by the caller. */
+#include "store/internal.h"
+#include <sched.h>
+#include <string.h>
+
+enum {
+    LOAD_GROW_TENTHS = 60,   /* items a bucket, in tenths: grow above, */
+    LOAD_SHRINK_TENTHS = 25, /* shrink below */
+    BUCKETS_MIN = 16,
+    CHAIN_MAX = 32, /* overflow buckets behind one bucket that a reader follows */
+    SPARE_LOW = 64, /* overflow buckets kept ready */
+    SPINS = 64,
+};
+
+static void pause_spin(int *spins) {
+    if (++*spins % SPINS == 0)
+        sched_yield();
+    else
+        __builtin_ia32_pause();
+}
+
+/* ---- pages ---- */
+
+static uint32_t page_buckets(const struct index *index) {
+    return 1u << index->page_shift;
+}
+
+/* The page starts at a multiple of 64 inside the object; an inner pointer holds the object just as
+ * well. */
+static struct bucket *page_new(struct store *store) {
+    size_t bytes = page_buckets(&store->index) * sizeof(struct bucket);
+    char *object = ebb_try_sized(&ebb_type_index_page, bytes + sizeof(struct bucket));
+    if (object == NULL)
+        return NULL;
+    char *page = (char *)(((uintptr_t)object + 63) & ~(uintptr_t)63);
+    memset(page, 0, bytes);
+    store->index_bytes += bytes + sizeof(struct bucket);
+    return (struct bucket *)page;
+}
+
+static struct bucket *bucket_in(_Atomic(struct bucket *) *pages, const struct index *index,
+                                uint32_t number) {
+    struct bucket *page =
+        atomic_load_explicit(&pages[number >> index->page_shift], memory_order_acquire);
+    return page ? &page[number & (page_buckets(index) - 1)] : NULL;
+}
+
+struct bucket *index_bucket_at(const struct store *store, uint32_t number) {
+    return bucket_in(store->index.pages, &store->index, number);
+}
+
+struct bucket *index_overflow_at(const struct store *store, uint32_t number) {
+    return bucket_in(store->index.overflow, &store->index, number);
+}
+
+static uint32_t number_of(uint64_t hash, uint32_t buckets) {
+    uint32_t mask = buckets <= 1 ? 0 : UINT32_MAX >> __builtin_clz(buckets - 1);
+    uint32_t number = (uint32_t)hash & mask;
+    return number < buckets ? number : number & mask >> 1;
+}
+
+void index_start(struct store *store) {
+    struct index *index = &store->index;
+    size_t page_bytes = store->config.limit_bytes / 1024;
+    index->page_shift = 8;
+    while (index->page_shift < 16 && (sizeof(struct bucket) << index->page_shift) < page_bytes)
+        index->page_shift++;
+    /* Room for eight times the first limit, half of it index: cache_memlimit may raise it. */
+    index->directory_size =
+        (uint32_t)(store->config.limit_bytes * 4 / (sizeof(struct bucket) << index->page_shift)) +
+        16;
+    size_t bytes = index->directory_size * sizeof *index->pages;
+    index->pages = ebb_new_sized(&ebb_type_index_directory, bytes);
+    index->overflow = ebb_new_sized(&ebb_type_index_directory, bytes);
+    store->index_bytes += 2 * bytes;
+    pthread_mutex_init(&index->resize_lock, NULL);
+    atomic_flag_clear(&index->overflow_lock);
+    atomic_store(&index->pages[0], page_new(store));
+    index->pages_count = 1;
+    atomic_store(&index->buckets, BUCKETS_MIN);
+    index_provision(store);
+}
+
+/* ---- overflow buckets ---- */
+
+static void overflow_locked(struct index *index) {
+    int spins = 0;
+    while (atomic_flag_test_and_set_explicit(&index->overflow_lock, memory_order_acquire))
+        pause_spin(&spins);
+}
+
+static void overflow_unlocked(struct index *index) {
+    atomic_flag_clear_explicit(&index->overflow_lock, memory_order_release);
+}
+
+/* 1 + number of a clean overflow bucket, or 0. */
+static uint32_t overflow_take(struct store *store) {
+    struct index *index = &store->index;
+    overflow_locked(index);
+    uint32_t taken = index->overflow_free;
+    if (taken) {
+        struct bucket *bucket = index_overflow_at(store, taken - 1);
+        index->overflow_free = atomic_load_explicit(&bucket->overflow, memory_order_relaxed);
+        atomic_store_explicit(&bucket->overflow, 0, memory_order_relaxed);
+        atomic_fetch_sub_explicit(&index->overflow_free_count, 1, memory_order_relaxed);
+        atomic_fetch_add_explicit(&index->overflow_count, 1, memory_order_relaxed);
+    }
+    overflow_unlocked(index);
+    return taken;
+}
+
+static void overflow_put(struct store *store, uint32_t number_plus_1) {
+    struct index *index = &store->index;
+    struct bucket *bucket = index_overflow_at(store, number_plus_1 - 1);
+    for (int i = 0; i < BUCKET_SLOTS; i++)
+        atomic_store_explicit(&bucket->slot[i], 0, memory_order_relaxed);
+    overflow_locked(index);
+    atomic_store_explicit(&bucket->overflow, index->overflow_free, memory_order_relaxed);
+    index->overflow_free = number_plus_1;
+    atomic_fetch_add_explicit(&index->overflow_free_count, 1, memory_order_relaxed);
+    atomic_fetch_sub_explicit(&index->overflow_count, 1, memory_order_relaxed);
+    overflow_unlocked(index);
+}
+
+void index_provision(struct store *store) {
+    struct index *index = &store->index;
+    if (atomic_load_explicit(&index->overflow_free_count, memory_order_relaxed) >= SPARE_LOW)
+        return;
+    if (pthread_mutex_trylock(&index->resize_lock) != 0)
+        return;
+    struct bucket *page = index->overflow_pages < index->directory_size ? page_new(store) : NULL;
+    if (page) {
+        uint32_t first = index->overflow_pages << index->page_shift;
+        atomic_store_explicit(&index->overflow[index->overflow_pages++], page,
+                              memory_order_release);
+        overflow_locked(index);
+        for (uint32_t i = page_buckets(index); i-- > 0;) {
+            atomic_store_explicit(&page[i].overflow, index->overflow_free, memory_order_relaxed);
+            index->overflow_free = first + i + 1;
+        }
+        atomic_fetch_add_explicit(&index->overflow_free_count, page_buckets(index),
+                                  memory_order_relaxed);
+        overflow_unlocked(index);
+    }
+    pthread_mutex_unlock(&index->resize_lock);
+}
+
+/* ---- locking ---- */
+
+static void lock_bucket(struct bucket *bucket) {
+    int spins = 0;
+    for (;;) {
+        uint32_t version = atomic_load_explicit(&bucket->version, memory_order_relaxed);
+        if (!(version & 1) &&
+            atomic_compare_exchange_weak(&bucket->version, &version, version + 1)) {
+            atomic_thread_fence(memory_order_release);
+            return;
+        }
+        pause_spin(&spins);
+    }
+}
+
+struct bucket *index_lock(struct store *store, uint64_t hash) {
+    for (;;) {
+        uint32_t buckets = atomic_load_explicit(&store->index.buckets, memory_order_acquire);
+        struct bucket *bucket = index_bucket_at(store, number_of(hash, buckets));
+        if (bucket == NULL)
+            continue;
+        lock_bucket(bucket);
+        buckets = atomic_load_explicit(&store->index.buckets, memory_order_acquire);
+        if (index_bucket_at(store, number_of(hash, buckets)) == bucket)
+            return bucket;
+        index_unlock(bucket);
+    }
+}
+
+void index_unlock(struct bucket *bucket) {
+    atomic_fetch_add_explicit(&bucket->version, 1, memory_order_release);
+}
+
+/* ---- slots, under the lock ---- */
+
+static struct bucket *chain_next(const struct store *store, const struct bucket *bucket) {
+    uint32_t next = atomic_load_explicit(&bucket->overflow, memory_order_relaxed);
+    return next ? index_overflow_at(store, next - 1) : NULL;
+}
+
+static bool record_has_key(const struct record *record, struct ebb_span key) {
+    return lead_key_length(atomic_load_explicit(&record->lead, memory_order_relaxed)) ==
+               key.length &&
+           memcmp(record->key, key.at, key.length) == 0;
+}
+
+_Atomic uint64_t *index_find(struct store *store, struct bucket *bucket, struct ebb_span key,
+                             uint64_t hash) {
+    uint64_t tag = hash >> SLOT_TAG_SHIFT;
+    for (struct bucket *at = bucket; at; at = chain_next(store, at))
+        for (int i = 0; i < BUCKET_SLOTS; i++) {
+            uint64_t slot = atomic_load_explicit(&at->slot[i], memory_order_relaxed);
+            if (slot == 0 || slot >> SLOT_TAG_SHIFT != tag)
+                continue;
+            const char *data = segment_data(store, slot_segment(slot));
+            if (record_has_key((const struct record *)(data + slot_offset(slot)), key))
+                return &at->slot[i];
+        }
+    return NULL;
+}
+
+_Atomic uint64_t *index_find_place(struct store *store, struct bucket *bucket, uint64_t hash,
+                                   uint64_t place) {
+    (void)hash;
+    for (struct bucket *at = bucket; at; at = chain_next(store, at))
+        for (int i = 0; i < BUCKET_SLOTS; i++)
+            if ((atomic_load_explicit(&at->slot[i], memory_order_relaxed) & SLOT_PLACE) == place)
+                return &at->slot[i];
+    return NULL;
+}
+
+uint64_t index_insert(struct store *store, struct bucket *bucket, uint64_t slot) {
+    struct bucket *last = bucket;
+    for (struct bucket *at = bucket; at; last = at, at = chain_next(store, at))
+        for (int i = 0; i < BUCKET_SLOTS; i++)
+            if (atomic_load_explicit(&at->slot[i], memory_order_relaxed) == 0) {
+                atomic_store_explicit(&at->slot[i], slot, memory_order_relaxed);
+                return 0;
+            }
+    uint32_t more = overflow_take(store);
+    if (more) {
+        atomic_store_explicit(&index_overflow_at(store, more - 1)->slot[0], slot,
+                              memory_order_relaxed);
+        atomic_store_explicit(&last->overflow, more, memory_order_release);
+        return 0;
+    }
+    return atomic_exchange_explicit(&bucket->slot[slot % BUCKET_SLOTS], slot, memory_order_relaxed);
+}
+
+void index_remove(struct store *store, struct bucket *bucket, _Atomic uint64_t *slot) {
+    atomic_store_explicit(slot, 0, memory_order_relaxed);
+    for (struct bucket *before = bucket, *at; (at = chain_next(store, before)) != NULL;
+         before = at) {
+        if (slot < at->slot || slot >= at->slot + BUCKET_SLOTS)
+            continue;
+        for (int i = 0; i < BUCKET_SLOTS; i++)
+            if (atomic_load_explicit(&at->slot[i], memory_order_relaxed) != 0)
+                return;
+        uint32_t empty = atomic_load_explicit(&before->overflow, memory_order_relaxed);
+        atomic_store_explicit(&before->overflow,
+                              atomic_load_explicit(&at->overflow, memory_order_relaxed),
+                              memory_order_relaxed);
+        overflow_put(store, empty);
+        return;
+    }
+}
+
+/* ---- reading ---- */
+
+enum look { LOOK_FOUND, LOOK_NOTHING, LOOK_AGAIN };
+
+static bool still(const struct bucket *bucket, uint32_t version) {
+    atomic_thread_fence(memory_order_acquire);
+    return atomic_load_explicit(&bucket->version, memory_order_relaxed) == version;
+}
+
+static enum look look_in(const struct store *store, struct bucket *bucket, uint32_t version,
+                         struct ebb_span key, uint64_t tag, _Atomic uint64_t **place,
+                         uint64_t *slot_out, char **data_out) {
+    int hops = 0;
+    for (struct bucket *at = bucket; at; at = chain_next(store, at)) {
+        for (int i = 0; i < BUCKET_SLOTS; i++) {
+            uint64_t slot = atomic_load_explicit(&at->slot[i], memory_order_relaxed);
+            if (slot == 0 || slot >> SLOT_TAG_SHIFT != tag)
+                continue;
+            char *data = segment_data(store, slot_segment(slot));
+            if (!still(bucket, version)) /* invariant 2 */
+                return LOOK_AGAIN;
+            if (!record_has_key((struct record *)(data + slot_offset(slot)), key))
+                continue;
+            *place = &at->slot[i];
+            *slot_out = slot;
+            *data_out = data;
+            return LOOK_FOUND;
+        }
+        if (++hops > CHAIN_MAX)
+            break;
+    }
+    return still(bucket, version) ? LOOK_NOTHING : LOOK_AGAIN;
+}
+
+bool index_lookup(const struct store *store, struct ebb_span key, uint64_t hash,
+                  struct bucket **bucket_out, _Atomic uint64_t **place, uint64_t *slot,
+                  uint32_t *version_out, char **data) {
+    for (int spins = 0;; pause_spin(&spins)) {
+        uint32_t buckets = atomic_load_explicit(&store->index.buckets, memory_order_acquire);
+        struct bucket *bucket = index_bucket_at(store, number_of(hash, buckets));
+        if (bucket == NULL)
+            continue;
+        uint32_t version = atomic_load_explicit(&bucket->version, memory_order_acquire);
+        if (version & 1)
+            continue;
+        enum look look =
+            look_in(store, bucket, version, key, hash >> SLOT_TAG_SHIFT, place, slot, data);
+        if (look == LOOK_FOUND) {
+            *bucket_out = bucket;
+            *version_out = version;
+            return true;
+        }
+        if (look == LOOK_AGAIN)
+            continue;
+        uint32_t now = atomic_load_explicit(&store->index.buckets, memory_order_acquire);
+        if (index_bucket_at(store, number_of(hash, now)) == bucket) /* invariant 3 */
+            return false;
+    }
+}
+
+/* ---- growing and shrinking ---- */
+
+static uint64_t hash_at(const struct store *store, uint64_t slot) {
+    const struct record *record =
+        (const struct record *)(segment_data(store, slot_segment(slot)) + slot_offset(slot));
+    uint32_t length = lead_key_length(atomic_load_explicit(&record->lead, memory_order_relaxed));
+    return store_hash(store, (struct ebb_span){record->key, length});
+}
+
+/* Takes all slots out of a locked bucket and its chain; the overflow buckets go back. Returns how
+ * many, or -1 (and takes nothing) when they are more than max. */
+static int take_all(struct store *store, struct bucket *bucket, uint64_t *slots, int max) {
+    int n = 0;
+    for (struct bucket *at = bucket; at; at = chain_next(store, at))
+        for (int i = 0; i < BUCKET_SLOTS; i++) {
+            uint64_t slot = atomic_load_explicit(&at->slot[i], memory_order_relaxed);
+            if (slot && n == max)
+                return -1;
+            if (slot)
+                slots[n++] = slot;
+        }
+    for (int i = 0; i < BUCKET_SLOTS; i++)
+        atomic_store_explicit(&bucket->slot[i], 0, memory_order_relaxed);
+    uint32_t next = atomic_exchange_explicit(&bucket->overflow, 0, memory_order_relaxed);
+    while (next) {
+        uint32_t after = atomic_load_explicit(&index_overflow_at(store, next - 1)->overflow,
+                                              memory_order_relaxed);
+        overflow_put(store, next);
+        next = after;
+    }
+    return n;
+}
+
+enum { SPLIT_MAX = 7 * (CHAIN_MAX + 1) };
+
+/* A slot that found no room: its item is gone. */
+static void lost(struct store *store, uint64_t slot) {
+    if (slot == 0)
+        return;
+    uint32_t segment = slot_segment(slot);
+    const struct record *record =
+        (const struct record *)(segment_data(store, segment) + slot_offset(slot));
+    segment_live_remove(store, segment,
+                        segment_record_size(&store->entries[segment], record->lead));
+    atomic_fetch_sub_explicit(&store->items_other, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&store->evictions, 1, memory_order_relaxed);
+}
+
+static bool split_one(struct store *store) {
+    struct index *index = &store->index;
+    uint32_t last = atomic_load_explicit(&index->buckets, memory_order_relaxed);
+    uint32_t page = last >> index->page_shift;
+    if (page >= index->directory_size)
+        return false;
+    if (atomic_load_explicit(&index->pages[page], memory_order_relaxed) == NULL) {
+        struct bucket *fresh = page_new(store);
+        if (fresh == NULL)
+            return false;
+        index->pages_count++;
+        atomic_store_explicit(&index->pages[page], fresh, memory_order_release);
+    }
+    struct bucket *from = index_bucket_at(store, number_of(last, last));
+    struct bucket *to = index_bucket_at(store, last);
+    uint64_t slots[SPLIT_MAX];
+    lock_bucket(from);
+    int n = take_all(store, from, slots, SPLIT_MAX);
+    if (n < 0) {
+        index_unlock(from);
+        return false;
+    }
+    lock_bucket(to);
+    atomic_store_explicit(&index->buckets, last + 1, memory_order_release);
+    for (int i = 0; i < n; i++) {
+        struct bucket *home = number_of(hash_at(store, slots[i]), last + 1) == last ? to : from;
+        lost(store, index_insert(store, home, slots[i]));
+    }
+    index_unlock(to);
+    index_unlock(from);
+    return true;
+}
+
+static bool merge_one(struct store *store) {
+    struct index *index = &store->index;
+    uint32_t last = atomic_load_explicit(&index->buckets, memory_order_relaxed) - 1;
+    if (last < BUCKETS_MIN)
+        return false;
+    struct bucket *to = index_bucket_at(store, number_of(last, last));
+    struct bucket *from = index_bucket_at(store, last);
+    uint64_t slots[SPLIT_MAX];
+    lock_bucket(to);
+    lock_bucket(from);
+    int n = take_all(store, from, slots, SPLIT_MAX);
+    if (n >= 0) {
+        atomic_store_explicit(&index->buckets, last, memory_order_release);
+        for (int i = 0; i < n; i++)
+            lost(store, index_insert(store, to, slots[i]));
+    }
+    index_unlock(from);
+    index_unlock(to);
+    uint32_t page = last >> index->page_shift;
+    if (n >= 0 && (last & (page_buckets(index) - 1)) == 0 && page > 0) {
+        atomic_store_explicit(&index->pages[page], NULL, memory_order_release);
+        index->pages_count--;
+        size_t bytes = (page_buckets(index) + 1) * sizeof(struct bucket);
+        store->index_bytes -= bytes;
+        ebb_dropped(bytes);
+    }
+    return n >= 0;
+}
+
+void index_resize(struct store *store, uint64_t items, int steps) {
+    struct index *index = &store->index;
+    if (pthread_mutex_trylock(&index->resize_lock) != 0)
+        return;
+    for (; steps > 0; steps--) {
+        uint64_t buckets = atomic_load_explicit(&index->buckets, memory_order_relaxed);
+        bool moved = false;
+        if (items * 10 > buckets * LOAD_GROW_TENTHS)
+            moved = split_one(store);
+        else if (items * 10 < buckets * LOAD_SHRINK_TENTHS)
+            moved = merge_one(store);
+        if (!moved)
+            break;
+    }
+    pthread_mutex_unlock(&index->resize_lock);
+}
+
+static int clear_leaving_in(struct store *store, struct bucket *bucket) {
+    uint64_t slots[SPLIT_MAX];
+    int cleared = 0;
+    lock_bucket(bucket);
+    int n = take_all(store, bucket, slots, SPLIT_MAX);
+    ebb_assert(n >= 0, "a chain of more than %d slots", SPLIT_MAX);
+    for (int i = 0; i < n; i++) {
+        const struct segment_entry *entry = &store->entries[slot_segment(slots[i])];
+        if (atomic_load(&entry->state) == SEGMENT_LEAVING)
+            cleared++;
+        else
+            lost(store, index_insert(store, bucket, slots[i]));
+    }
+    index_unlock(bucket);
+    return cleared;
+}
+
+uint64_t index_clear_leaving(struct store *store) {
+    uint64_t cleared = 0;
+    pthread_mutex_lock(&store->index.resize_lock);
+    uint32_t buckets = atomic_load(&store->index.buckets);
+    for (uint32_t i = 0; i < buckets; i++)
+        cleared += (uint64_t)clear_leaving_in(store, index_bucket_at(store, i));
+    pthread_mutex_unlock(&store->index.resize_lock);
+    return cleared;
+}

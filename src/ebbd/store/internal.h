@@ -1,0 +1,249 @@
+/* internal -- what the store's files share: item records, segments, the index. Read store.c first.
+ */
+#ifndef EBBD_STORE_INTERNAL_H
+#define EBBD_STORE_INTERNAL_H
+
+#include "store/store.h"
+#include <ebb/assert.h>
+#include <ebb/collector.h>
+#include <ebb/hash.h>
+#include <ebb/mem.h>
+#include <pthread.h>
+#include <stdatomic.h>
+
+#define EBB_TYPE(...) EBB_TYPE_DECLARE(__VA_ARGS__)
+#include "tbl/store_types.def"
+
+/* ---- Items: a record is 24 bytes of header, the key, the value, padding to 8. ---- */
+
+struct record {
+    _Atomic uint64_t lead;  /* key length 8 | marks 8 | value length 24 | last access 24 */
+    _Atomic uint64_t times; /* client flags 32 | expires 32 */
+    _Atomic uint64_t cas;
+    char key[];
+};
+_Static_assert(sizeof(struct record) == 24, "a record's header is 24 bytes");
+
+enum {
+    RECORD_ALIGN = 8,
+    LEAD_MARKS_SHIFT = 8,
+    LEAD_VALUE_SHIFT = 16,
+    LEAD_ACCESS_SHIFT = 40,
+    LEAD_24_BITS = 0xFFFFFF,
+    RECORD_HUGE = LEAD_24_BITS, /* value length: see the segment */
+};
+
+static inline uint64_t lead_make(uint32_t key_length, uint8_t marks, uint32_t value_length,
+                                 uint32_t now) {
+    return key_length | (uint64_t)marks << LEAD_MARKS_SHIFT |
+           (uint64_t)value_length << LEAD_VALUE_SHIFT |
+           (uint64_t)(now & LEAD_24_BITS) << LEAD_ACCESS_SHIFT;
+}
+
+static inline uint32_t lead_key_length(uint64_t lead) {
+    return lead & 0xFF;
+}
+
+static inline uint8_t lead_marks(uint64_t lead) {
+    return (uint8_t)(lead >> LEAD_MARKS_SHIFT);
+}
+
+static inline uint32_t lead_value_length(uint64_t lead) {
+    return lead >> LEAD_VALUE_SHIFT & LEAD_24_BITS;
+}
+
+/* Bytes of an item's record. */
+static inline uint32_t record_size(uint32_t key_length, uint64_t value_length) {
+    return (uint32_t)((sizeof(struct record) + key_length + value_length + RECORD_ALIGN - 1) &
+                      ~(uint64_t)(RECORD_ALIGN - 1));
+}
+
+/* A filler has key length 0; its value length counts units of RECORD_ALIGN, itself included. */
+static inline uint64_t filler_make(uint32_t bytes) {
+    return lead_make(0, 0, bytes / RECORD_ALIGN, 0);
+}
+
+/* ---- Segments ---- */
+
+enum segment_state { SEGMENT_FREE, SEGMENT_OPEN, SEGMENT_SEALED, SEGMENT_LEAVING };
+
+#define SEGMENT_NONE UINT32_MAX
+
+struct segment_entry {
+    _Atomic uint32_t generation;   /* rises each time the entry is reused */
+    _Atomic uint8_t state;         /* enum segment_state */
+    bool huge;                     /* holds one item; capacity is its record's size */
+    uint32_t capacity;             /* bytes for records */
+    _Atomic uint32_t used;         /* bytes carved so far */
+    _Atomic uint32_t live_bytes;   /* bytes of records that a slot points to */
+    _Atomic uint32_t expires_last; /* second after which nothing in it lives; UINT32_MAX: never */
+    uint32_t next, previous;       /* in the FIFO; SEGMENT_NONE ends it */
+    uint32_t value_length;         /* of a huge value */
+};
+
+/* A worker's own piece of the open segment. */
+struct chunk {
+    char *data; /* start of the segment's records: holds it */
+    uint32_t segment, generation;
+    uint32_t at, end; /* offsets, bytes */
+};
+
+struct store_worker {
+    struct store *store;
+    struct chunk chunk;
+    uint32_t inserts; /* since the index was last offered to grow */
+    /* Counters of this thread; others only read them. */
+    _Atomic int64_t items;
+    _Atomic uint64_t items_total, reclaimed;
+    char padding[64];
+};
+
+/* ---- The index ---- */
+
+enum { BUCKET_SLOTS = 7 };
+
+struct bucket {
+    _Atomic uint32_t version;  /* odd: locked */
+    _Atomic uint32_t overflow; /* 1 + number of the overflow bucket; 0: none */
+    _Atomic uint64_t slot[BUCKET_SLOTS];
+};
+_Static_assert(sizeof(struct bucket) == 64, "a bucket is a cache line");
+
+/* tag 16 | freq 2 | huge 1 | main 1 | spare 2 | segment 22 | offset 20 (x 8 bytes); 0: empty */
+enum { SLOT_SEGMENT_BITS = 22, SLOT_OFFSET_BITS = 20, SLOT_FREQ_SHIFT = 46, SLOT_TAG_SHIFT = 48 };
+#define SLOT_SEGMENTS_MAX (1u << SLOT_SEGMENT_BITS)
+/* freq sits in bits 46-47, huge 45, main 44, spare 42-43. */
+#define SLOT_FREQ_ONE ((uint64_t)1 << SLOT_FREQ_SHIFT)
+#define SLOT_FREQ_ALL ((uint64_t)3 << SLOT_FREQ_SHIFT)
+#define SLOT_HUGE     ((uint64_t)1 << 45)
+#define SLOT_MAIN     ((uint64_t)1 << 44)
+#define SLOT_PLACE    (((uint64_t)1 << (SLOT_SEGMENT_BITS + SLOT_OFFSET_BITS)) - 1)
+
+static inline uint32_t slot_segment(uint64_t slot) {
+    return slot >> SLOT_OFFSET_BITS & (SLOT_SEGMENTS_MAX - 1);
+}
+
+static inline uint32_t slot_offset(uint64_t slot) {
+    return (uint32_t)(slot & ((1u << SLOT_OFFSET_BITS) - 1)) * RECORD_ALIGN;
+}
+
+/* Segment numbers start at 1 in slots so that no item's slot is 0. */
+static inline uint64_t slot_make(uint64_t hash, uint32_t segment, uint32_t offset, uint64_t bits) {
+    return (hash >> SLOT_TAG_SHIFT) << SLOT_TAG_SHIFT | bits |
+           (uint64_t)segment << SLOT_OFFSET_BITS | offset / RECORD_ALIGN;
+}
+
+struct index {
+    _Atomic uint32_t buckets;                   /* in use; grows and shrinks one by one */
+    uint32_t page_shift;                        /* log2 of buckets a page */
+    uint32_t directory_size;                    /* entries */
+    _Atomic(struct bucket *) *pages, *overflow; /* directories (scanned): a page each, or NULL */
+    pthread_mutex_t resize_lock;                /* one resize at a time */
+    atomic_flag overflow_lock;                  /* guards the free list, a few instructions long */
+    uint32_t overflow_free; /* first of a list linked by `overflow`; 1 + number */
+    _Atomic uint32_t overflow_free_count, overflow_count;
+    uint32_t overflow_pages, pages_count;
+};
+
+struct store {
+    struct store_config config;
+    uint64_t seed;
+    uint32_t segment_capacity; /* bytes for records in an ordinary segment */
+    uint32_t chunk_bytes;
+    uint32_t huge_from; /* records of so many bytes and more get a segment of their own */
+    uint32_t segments_max;
+    _Atomic(char *) *data; /* segment_roots: entry n holds segment n; NULL: free */
+    struct segment_entry *entries;
+    struct index index;
+    struct store_worker **workers;
+
+    pthread_mutex_t lock;  /* guards: FIFO, free list, tail, live_segment_bytes, limit */
+    uint32_t first, last;  /* FIFO of segments: oldest, newest */
+    uint32_t tail;         /* the open ordinary segment, or SEGMENT_NONE */
+    uint32_t free_entries; /* linked by next */
+    uint64_t live_segment_bytes;
+    _Atomic size_t index_bytes; /* pages, overflow pages, tables */
+
+    _Atomic uint64_t cas;
+    _Atomic uint32_t flush_at;       /* second; 0: none */
+    _Atomic uint32_t empty_segments; /* sealed ones that may have become empty */
+    _Atomic int64_t items_other;     /* removed by eviction and flush, not by a worker (negative) */
+    _Atomic uint64_t evictions, evicted_unfetched, expired_unfetched, reclaimed;
+    _Atomic uint64_t huge;
+};
+
+/* ---- segment.c ---- */
+
+void segments_start(struct store *store);
+/* The record at a slot's place. The caller holds the bucket's lock, or checks its version after. */
+static inline char *segment_data(const struct store *store, uint32_t segment) {
+    return atomic_load_explicit(&store->data[segment], memory_order_acquire);
+}
+static inline bool segment_alive(const struct store *store, uint32_t segment, uint32_t generation) {
+    const struct segment_entry *entry = &store->entries[segment];
+    uint8_t state = atomic_load_explicit(&entry->state, memory_order_seq_cst);
+    return (state == SEGMENT_OPEN || state == SEGMENT_SEALED) &&
+           atomic_load_explicit(&entry->generation, memory_order_relaxed) == generation;
+}
+/* Size of the record at `at`, its value's length. */
+uint32_t segment_record_size(const struct segment_entry *entry, uint64_t lead);
+/* Room for a record of size bytes. */
+enum store_verdict segment_reserve(struct store_worker *worker, uint32_t size,
+                                   uint64_t value_length, uint32_t now, struct store_room *room);
+void segment_unreserve(struct store_worker *worker, struct store_room *room);
+void segment_live_add(struct store *store, uint32_t segment, uint32_t bytes);
+void segment_live_remove(struct store *store, uint32_t segment, uint32_t bytes);
+/* Frees the entry; memory goes when the last reader forgets it. Under store->lock, after eviction.
+ */
+void segment_drop(struct store *store, uint32_t segment);
+/* Seals the open segment. Under store->lock. */
+void segment_seal_tail(struct store *store);
+/* Memory that segments hold, garbage included, and what they may hold. */
+uint64_t segment_bytes_held(const struct store *store);
+uint64_t segment_budget(const struct store *store);
+
+/* ---- evict.c ---- */
+
+/* Makes room so that a segment of `bytes` may be allocated. Under store->lock. False: nothing left
+ * to evict. */
+bool evict_for(struct store *store, uint64_t bytes, uint32_t now);
+/* Unlinks every item of a segment and drops it. Under store->lock. */
+void evict_segment(struct store *store, uint32_t segment, uint32_t now);
+/* Drops empty and wholly expired segments. Under store->lock. Returns their bytes. */
+uint64_t evict_expired(struct store *store, uint32_t now);
+
+/* ---- index.c ---- */
+
+void index_start(struct store *store);
+/* Locks the bucket of hash; returns it. Short holds only, no allocation inside. */
+struct bucket *index_lock(struct store *store, uint64_t hash);
+void index_unlock(struct bucket *bucket);
+/* Under the lock: the slot of a key, or NULL. */
+_Atomic uint64_t *index_find(struct store *store, struct bucket *bucket, struct ebb_span key,
+                             uint64_t hash);
+/* Under the lock: a slot that points to exactly this place, or NULL. */
+_Atomic uint64_t *index_find_place(struct store *store, struct bucket *bucket, uint64_t hash,
+                                   uint64_t place);
+/* Under the lock: puts a new slot in. Returns a slot that had to leave for it, or 0. */
+uint64_t index_insert(struct store *store, struct bucket *bucket, uint64_t slot);
+/* Under the lock: empties a slot that index_find returned. */
+void index_remove(struct store *store, struct bucket *bucket, _Atomic uint64_t *slot);
+/* Lock-free. True: *found, *record, *version are consistent. */
+bool index_lookup(const struct store *store, struct ebb_span key, uint64_t hash,
+                  struct bucket **bucket, _Atomic uint64_t **place, uint64_t *slot,
+                  uint32_t *version, char **data);
+/* Grows or shrinks by up to `steps` buckets towards what `items` ask for. */
+void index_resize(struct store *store, uint64_t items, int steps);
+/* Clears every slot whose segment is leaving. Returns how many. */
+uint64_t index_clear_leaving(struct store *store);
+struct bucket *index_bucket_at(const struct store *store, uint32_t number);
+struct bucket *index_overflow_at(const struct store *store, uint32_t number);
+/* Enough spare overflow buckets for what a few inserts may need. Outside locks. */
+void index_provision(struct store *store);
+
+static inline uint64_t store_hash(const struct store *store, struct ebb_span key) {
+    return ebb_hash(key.at, key.length, store->seed);
+}
+uint64_t store_items(const struct store *store);
+
+#endif

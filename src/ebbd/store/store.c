@@ -1,0 +1,498 @@
+/* store -- find, edit, commit.
+ *
+ * The problem: a cache that reads without locks needs to know when the last reader has left before
+ * memory is used again. Here the collector knows. Items lie in large pointer-free segments
+ * (segment.c); an index of cache-line buckets points into them (index.c); when room is needed whole
+ * segments leave (evict.c).
+ *
+ * 1. A published record's key, lengths and place never change; expiry, marks, cas, and values up to
+ * STORE_COPY_MAX may, under the bucket's lock, which changes the bucket's version.
+ * 2. A key has at most one slot; it is in the bucket of its hash. A slot points to a whole record
+ * of a segment that is not free.
+ * 3. Every change of an item gives it a cas that no version of any item had before (explicit ones
+ * excepted).
+ * 4. An expired item is a miss from its second on; its room is used again when its segment leaves
+ * or its key is set.
+ * 5. live_bytes of a segment is the sum of the records that slots point to.
+ *
+ * last_access is kept in 24 bits and taken as the latest moment not after now: right for 194 days.
+ */
+#include "store/internal.h"
+#include <string.h>
+
+#define EBB_TYPE EBB_TYPE_DEFINE
+#include "tbl/store_types.def"
+
+enum {
+    RESIZE_EVERY = 16, /* inserts between two looks at the index's load */
+    RESIZE_STEPS = 8,
+    TICK_STEPS = 65536,
+    LIMIT_MIN = 1 << 20,
+    MEMCACHED_ITEM_HEADER =
+        48 + 8 + 1 + 2, /* what memcached counts besides key and value: header, cas, NUL, CRLF */
+};
+
+struct store *store_new(const struct store_config *config) {
+    static struct ebb_type *const types[] = {
+#define EBB_TYPE EBB_TYPE_ADDRESS
+#include "tbl/store_types.def"
+    };
+    ebb_types_add(types, sizeof types / sizeof *types);
+    struct store *store = ebb_new(store);
+    store->config = *config;
+    store->seed = ebb_hash_seed();
+    pthread_mutex_init(&store->lock, NULL);
+    segments_start(store);
+    index_start(store);
+    store->workers =
+        ebb_new_sized(&ebb_type_index_directory, (size_t)config->workers * sizeof *store->workers);
+    for (int i = 0; i < config->workers; i++) {
+        store->workers[i] = ebb_new(store_worker);
+        store->workers[i]->store = store;
+    }
+    return store;
+}
+
+struct store_worker *store_worker_at(struct store *store, int index) {
+    return store->workers[index];
+}
+
+void store_close(struct store *store) {
+    if (store == NULL)
+        return;
+    for (int i = 0; i < store->config.workers; i++)
+        ebb_done(store->workers[i]);
+    ebb_done(store);
+}
+
+uint64_t store_items(const struct store *store) {
+    int64_t items = atomic_load_explicit(&store->items_other, memory_order_relaxed);
+    for (int i = 0; i < store->config.workers; i++)
+        items += atomic_load_explicit(&store->workers[i]->items, memory_order_relaxed);
+    return items > 0 ? (uint64_t)items : 0;
+}
+
+/* A counter that only this thread writes. */
+static void items_add(struct store_worker *worker, int64_t add) {
+    atomic_store_explicit(&worker->items,
+                          atomic_load_explicit(&worker->items, memory_order_relaxed) + add,
+                          memory_order_relaxed);
+}
+
+static void own_add(_Atomic uint64_t *counter) {
+    atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + 1,
+                          memory_order_relaxed);
+}
+
+static void flush_when_due(struct store *store, uint32_t now) {
+    uint32_t at = atomic_load_explicit(&store->flush_at, memory_order_relaxed);
+    if (__builtin_expect(at != 0 && at <= now, 0))
+        store_flush(store, at, now);
+}
+
+static uint32_t times_expires(uint64_t times) {
+    return (uint32_t)times;
+}
+
+static bool is_expired(uint32_t expires, uint32_t now) {
+    return expires != 0 && expires <= now;
+}
+
+/* The view of a record, as of `now`. */
+static void view(const struct store *store, uint64_t slot, char *data, uint32_t now,
+                 struct store_item *item) {
+    const struct record *record = (const struct record *)(data + slot_offset(slot));
+    uint64_t lead = atomic_load_explicit(&record->lead, memory_order_relaxed);
+    uint64_t times = atomic_load_explicit(&record->times, memory_order_relaxed);
+    uint32_t key_length = lead_key_length(lead);
+    item->value = record->key + key_length;
+    item->value_length = slot & SLOT_HUGE ? store->entries[slot_segment(slot)].value_length
+                                          : lead_value_length(lead);
+    item->client_flags = (uint32_t)(times >> 32);
+    item->expires = times_expires(times);
+    item->last_access = now - ((now - (uint32_t)(lead >> LEAD_ACCESS_SHIFT)) & LEAD_24_BITS);
+    item->marks = lead_marks(lead);
+    item->cas = atomic_load_explicit(&record->cas, memory_order_relaxed);
+    item->pin = data;
+}
+
+/* ---- find ---- */
+
+bool store_find(struct store_worker *worker, struct ebb_span key, uint32_t now,
+                struct store_read *read) {
+    struct store *store = worker->store;
+    flush_when_due(store, now);
+    uint64_t hash = store_hash(store, key);
+    for (;;) {
+        struct bucket *bucket;
+        _Atomic uint64_t *place;
+        char *data;
+        if (!index_lookup(store, key, hash, &bucket, &place, &read->slot, &read->version, &data))
+            return false;
+        view(store, read->slot, data, now, &read->item);
+        read->bucket = bucket;
+        read->place = place;
+        read->now = now;
+        read->worker = worker;
+        /* A huge value's length stands in the segment's entry: right only if the slot still is. */
+        if ((read->slot & SLOT_HUGE) && !store_still(read))
+            continue;
+        if (!is_expired(read->item.expires, now))
+            return true;
+        if (store_still(read)) /* else somebody may just have given it a new expiry */
+            return false;
+    }
+}
+
+bool store_still(const struct store_read *read) {
+    const struct bucket *bucket = read->bucket;
+    atomic_thread_fence(memory_order_acquire);
+    return atomic_load_explicit(&bucket->version, memory_order_relaxed) == read->version;
+}
+
+static void record_accessed(struct record *record, uint32_t now) {
+    uint64_t lead = atomic_load_explicit(&record->lead, memory_order_relaxed);
+    uint64_t wanted = lead | (uint64_t)STORE_FETCHED << LEAD_MARKS_SHIFT;
+    wanted = (wanted & (((uint64_t)1 << LEAD_ACCESS_SHIFT) - 1)) | (uint64_t)(now & LEAD_24_BITS)
+                                                                       << LEAD_ACCESS_SHIFT;
+    if (wanted != lead) /* a lost race is as good: the other one wrote the same second */
+        atomic_compare_exchange_weak_explicit(&record->lead, &lead, wanted, memory_order_relaxed,
+                                              memory_order_relaxed);
+}
+
+static void slot_used(_Atomic uint64_t *place, uint64_t slot) {
+    if ((slot & SLOT_FREQ_ALL) != SLOT_FREQ_ALL)
+        atomic_compare_exchange_weak_explicit(place, &slot, slot + SLOT_FREQ_ONE,
+                                              memory_order_relaxed, memory_order_relaxed);
+}
+
+void store_touched(const struct store_read *read) {
+    char *data = (char *)(uintptr_t)read->item.pin;
+    record_accessed((struct record *)(data + slot_offset(read->slot)), read->now);
+    slot_used((_Atomic uint64_t *)(uintptr_t)read->place, read->slot);
+}
+
+/* ---- edit ---- */
+
+static uint64_t cas_next(struct store *store, uint64_t old) {
+    uint64_t fresh = atomic_fetch_add_explicit(&store->cas, 1, memory_order_relaxed) + 1;
+    return fresh > old ? fresh : old + 1;
+}
+
+static void expires_raise(struct segment_entry *entry, uint32_t expires) {
+    uint32_t wanted = expires == 0 ? UINT32_MAX : expires;
+    uint32_t last = atomic_load_explicit(&entry->expires_last, memory_order_relaxed);
+    while (last < wanted && !atomic_compare_exchange_weak(&entry->expires_last, &last, wanted))
+        continue;
+}
+
+static void unlink_slot(struct store_worker *worker, struct bucket *bucket,
+                        _Atomic uint64_t *place) {
+    struct store *store = worker->store;
+    uint64_t slot = atomic_load_explicit(place, memory_order_relaxed);
+    uint32_t segment = slot_segment(slot);
+    const struct record *record =
+        (const struct record *)(segment_data(store, segment) + slot_offset(slot));
+    uint32_t size = segment_record_size(&store->entries[segment], atomic_load(&record->lead));
+    index_remove(store, bucket, place);
+    segment_live_remove(store, segment, size);
+    items_add(worker, -1);
+}
+
+/* Under the lock: the key's slot if its item lives. An expired one is unlinked. */
+static _Atomic uint64_t *find_living(struct store_worker *worker, struct bucket *bucket,
+                                     struct ebb_span key, uint64_t hash, uint32_t now,
+                                     struct store_item *item) {
+    struct store *store = worker->store;
+    _Atomic uint64_t *place = index_find(store, bucket, key, hash);
+    if (place == NULL)
+        return NULL;
+    uint64_t slot = atomic_load_explicit(place, memory_order_relaxed);
+    view(store, slot, segment_data(store, slot_segment(slot)), now, item);
+    if (!is_expired(item->expires, now))
+        return place;
+    if (!(item->marks & STORE_FETCHED))
+        atomic_fetch_add_explicit(&store->expired_unfetched, 1, memory_order_relaxed);
+    own_add(&worker->reclaimed);
+    unlink_slot(worker, bucket, place);
+    return NULL;
+}
+
+static void edit_apply(struct store *store, _Atomic uint64_t *place, const struct store_edit *edit,
+                       uint32_t now) {
+    uint64_t slot = atomic_load_explicit(place, memory_order_relaxed);
+    uint32_t segment = slot_segment(slot);
+    struct record *record = (struct record *)(segment_data(store, segment) + slot_offset(slot));
+    atomic_store_explicit(&record->times, (uint64_t)edit->client_flags << 32 | edit->expires,
+                          memory_order_relaxed);
+    if (edit->expires != edit->item.expires)
+        expires_raise(&store->entries[segment], edit->expires);
+    if (edit->marks != edit->item.marks) {
+        uint64_t lead = atomic_load_explicit(&record->lead, memory_order_relaxed), wanted;
+        do {
+            wanted = (lead & ~((uint64_t)0xFF << LEAD_MARKS_SHIFT)) | (uint64_t)edit->marks
+                                                                          << LEAD_MARKS_SHIFT;
+        } while (!atomic_compare_exchange_weak(&record->lead, &lead, wanted));
+    }
+    if (edit->cas != edit->item.cas)
+        atomic_store_explicit(&record->cas, edit->cas ? edit->cas : cas_next(store, edit->item.cas),
+                              memory_order_relaxed);
+    if (edit->accessed) {
+        record_accessed(record, now);
+        slot_used(place, slot);
+    }
+}
+
+bool store_edit(struct store_worker *worker, struct ebb_span key, uint32_t now,
+                void (*edit_fn)(struct store_edit *, void *), void *context) {
+    struct store *store = worker->store;
+    flush_when_due(store, now);
+    uint64_t hash = store_hash(store, key);
+    struct store_edit edit = {0};
+    struct bucket *bucket = index_lock(store, hash);
+    _Atomic uint64_t *place = find_living(worker, bucket, key, hash, now, &edit.item);
+    if (place) {
+        edit.value =
+            edit.item.value_length <= STORE_COPY_MAX ? (char *)(uintptr_t)edit.item.value : NULL;
+        edit.expires = edit.item.expires;
+        edit.client_flags = edit.item.client_flags;
+        edit.marks = edit.item.marks;
+        edit.cas = edit.item.cas;
+        edit_fn(&edit, context);
+        if (edit.remove)
+            unlink_slot(worker, bucket, place);
+        else
+            edit_apply(store, place, &edit, now);
+    }
+    index_unlock(bucket);
+    return place != NULL;
+}
+
+/* ---- commit ---- */
+
+static enum store_verdict room_make(struct store_worker *worker, struct ebb_span key, uint64_t hash,
+                                    size_t value_length, uint32_t now, struct store_room *room) {
+    uint32_t size = record_size((uint32_t)key.length, value_length);
+    bool huge = size >= worker->store->huge_from;
+    enum store_verdict verdict = segment_reserve(worker, size, value_length, now, room);
+    if (verdict != STORE_STORED) {
+        room->record = NULL;
+        return verdict;
+    }
+    struct record *record = room->record;
+    memcpy(record->key, key.at, key.length);
+    room->value = record->key + key.length;
+    room->value_length = value_length;
+    room->key_length = (uint8_t)key.length;
+    room->hash = hash;
+    atomic_store_explicit(
+        &record->lead,
+        lead_make((uint32_t)key.length, 0, huge ? RECORD_HUGE : (uint32_t)value_length, now),
+        memory_order_release);
+    return STORE_STORED;
+}
+
+enum store_verdict store_reserve(struct store_worker *worker, struct ebb_span key,
+                                 size_t value_length, uint32_t expires, uint32_t now,
+                                 struct store_room *room) {
+    struct store *store = worker->store;
+    (void)expires;
+    ebb_assert(key.length > 0 && key.length <= STORE_KEY_MAX, "key of %zu bytes", key.length);
+    room->record = NULL;
+    if (value_length + key.length + MEMCACHED_ITEM_HEADER > store->config.value_size_max)
+        return STORE_TOO_LARGE;
+    index_provision(store);
+    return room_make(worker, key, store_hash(store, key), value_length, now, room);
+}
+
+void store_abandon(struct store_worker *worker, struct store_room *room) {
+    if (room->record == NULL)
+        return;
+    segment_unreserve(worker, room);
+    *room = (struct store_room){0};
+}
+
+/* The room's segment left while it was being filled: the old bytes are still ours to read, so move
+ * them. */
+static bool room_move(struct store_worker *worker, struct store_room *room, uint32_t now) {
+    struct store_room fresh = {0};
+    struct ebb_span key = {((struct record *)room->record)->key, room->key_length};
+    if (room_make(worker, key, room->hash, room->value_length, now, &fresh) != STORE_STORED)
+        return false;
+    memcpy(fresh.value, room->value, room->value_length);
+    ebb_keep(room->segment);
+    *room = fresh;
+    return true;
+}
+
+static void publish(struct store_worker *worker, struct store_room *room, struct bucket *bucket,
+                    _Atomic uint64_t *place, const struct store_new *new, uint32_t now) {
+    struct store *store = worker->store;
+    struct record *record = room->record;
+    struct segment_entry *entry = &store->entries[room->segment_id];
+    uint64_t lead = atomic_load_explicit(&record->lead, memory_order_relaxed);
+    atomic_store_explicit(&record->lead,
+                          lead_make(room->key_length, new->marks, lead_value_length(lead), now),
+                          memory_order_relaxed);
+    atomic_store_explicit(&record->times, (uint64_t) new->client_flags << 32 | new->expires,
+                          memory_order_relaxed);
+    atomic_store_explicit(&record->cas, new->cas, memory_order_relaxed);
+    expires_raise(entry, new->expires);
+    segment_live_add(store, room->segment_id, room->size);
+    uint64_t bits = entry->huge ? SLOT_HUGE : 0;
+    if (place) {
+        uint64_t old = atomic_load_explicit(place, memory_order_relaxed);
+        uint32_t segment = slot_segment(old);
+        const struct record *was =
+            (const struct record *)(segment_data(store, segment) + slot_offset(old));
+        uint32_t size = segment_record_size(&store->entries[segment], atomic_load(&was->lead));
+        bits |= old & (SLOT_FREQ_ALL | SLOT_MAIN);
+        atomic_store_explicit(place, slot_make(room->hash, room->segment_id, room->offset, bits),
+                              memory_order_relaxed);
+        segment_live_remove(store, segment, size);
+        return;
+    }
+    uint64_t lost =
+        index_insert(store, bucket, slot_make(room->hash, room->segment_id, room->offset, bits));
+    items_add(worker, 1);
+    if (lost) {
+        uint32_t segment = slot_segment(lost);
+        const struct record *was =
+            (const struct record *)(segment_data(store, segment) + slot_offset(lost));
+        segment_live_remove(store, segment,
+                            segment_record_size(&store->entries[segment], atomic_load(&was->lead)));
+        items_add(worker, -1);
+        atomic_fetch_add_explicit(&store->evictions, 1, memory_order_relaxed);
+    }
+}
+
+static void grow_now_and_then(struct store_worker *worker) {
+    if (++worker->inserts < RESIZE_EVERY)
+        return;
+    worker->inserts = 0;
+    index_resize(worker->store, store_items(worker->store), RESIZE_STEPS);
+}
+
+enum store_verdict store_commit(struct store_worker *worker, struct store_room *room, uint32_t now,
+                                struct store_new *new, store_decide *decide, void *context) {
+    struct store *store = worker->store;
+    ebb_assert(room->record != NULL, "commit of a room that was never reserved");
+    flush_when_due(store, now);
+    struct store_item old;
+    struct bucket *bucket;
+    for (;;) {
+        bucket = index_lock(store, room->hash);
+        if (segment_alive(store, room->segment_id, room->segment_generation))
+            break;
+        index_unlock(bucket);
+        if (!room_move(worker, room, now)) {
+            *room = (struct store_room){0};
+            return STORE_NO_MEMORY;
+        }
+    }
+    struct ebb_span key = {((struct record *)room->record)->key, room->key_length};
+    _Atomic uint64_t *place = find_living(worker, bucket, key, room->hash, now, &old);
+    enum store_verdict verdict = decide ? decide(place ? &old : NULL, new, context) : STORE_STORED;
+    if (verdict == STORE_STORED) {
+        if (new->cas == 0)
+            new->cas = cas_next(store, place ? old.cas : 0);
+        publish(worker, room, bucket, place, new, now);
+    }
+    index_unlock(bucket);
+    if (verdict != STORE_STORED) {
+        store_abandon(worker, room);
+        return verdict;
+    }
+    own_add(&worker->items_total);
+    *room = (struct store_room){0};
+    grow_now_and_then(worker);
+    return verdict;
+}
+
+/* ---- the whole ---- */
+
+static void flush_now(struct store *store) {
+    pthread_mutex_lock(&store->lock);
+    uint64_t before = store->live_segment_bytes;
+    segment_seal_tail(store);
+    for (uint32_t segment = store->first; segment != SEGMENT_NONE;
+         segment = store->entries[segment].next)
+        atomic_store_explicit(&store->entries[segment].state, SEGMENT_LEAVING,
+                              memory_order_seq_cst);
+    uint64_t cleared = index_clear_leaving(store);
+    atomic_fetch_sub_explicit(&store->items_other, (int64_t)cleared, memory_order_relaxed);
+    while (store->first != SEGMENT_NONE) {
+        atomic_store(&store->entries[store->first].live_bytes, 0);
+        segment_drop(store, store->first);
+    }
+    pthread_mutex_unlock(&store->lock);
+    ebb_dropped(before);
+}
+
+void store_flush(struct store *store, uint32_t at, uint32_t now) {
+    if (at > now) {
+        atomic_store(&store->flush_at, at);
+        return;
+    }
+    atomic_store(&store->flush_at, 0);
+    flush_now(store);
+}
+
+void store_tick(struct store *store, uint32_t now) {
+    flush_when_due(store, now);
+    pthread_mutex_lock(&store->lock);
+    uint64_t bytes = evict_expired(store, now);
+    pthread_mutex_unlock(&store->lock);
+    if (bytes > 0)
+        ebb_dropped(bytes);
+    index_resize(store, store_items(store), TICK_STEPS);
+}
+
+bool store_limit_set(struct store *store, size_t limit_bytes, uint32_t now) {
+    size_t segment_bytes = store->segment_capacity;
+    if (limit_bytes < LIMIT_MIN || limit_bytes / segment_bytes > store->segments_max / 2)
+        return false;
+    pthread_mutex_lock(&store->lock);
+    uint64_t before = store->live_segment_bytes;
+    store->config.limit_bytes = limit_bytes;
+    while (store->first != SEGMENT_NONE && store->live_segment_bytes > segment_budget(store))
+        evict_segment(store, store->first, now);
+    bool dropped = store->live_segment_bytes < before;
+    pthread_mutex_unlock(&store->lock);
+    ebb_budget_set(limit_bytes);
+    if (dropped)
+        ebb_collect_fully(EBB_CAUSE_demand);
+    return true;
+}
+
+void store_stats_read(struct store *store, struct store_stats *stats) {
+    *stats = (struct store_stats){
+        .items = store_items(store),
+        .limit_bytes = store->config.limit_bytes,
+        .evictions = atomic_load(&store->evictions),
+        .evicted_unfetched = atomic_load(&store->evicted_unfetched),
+        .expired_unfetched = atomic_load(&store->expired_unfetched),
+        .reclaimed = atomic_load(&store->reclaimed),
+        .index_bytes = atomic_load(&store->index_bytes),
+        .buckets = atomic_load(&store->index.buckets),
+        .overflow_buckets = atomic_load(&store->index.overflow_count),
+        .huge = atomic_load(&store->huge),
+    };
+    for (int i = 0; i < store->config.workers; i++) {
+        stats->items_total +=
+            atomic_load_explicit(&store->workers[i]->items_total, memory_order_relaxed);
+        stats->reclaimed +=
+            atomic_load_explicit(&store->workers[i]->reclaimed, memory_order_relaxed);
+    }
+    pthread_mutex_lock(&store->lock);
+    for (uint32_t segment = store->first; segment != SEGMENT_NONE;
+         segment = store->entries[segment].next) {
+        stats->segments++;
+        stats->bytes +=
+            atomic_load_explicit(&store->entries[segment].live_bytes, memory_order_relaxed);
+    }
+    stats->segment_bytes = store->live_segment_bytes;
+    uint64_t held = segment_bytes_held(store);
+    stats->dropped_bytes = held > store->live_segment_bytes ? held - store->live_segment_bytes : 0;
+    pthread_mutex_unlock(&store->lock);
+}
