@@ -95,11 +95,12 @@ uint64_t evict_expired(struct store *store, uint32_t now) {
     return before - store->live_segment_bytes;
 }
 
+/* One step towards room: what is dead goes first; then, unless -M forbids it, the oldest segment. */
 static bool evict_one(struct store *store, uint32_t now) {
-    if (atomic_load_explicit(&store->empty_segments, memory_order_relaxed) > 0 &&
-        evict_expired(store, now) > 0)
+    bool look = atomic_load_explicit(&store->empty_segments, memory_order_relaxed) > 0;
+    if ((look || !store->config.evict) && evict_expired(store, now) > 0)
         return true;
-    if (store->first == SEGMENT_NONE)
+    if (store->first == SEGMENT_NONE || !store->config.evict)
         return false;
     evict_segment(store, store->first, now);
     return true;
@@ -111,14 +112,12 @@ bool evict_for(struct store *store, uint64_t bytes, uint32_t now) {
     uint64_t before = store->live_segment_bytes;
     if (bytes > budget)
         return false;
-    while (store->live_segment_bytes + bytes > live_most && store->first != SEGMENT_NONE) {
-        if (!store->config.evict && evict_expired(store, now) == 0)
-            return false;
-        evict_one(store, now);
-    }
+    while (store->live_segment_bytes + bytes > live_most)
+        if (!evict_one(store, now))
+            break; /* a huge value may need the batch too */
     ebb_dropped(before - store->live_segment_bytes);
     for (int round = 0; segment_bytes_held(store) + bytes > budget; round++) {
-        if (round > 0 && (round > ROUNDS_MAX || !store->config.evict || !evict_one(store, now)))
+        if (round > 0 && (round > ROUNDS_MAX || !evict_one(store, now)))
             return false;
         ebb_collect(EBB_CAUSE_dropped);
     }
