@@ -95,7 +95,8 @@ uint64_t evict_expired(struct store *store, uint32_t now) {
     return before - store->live_segment_bytes;
 }
 
-/* One step towards room: what is dead goes first; then, unless -M forbids it, the oldest segment. */
+/* One step towards room: what is dead goes first; then, unless -M forbids it, the oldest segment.
+ */
 static bool evict_one(struct store *store, uint32_t now) {
     bool look = atomic_load_explicit(&store->empty_segments, memory_order_relaxed) > 0;
     if ((look || !store->config.evict) && evict_expired(store, now) > 0)

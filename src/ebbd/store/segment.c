@@ -253,12 +253,14 @@ void segment_unreserve(struct store_worker *worker, struct store_room *room) {
     struct chunk *chunk = &worker->chunk;
     struct segment_entry *entry = &store->entries[room->segment_id];
     if (entry->huge && segment_alive(store, room->segment_id, room->segment_generation))
-        atomic_store_explicit(&entry->expires_last, 1, memory_order_relaxed); /* evict_expired may have it */
+        atomic_store_explicit(&entry->expires_last, 1,
+                              memory_order_relaxed); /* evict_expired may have it */
     if (chunk->data == room->segment && chunk->generation == room->segment_generation &&
         chunk->at == room->offset + room->size) {
         chunk->at = room->offset;
         filler_write(chunk->data, chunk->at, chunk->end);
-        /* A walk that starts after our next look at the segment's state must not see the record any more. */
+        /* A walk that starts after our next look at the segment's state must not see the record any
+         * more. */
         atomic_thread_fence(memory_order_seq_cst);
     }
 }

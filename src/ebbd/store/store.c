@@ -60,9 +60,19 @@ struct store_worker *store_worker_at(struct store *store, int index) {
 void store_close(struct store *store) {
     if (store == NULL)
         return;
-    for (int i = 0; i < store->config.workers; i++)
+    for (int i = 0; i < store->config.workers; i++) {
+        store->workers[i]->chunk = (struct chunk){0};
         ebb_done(store->workers[i]);
+    }
+    /* Roots are cleared, so that whoever still sees the store by accident does not hold what it
+     * held. */
+    memset((void *)store->data, 0, store->segments_max * sizeof *store->data);
+    memset((void *)store->index.pages, 0, store->index.directory_size * sizeof *store->index.pages);
+    memset((void *)store->index.overflow, 0,
+           store->index.directory_size * sizeof *store->index.overflow);
+    uint64_t bytes = store->live_segment_bytes + store->index_bytes;
     ebb_done(store);
+    ebb_dropped(bytes);
 }
 
 uint64_t store_items(const struct store *store) {

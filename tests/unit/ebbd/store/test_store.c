@@ -1,4 +1,5 @@
-/* The store's own tests: what a key holds, what leaves, what stays inside the limit, and many threads at once. */
+/* The store's own tests: what a key holds, what leaves, what stays inside the limit, and many
+ * threads at once. */
 #include "harness.h"
 #include "ebbd/store/store.h"
 #include <ebb/hash.h>
@@ -8,15 +9,27 @@
 #include <stdio.h>
 #include <string.h>
 
+/* An earlier test's segments count as held until they are collected, so old pointers must leave the
+ * stack. */
+static __attribute__((noinline)) void clear_stack(void) {
+    volatile char old[16384];
+    memset((char *)old, 0, sizeof old);
+    ebb_keep(old);
+}
+
 static struct store *open_store(size_t limit, int workers) {
-    struct store_config config = {.limit_bytes = limit, .value_size_max = 8 << 20, .workers = workers, .evict = true};
+    clear_stack();
+    ebb_collect_fully(EBB_CAUSE_demand);
+    struct store_config config = {
+        .limit_bytes = limit, .value_size_max = 8 << 20, .workers = workers, .evict = true};
     return store_new(&config);
 }
 
-static enum store_verdict put(struct store_worker *worker, const char *key, const void *value, size_t length,
-                              uint32_t expires, uint32_t now) {
+static enum store_verdict put(struct store_worker *worker, const char *key, const void *value,
+                              size_t length, uint32_t expires, uint32_t now) {
     struct store_room room = {0};
-    enum store_verdict verdict = store_reserve(worker, ebb_span_of(key), length, expires, now, &room);
+    enum store_verdict verdict =
+        store_reserve(worker, ebb_span_of(key), length, expires, now, &room);
     if (verdict != STORE_STORED)
         return verdict;
     memcpy(room.value, value, length);
@@ -25,7 +38,8 @@ static enum store_verdict put(struct store_worker *worker, const char *key, cons
 }
 
 /* Length of the value, or -1 for a miss; its bytes in out. */
-static long take(struct store_worker *worker, const char *key, uint32_t now, char *out, size_t size) {
+static long take(struct store_worker *worker, const char *key, uint32_t now, char *out,
+                 size_t size) {
     struct store_read read;
     do {
         if (!store_find(worker, ebb_span_of(key), now, &read))
@@ -106,7 +120,8 @@ START_TEST(an_edit_changes_in_place_and_removes) {
 }
 END_TEST
 
-static enum store_verdict only_if_absent(const struct store_item *old, struct store_new *new, void *context) {
+static enum store_verdict only_if_absent(const struct store_item *old, struct store_new *new,
+                                         void *context) {
     (void)new, (void)context;
     return old ? STORE_NOT_STORED : STORE_STORED;
 }
@@ -120,7 +135,8 @@ START_TEST(a_refused_commit_leaves_the_old_and_wastes_nothing) {
         struct store_room room = {0};
         ck_assert_int_eq(store_reserve(worker, EBB_SPAN("k"), 100, 0, 2, &room), STORE_STORED);
         struct store_new new = {0};
-        ck_assert_int_eq(store_commit(worker, &room, 2, &new, only_if_absent, NULL), STORE_NOT_STORED);
+        ck_assert_int_eq(store_commit(worker, &room, 2, &new, only_if_absent, NULL),
+                         STORE_NOT_STORED);
     }
     ck_assert_int_eq(take(worker, "k", 2, out, sizeof out), 3);
     struct store_stats stats;
@@ -135,7 +151,8 @@ START_TEST(the_limit_holds_while_value_sizes_change) {
     const size_t limit = 32 << 20;
     struct store *store = open_store(limit, 1);
     struct store_worker *worker = store_worker_at(store, 0);
-    static char value[1 << 20];
+    enum { VALUE = 1 << 20 };
+    char *value = ebb_bytes(VALUE);
     const size_t sizes[] = {100, 800, 4096, 40000, 900000, 10};
     char key[32];
     for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++) {
@@ -146,10 +163,11 @@ START_TEST(the_limit_holds_while_value_sizes_change) {
             if (i % 512 != 0)
                 continue;
             store_stats_read(store, &stats);
-            ck_assert_msg(stats.segment_bytes + stats.dropped_bytes + stats.index_bytes <= limit + limit / 50,
-                          "%lu + %lu + %lu", stats.segment_bytes, stats.dropped_bytes, stats.index_bytes);
+            ck_assert_msg(
+                stats.segment_bytes + stats.dropped_bytes + stats.index_bytes <= limit + limit / 50,
+                "%lu + %lu + %lu", stats.segment_bytes, stats.dropped_bytes, stats.index_bytes);
         }
-        ck_assert_int_eq(take(worker, key, 2, value, sizeof value), (long)sizes[s]);
+        ck_assert_int_eq(take(worker, key, 2, value, VALUE), (long)sizes[s]);
         store_check(store);
     }
     struct store_stats stats;
@@ -162,14 +180,16 @@ END_TEST
 START_TEST(a_huge_value_comes_back_whole_and_its_memory_returns) {
     struct store *store = open_store(32 << 20, 1);
     struct store_worker *worker = store_worker_at(store, 0);
-    static char value[5 << 20], out[5 << 20];
-    for (size_t i = 0; i < sizeof value; i++)
+    enum { HUGE = 5 << 20 };
+    char *value = ebb_bytes(HUGE),
+         *out = ebb_bytes(HUGE); /* static arrays would be scanned at each collection */
+    for (size_t i = 0; i < HUGE; i++)
         value[i] = (char)(i * 7 + i / 4096);
     for (int i = 0; i < 100; i++)
-        ck_assert_int_eq(put(worker, "huge", value, sizeof value, 0, 2), STORE_STORED);
-    ck_assert_int_eq(take(worker, "huge", 2, out, sizeof out), sizeof value);
-    ck_assert_int_eq(memcmp(value, out, sizeof value), 0);
-    ck_assert_int_eq(put(worker, "big", value, sizeof value, 0, 2), STORE_STORED);
+        ck_assert_int_eq(put(worker, "huge", value, HUGE, 0, 2), STORE_STORED);
+    ck_assert_int_eq(take(worker, "huge", 2, out, HUGE), HUGE);
+    ck_assert_int_eq(memcmp(value, out, HUGE), 0);
+    ck_assert_int_eq(put(worker, "big", value, HUGE, 0, 2), STORE_STORED);
     struct store_room room = {0};
     ck_assert_int_eq(store_reserve(worker, EBB_SPAN("k"), 8 << 20, 0, 2, &room), STORE_TOO_LARGE);
     store_check(store);
@@ -227,7 +247,10 @@ START_TEST(a_flush_takes_what_was_before_and_nothing_after) {
 END_TEST
 
 START_TEST(without_eviction_a_full_store_refuses) {
-    struct store_config config = {.limit_bytes = 2 << 20, .value_size_max = 1 << 20, .workers = 1, .evict = false};
+    struct store_config config = {
+        .limit_bytes = 2 << 20, .value_size_max = 1 << 20, .workers = 1, .evict = false};
+    clear_stack();
+    ebb_collect_fully(EBB_CAUSE_demand);
     struct store *store = store_new(&config);
     struct store_worker *worker = store_worker_at(store, 0);
     static char value[1000];
@@ -256,7 +279,8 @@ struct stress {
     uint64_t hits, sets;
 };
 
-/* A value says its key and its own length and ends in a checksum: a torn or foreign one cannot pass. */
+/* A value says its key and its own length and ends in a checksum: a torn or foreign one cannot
+ * pass. */
 static size_t value_make(char *out, uint32_t key, uint32_t salt, size_t length) {
     if (length < 24)
         length = 24;
@@ -289,7 +313,8 @@ static void stress_run(void *arg) {
         if (what < 50) {
             long length = take(worker, key, 2, out, sizeof out);
             if (length >= 0)
-                ck_assert_msg(value_good(out, (size_t)length, number), "key %u: a foreign or torn value", number);
+                ck_assert_msg(value_good(out, (size_t)length, number),
+                              "key %u: a foreign or torn value", number);
             me->hits += length >= 0;
         } else if (what < 98) {
             size_t length = what == 97 ? 20000 + random % 19000 : random % 900;
@@ -325,8 +350,11 @@ START_TEST(threads_see_whole_values_of_their_keys_while_segments_leave) {
 END_TEST
 
 HARNESS_MAIN_COLLECTED("store", what_was_set_is_found, an_expired_item_is_a_miss_from_its_second_on,
-                       an_edit_changes_in_place_and_removes, a_refused_commit_leaves_the_old_and_wastes_nothing,
-                       the_limit_holds_while_value_sizes_change, a_huge_value_comes_back_whole_and_its_memory_returns,
-                       a_room_outlives_the_eviction_of_its_segment, a_flush_takes_what_was_before_and_nothing_after,
+                       an_edit_changes_in_place_and_removes,
+                       a_refused_commit_leaves_the_old_and_wastes_nothing,
+                       the_limit_holds_while_value_sizes_change,
+                       a_huge_value_comes_back_whole_and_its_memory_returns,
+                       a_room_outlives_the_eviction_of_its_segment,
+                       a_flush_takes_what_was_before_and_nothing_after,
                        without_eviction_a_full_store_refuses,
                        threads_see_whole_values_of_their_keys_while_segments_leave)
