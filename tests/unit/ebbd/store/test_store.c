@@ -349,12 +349,14 @@ START_TEST(threads_see_whole_values_of_their_keys_while_segments_leave) {
 }
 END_TEST
 
+/* The tests with large values come last: a stale pointer in the test runner's own frames may hold
+ * one segment, which is much of a small store. */
 HARNESS_MAIN_COLLECTED("store", what_was_set_is_found, an_expired_item_is_a_miss_from_its_second_on,
                        an_edit_changes_in_place_and_removes,
                        a_refused_commit_leaves_the_old_and_wastes_nothing,
-                       the_limit_holds_while_value_sizes_change,
-                       a_huge_value_comes_back_whole_and_its_memory_returns,
                        a_room_outlives_the_eviction_of_its_segment,
                        a_flush_takes_what_was_before_and_nothing_after,
                        without_eviction_a_full_store_refuses,
-                       threads_see_whole_values_of_their_keys_while_segments_leave)
+                       threads_see_whole_values_of_their_keys_while_segments_leave,
+                       the_limit_holds_while_value_sizes_change,
+                       a_huge_value_comes_back_whole_and_its_memory_returns)
