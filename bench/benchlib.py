@@ -155,9 +155,10 @@ class Server:
                 reply += more
         return reply
 
-    def stats(self):
-        """memcached's `stats` as a dictionary of texts."""
-        reply = self.ask(b"stats\r\n", rb"(END|ERROR)\r\n$").decode()
+    def stats(self, kind=""):
+        """memcached's `stats KIND` as a dictionary of texts."""
+        request = f"stats {kind}".strip().encode() + b"\r\n"
+        reply = self.ask(request, rb"(END|ERROR|RESET)\r\n$").decode()
         return dict(line.split(" ", 2)[1:] for line in reply.split("\r\n") if line.startswith("STAT "))
 
     def items(self):
