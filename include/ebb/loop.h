@@ -17,7 +17,7 @@ struct ebb_signal; /* OWNED; ebb_signal_close */
 
 enum { EBB_READ = 1, EBB_WRITE = 2 };
 
-/* name: static text. Fails: EBB_ERR_SYSTEM. */
+/* name: static text. Fails: EBB_ERR_SYSTEM, EBB_ERR_LIMIT. */
 enum ebb_err ebb_loop_new(struct ebb_loop **loop, const char *name) EBB_MUST_CHECK;
 /* Turns until ebb_loop_stop. What was posted before the stop has run when it returns. */
 void ebb_loop_run(struct ebb_loop *loop);

@@ -193,7 +193,9 @@ END_TEST
 /* On a thread of its own, so that no stack that is still in use remembers the scope. */
 void forget_a_socket(void *arg) {
     struct ebb_scope *scope = ebb_scope_new("forgetful");
-    adopt(scope, EBB_RESOURCE_socket, *(int *)arg, "peer 7");
+    ebb_fd handle;
+    if (ebb_fd_adopt(&handle, scope, EBB_RESOURCE_socket, *(int *)arg, "peer 7") != EBB_OK)
+        abort();
 }
 
 static void forget(int fd) {
@@ -222,7 +224,7 @@ START_TEST(a_forgotten_scope_is_closed_counted_and_named) {
     ck_assert_int_gt(pread(log, text, sizeof text - 1, 0), 0);
     ck_assert_ptr_nonnull(strstr(text, "forgotten: socket peer 7"));
     ck_assert_ptr_nonnull(strstr(text, "\"forgetful\""));
-    ck_assert_msg(strstr(text, "adopt") != NULL, "no call site in: %s", text);
+    ck_assert_msg(strstr(text, "forget_a_socket") != NULL, "no call site in: %s", text);
     close(ends[1]);
     close(log);
 }
