@@ -1,10 +1,13 @@
-/* admin -- pages at the admin address. /metrics and /healthz are there from the start; a program adds its own. */
+/* admin -- pages at the admin address. /metrics and /healthz are there from the start; a program
+ * adds its own. */
 #ifndef EBB_ADMIN_H
 #define EBB_ADMIN_H
 
 #include <ebb/http.h>
 
-/* path: static text such as "/debug/heap". help: one line for the index page at "/". When: main thread. */
-void ebb_admin_page(const char *path, const char *help, void (*fn)(struct ebb_http_request *request, void *arg), void *arg);
+/* path: static text such as "/debug/heap". help: one line for the index page at "/". When: main
+ * thread. */
+void ebb_admin_page(const char *path, const char *help,
+                    void (*fn)(struct ebb_http_request *request, void *arg), void *arg);
 
 #endif

@@ -2,8 +2,8 @@
 #ifndef EBB_ASSERT_H
 #define EBB_ASSERT_H
 
-/* Prints "ebb: panic: FILE:LINE: FUNCTION: EXPRESSION: MESSAGE" to descriptor 2 from static memory, then aborts.
- * When: any thread; allocates nothing. */
+/* Prints "ebb: panic: FILE:LINE: FUNCTION: EXPRESSION: MESSAGE" to descriptor 2 from static memory,
+ * then aborts. When: any thread; allocates nothing. */
 _Noreturn void ebb_panic(const char *file, int line, const char *function, const char *expression,
                          const char *format, ...) __attribute__((format(printf, 5, 6)));
 

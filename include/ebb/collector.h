@@ -1,7 +1,7 @@
 /* collector -- start it, ask it to collect, be told what it did.
  *
- * Collections are started by us: after a known amount of dropped bytes, at idle, on demand; the collector's own
- * heuristic is the fallback. Settings come from a profile (gc-config/). */
+ * Collections are started by us: after a known amount of dropped bytes, at idle, on demand; the
+ * collector's own heuristic is the fallback. Settings come from a profile (gc-config/). */
 #ifndef EBB_COLLECTOR_H
 #define EBB_COLLECTOR_H
 
@@ -14,20 +14,22 @@
 /* One member per row of src/ebb/tbl/profile.def. */
 struct ebb_profile {
     char name[256]; /* NAME or FILE as chosen */
-#define EBB_PROFILE_BOOL(key, dflt, help)               bool key;
-#define EBB_PROFILE_NUMBER(key, dflt, low, high, help)  uint64_t key;
+#define EBB_PROFILE_BOOL(key, dflt, help)              bool key;
+#define EBB_PROFILE_NUMBER(key, dflt, low, high, help) uint64_t key;
 #include <ebb/tbl/profile.def>
 };
 
-/* Reads NAME (looked up in $EBB_GC_CONFIG, the source tree's and the installed gc-config/) or a FILE (has a slash or
- * ends in .conf). Fails: EBB_ERR_USAGE with file and line: no such profile, unknown key, value out of bounds. */
+/* Reads NAME (looked up in $EBB_GC_CONFIG, the source tree's and the installed gc-config/) or a
+ * FILE (has a slash or ends in .conf). Fails: EBB_ERR_USAGE with file and line: no such profile,
+ * unknown key, value out of bounds. */
 enum ebb_err ebb_profile_read(struct ebb_profile *profile, const char *name_or_file) EBB_MUST_CHECK;
 
 /* Starts the collector; registers this thread. When: first in main, once (again does nothing). */
 void ebb_collector_start(const struct ebb_profile *profile);
 const struct ebb_profile *ebb_collector_profile(void);
 
-/* How much memory the program means to use; sets the threshold of dropped bytes (profile's percent of it). */
+/* How much memory the program means to use; sets the threshold of dropped bytes (profile's percent
+ * of it). */
 void ebb_budget_set(size_t bytes);
 
 /* Why a collection ran. */
@@ -40,22 +42,25 @@ const char *ebb_cause_name(enum ebb_cause cause);
 
 /* A full collection now, in this thread; waits for one that runs. */
 void ebb_collect(enum ebb_cause cause);
-/* Collects until everything unreachable is known to be so (garbage of earlier cycles swept first, twice), runs
- * finalizers on this thread, and gives free blocks back to the operating system. For shutdown, tests, pressure. */
+/* Collects until everything unreachable is known to be so (garbage of earlier cycles swept first,
+ * twice), runs finalizers on this thread, and gives free blocks back to the operating system. For
+ * shutdown, tests, pressure. */
 void ebb_collect_fully(enum ebb_cause cause);
 
-/* About so many bytes became unreachable. Collects in this thread when the threshold is passed and no other collection
- * is running; returns true when it did. */
+/* About so many bytes became unreachable. Collects in this thread when the threshold is passed and
+ * no other collection is running; returns true when it did. */
 bool ebb_dropped(size_t bytes);
 /* Dropped since the latest collection. */
 size_t ebb_dropped_now(void);
 
-/* Finalizers that are ready run here, on the caller's thread; returns how many. The loop calls it between turns. */
+/* Finalizers that are ready run here, on the caller's thread; returns how many. The loop calls it
+ * between turns. */
 int ebb_finalizers_run(void);
 /* wake is called (any thread, must not allocate) when finalizers become ready. */
 void ebb_finalizers_notify(void (*wake)(void));
 
-/* One collection, or one interval tick (cause EBB_CAUSE_interval, no pause). Bytes and nanoseconds. */
+/* One collection, or one interval tick (cause EBB_CAUSE_interval, no pause). Bytes and nanoseconds.
+ */
 struct ebb_heap_record {
     uint64_t unix_ns, number; /* number of collections so far */
     enum ebb_cause cause;
@@ -66,8 +71,8 @@ struct ebb_heap_record {
 
 /* The state now, as a record of cause interval. rss and unmanaged are read from /proc. */
 void ebb_heap_now(struct ebb_heap_record *record);
-/* Takes the oldest untaken record out of the ring of collections (1,024 kept; older ones are overwritten and counted
- * in *lost). False when there is none. One consumer. */
+/* Takes the oldest untaken record out of the ring of collections (1,024 kept; older ones are
+ * overwritten and counted in *lost). False when there is none. One consumer. */
 bool ebb_heap_record_take(struct ebb_heap_record *record, uint64_t *lost);
 /* CSV: a header line, then a line a record. */
 void ebb_heap_record_write_header(struct ebb_writer *writer);

@@ -1,5 +1,5 @@
-/* daemon -- what every daemon does around its own work: profile, collector, signals, background, user, admin address,
- * heap trace, and an orderly end.
+/* daemon -- what every daemon does around its own work: profile, collector, signals, background,
+ * user, admin address, heap trace, and an orderly end.
  *
  *   static struct ebb_daemon_plan plan = {...};
  *   int main(int argc, char **argv) { parse settings; return ebb_daemon_run(&plan); }
@@ -22,16 +22,18 @@ struct ebb_daemon_plan {
     bool admin_allow_remote; /* else an admin address that is not loopback is a usage error */
     const char *pid_file;    /* or NULL */
     const char *user;        /* to become when root, or NULL */
-    bool background;         /* fork; the parent waits until the start succeeded or failed; then 0-2 go to /dev/null */
-    size_t budget;           /* bytes of memory the program means to use */
+    bool background; /* fork; the parent waits until the start succeeded or failed; then 0-2 go to
+                        /dev/null */
+    size_t budget;   /* bytes of memory the program means to use */
     struct ebb_type *const *types;
     size_t types_count;
     struct ebb_metric *const *metrics;
     size_t metrics_count;
-    /* On the main thread's loop, before the first turn: open listeners, start workers. When it fails it has let go of
-     * what it opened; stop is not called. */
+    /* On the main thread's loop, before the first turn: open listeners, start workers. When it
+     * fails it has let go of what it opened; stop is not called. */
     enum ebb_err (*start)(struct ebb_daemon *daemon, struct ebb_loop *loop, void *arg);
-    /* On SIGTERM or SIGINT, or when ebb_daemon_stop was called: let go of everything start opened. */
+    /* On SIGTERM or SIGINT, or when ebb_daemon_stop was called: let go of everything start opened.
+     */
     void (*stop)(struct ebb_daemon *daemon, void *arg);
     /* Each second on the main loop, or NULL. */
     void (*tick)(struct ebb_daemon *daemon, void *arg);
@@ -40,8 +42,9 @@ struct ebb_daemon_plan {
     void *arg;
 };
 
-/* Runs until stopped. Returns the exit status: 0; 64 for a usage error; 71 for a refusal of the system; 3 when leaks
- * were found (profile's exit_status_on_leak). The failure's sentence is on stderr, "NAME: SENTENCE". */
+/* Runs until stopped. Returns the exit status: 0; 64 for a usage error; 71 for a refusal of the
+ * system; 3 when leaks were found (profile's exit_status_on_leak). The failure's sentence is on
+ * stderr, "NAME: SENTENCE". */
 int ebb_daemon_run(const struct ebb_daemon_plan *plan);
 void ebb_daemon_stop(struct ebb_daemon *daemon);
 /* The port the admin address got, 0 without one. */

@@ -1,7 +1,8 @@
-/* fd -- descriptors as managed resources: every one has a class, an owner (its scope), and a generation.
+/* fd -- descriptors as managed resources: every one has a class, an owner (its scope), and a
+ * generation.
  *
- * A handle is an index and a generation: after close it is stale, and a stale handle never reaches a recycled
- * descriptor. All are opened close-on-exec. */
+ * A handle is an index and a generation: after close it is stale, and a stale handle never reaches
+ * a recycled descriptor. All are opened close-on-exec. */
 #ifndef EBB_FD_H
 #define EBB_FD_H
 
@@ -26,14 +27,18 @@ enum ebb_resource_class {
 };
 const char *ebb_resource_class_name(enum ebb_resource_class kind);
 
-/* Puts an open descriptor under the scope's care. note (copied, cut at 47 bytes) is its peer or path. On failure
- * (EBB_ERR_LIMIT) fd is closed. noinline: the call site is remembered. */
-enum ebb_err ebb_fd_adopt(ebb_fd *handle, struct ebb_scope *scope, enum ebb_resource_class kind, int fd, const char *note) EBB_MUST_CHECK;
+/* Puts an open descriptor under the scope's care. note (copied, cut at 47 bytes) is its peer or
+ * path. On failure (EBB_ERR_LIMIT) fd is closed. noinline: the call site is remembered. */
+enum ebb_err ebb_fd_adopt(ebb_fd *handle, struct ebb_scope *scope, enum ebb_resource_class kind,
+                          int fd, const char *note) EBB_MUST_CHECK;
 
-enum ebb_err ebb_fd_open(ebb_fd *handle, struct ebb_scope *scope, const char *path, int flags, unsigned mode) EBB_MUST_CHECK;
-enum ebb_err ebb_fd_eventfd(ebb_fd *handle, struct ebb_scope *scope, const char *note) EBB_MUST_CHECK;
+enum ebb_err ebb_fd_open(ebb_fd *handle, struct ebb_scope *scope, const char *path, int flags,
+                         unsigned mode) EBB_MUST_CHECK;
+enum ebb_err ebb_fd_eventfd(ebb_fd *handle, struct ebb_scope *scope,
+                            const char *note) EBB_MUST_CHECK;
 
-/* The descriptor, or -1 when the handle is stale. Valid until it is closed: do not keep it past a turn. */
+/* The descriptor, or -1 when the handle is stale. Valid until it is closed: do not keep it past a
+ * turn. */
 int ebb_fd_get(ebb_fd handle);
 /* Moves it to another scope. False when stale. */
 bool ebb_fd_give(ebb_fd handle, struct ebb_scope *to);
@@ -45,11 +50,13 @@ struct ebb_resource_view {
     enum ebb_resource_class kind;
     int fd;
     const char *note, *scope;
-    uint64_t opened_ns; /* ebb_clock_ns */
+    uint64_t opened_ns;  /* ebb_clock_ns */
     uintptr_t opened_at; /* return address */
 };
-/* Calls see for each open resource; returns how many. Under the table's lock: see must not open or close. */
-size_t ebb_resources_each(void (*see)(const struct ebb_resource_view *view, void *context), void *context);
+/* Calls see for each open resource; returns how many. Under the table's lock: see must not open or
+ * close. */
+size_t ebb_resources_each(void (*see)(const struct ebb_resource_view *view, void *context),
+                          void *context);
 size_t ebb_resources_count(enum ebb_resource_class kind);
 /* How many were closed by a finalizer because somebody forgot. */
 uint64_t ebb_resources_forgotten(void);

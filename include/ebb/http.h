@@ -1,4 +1,5 @@
-/* http -- a small HTTP/1.1 server for people and scrapers, on a loop; libevent's evhttp underneath. */
+/* http -- a small HTTP/1.1 server for people and scrapers, on a loop; libevent's evhttp underneath.
+ */
 #ifndef EBB_HTTP_H
 #define EBB_HTTP_H
 
@@ -9,12 +10,15 @@ struct ebb_http;         /* OWNED; ebb_http_close */
 struct ebb_http_request; /* valid during the handler */
 
 /* host as a literal address. Fails: EBB_ERR_BUSY, EBB_ERR_SYSTEM. */
-enum ebb_err ebb_http_open(struct ebb_http **http, struct ebb_loop *loop, const char *host, int port) EBB_MUST_CHECK;
+enum ebb_err ebb_http_open(struct ebb_http **http, struct ebb_loop *loop, const char *host,
+                           int port) EBB_MUST_CHECK;
 int ebb_http_port(const struct ebb_http *http);
 void ebb_http_close(struct ebb_http *http);
 
-/* Every request comes here; answer it before returning, once. GET, HEAD and POST reach it; others get a 405. */
-void ebb_http_handle(struct ebb_http *http, void (*fn)(struct ebb_http_request *request, void *arg), void *arg);
+/* Every request comes here; answer it before returning, once. GET, HEAD and POST reach it; others
+ * get a 405. */
+void ebb_http_handle(struct ebb_http *http, void (*fn)(struct ebb_http_request *request, void *arg),
+                     void *arg);
 
 const char *ebb_http_path(const struct ebb_http_request *request); /* decoded, without the query */
 /* The value of a query parameter, decoded, or NULL. Valid during the handler. */

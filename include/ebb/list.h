@@ -6,10 +6,12 @@
 #include <stddef.h>
 
 struct ebb_list {
-    struct ebb_list *next, *previous; /* a head points at itself when empty; a member off any list has NULLs */
+    struct ebb_list *next,
+        *previous; /* a head points at itself when empty; a member off any list has NULLs */
 };
 
-#define EBB_LIST_INIT(head) {&(head), &(head)}
+#define EBB_LIST_INIT(head)                                                                        \
+    { &(head), &(head) }
 
 static inline void ebb_list_init(struct ebb_list *head) {
     head->next = head->previous = head;

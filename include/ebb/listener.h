@@ -6,15 +6,22 @@
 
 struct ebb_listener; /* OWNED; ebb_listener_close */
 
-/* Told of each accepted connection: a nonblocking handle in the listener's scope; give it to a scope of its own or
- * close it. peer: text such as "127.0.0.1:4711" or "unix", valid during the call. */
+/* Told of each accepted connection: a nonblocking handle in the listener's scope; give it to a
+ * scope of its own or close it. peer: text such as "127.0.0.1:4711" or "unix", valid during the
+ * call. */
 typedef void ebb_accept_fn(ebb_fd connection, const char *peer, void *arg);
 
-/* host: address or name, NULL or "" for every interface (IPv6 and IPv4); port 0: any free one. One listener per
- * address found. Fails: EBB_ERR_BUSY names the address in use; EBB_ERR_SYSTEM; EBB_ERR_USAGE unknown host. */
-enum ebb_err ebb_listener_tcp(struct ebb_listener **listener, struct ebb_loop *loop, const char *host, int port, int backlog, ebb_accept_fn *fn, void *arg) EBB_MUST_CHECK;
-/* A stale socket file at path is replaced; one that answers is EBB_ERR_BUSY. Removed again by close. */
-enum ebb_err ebb_listener_unix(struct ebb_listener **listener, struct ebb_loop *loop, const char *path, unsigned mode, int backlog, ebb_accept_fn *fn, void *arg) EBB_MUST_CHECK;
+/* host: address or name, NULL or "" for every interface (IPv6 and IPv4); port 0: any free one. One
+ * listener per address found. Fails: EBB_ERR_BUSY names the address in use; EBB_ERR_SYSTEM;
+ * EBB_ERR_USAGE unknown host. */
+enum ebb_err ebb_listener_tcp(struct ebb_listener **listener, struct ebb_loop *loop,
+                              const char *host, int port, int backlog, ebb_accept_fn *fn,
+                              void *arg) EBB_MUST_CHECK;
+/* A stale socket file at path is replaced; one that answers is EBB_ERR_BUSY. Removed again by
+ * close. */
+enum ebb_err ebb_listener_unix(struct ebb_listener **listener, struct ebb_loop *loop,
+                               const char *path, unsigned mode, int backlog, ebb_accept_fn *fn,
+                               void *arg) EBB_MUST_CHECK;
 /* Port of the first TCP address, after port 0 was asked for. */
 int ebb_listener_port(const struct ebb_listener *listener);
 /* Stops and starts accepting; the kernel's backlog holds who comes meanwhile. */

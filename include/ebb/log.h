@@ -1,8 +1,8 @@
 /* log -- leveled lines of text for people.
  *
- * A line is formatted on the caller's stack and leaves in one write(2) to the log's descriptor (2 at first); there is
- * no allocation, so it works when the heap does not. Each call site is limited to 10 lines a second; what was held back
- * is told in the site's next line. */
+ * A line is formatted on the caller's stack and leaves in one write(2) to the log's descriptor (2
+ * at first); there is no allocation, so it works when the heap does not. Each call site is limited
+ * to 10 lines a second; what was held back is told in the site's next line. */
 #ifndef EBB_LOG_H
 #define EBB_LOG_H
 
@@ -18,13 +18,15 @@ struct ebb_log_site {
     _Atomic uint32_t held_back;
 };
 
-extern _Atomic int ebb_log_level_now; /* lines above it cost one load and a branch; EBB_LOG_INFO at first */
+extern _Atomic int
+    ebb_log_level_now; /* lines above it cost one load and a branch; EBB_LOG_INFO at first */
 
 void ebb_log_level_set(enum ebb_log_level level);
 /* Lines go to fd from now on; the caller owns fd. */
 void ebb_log_fd_set(int fd);
 
-/* module: a short word such as "gc", "conn". Cut at 2,047 bytes. When: any thread, not in a signal handler. */
+/* module: a short word such as "gc", "conn". Cut at 2,047 bytes. When: any thread, not in a signal
+ * handler. */
 void ebb_log_line(struct ebb_log_site *site, enum ebb_log_level level, const char *module,
                   const char *format, ...) __attribute__((format(printf, 4, 5)));
 

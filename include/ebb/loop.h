@@ -1,8 +1,8 @@
 /* loop -- turns of one thread: descriptors that became ready, timers, work posted by other threads.
  *
- * One thread runs a loop; watches and timers of a loop are touched by that thread only (before ebb_loop_run, by the
- * thread that makes them). ebb_loop_post and ebb_loop_stop may be called from anywhere. Finalizers run on the loop that
- * asked for them, between turns. */
+ * One thread runs a loop; watches and timers of a loop are touched by that thread only (before
+ * ebb_loop_run, by the thread that makes them). ebb_loop_post and ebb_loop_stop may be called from
+ * anywhere. Finalizers run on the loop that asked for them, between turns. */
 #ifndef EBB_LOOP_H
 #define EBB_LOOP_H
 
@@ -10,9 +10,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-struct ebb_loop;  /* OWNED; ebb_loop_close */
-struct ebb_watch; /* OWNED; ebb_watch_close */
-struct ebb_timer; /* OWNED; ebb_timer_close */
+struct ebb_loop;   /* OWNED; ebb_loop_close */
+struct ebb_watch;  /* OWNED; ebb_watch_close */
+struct ebb_timer;  /* OWNED; ebb_timer_close */
 struct ebb_signal; /* OWNED; ebb_signal_close */
 
 enum { EBB_READ = 1, EBB_WRITE = 2 };
@@ -23,31 +23,37 @@ enum ebb_err ebb_loop_new(struct ebb_loop **loop, const char *name) EBB_MUST_CHE
 void ebb_loop_run(struct ebb_loop *loop);
 void ebb_loop_stop(struct ebb_loop *loop);
 void ebb_loop_close(struct ebb_loop *loop);
-/* Runs fn(arg) on the loop's thread in a coming turn, in the order posted. arg is held until then. Any thread. What is
- * posted after the stop is dropped when the loop is closed. */
+/* Runs fn(arg) on the loop's thread in a coming turn, in the order posted. arg is held until then.
+ * Any thread. What is posted after the stop is dropped when the loop is closed. */
 void ebb_loop_post(struct ebb_loop *loop, void (*fn)(void *), void *arg);
-/* From now on this loop runs finalizers and tells leaks between its turns. One loop of the process. */
+/* From now on this loop runs finalizers and tells leaks between its turns. One loop of the process.
+ */
 void ebb_loop_finalize_here(struct ebb_loop *loop);
-/* Time of this turn (ebb_clock_ns): the clock is read once a turn, when first asked. When: the loop's thread. */
+/* Time of this turn (ebb_clock_ns): the clock is read once a turn, when first asked. When: the
+ * loop's thread. */
 uint64_t ebb_loop_now_ns(const struct ebb_loop *loop);
 
-/* Calls fn when handle is ready for events (EBB_READ, EBB_WRITE, both, or 0 for paused); level-triggered. arg is held
- * while the watch is open. */
-struct ebb_watch *ebb_watch_open(struct ebb_loop *loop, ebb_fd handle, int events, void (*fn)(int events, void *arg), void *arg);
+/* Calls fn when handle is ready for events (EBB_READ, EBB_WRITE, both, or 0 for paused);
+ * level-triggered. arg is held while the watch is open. */
+struct ebb_watch *ebb_watch_open(struct ebb_loop *loop, ebb_fd handle, int events,
+                                 void (*fn)(int events, void *arg), void *arg);
 /* Changes what is waited for; cheap when nothing changes. */
 void ebb_watch_set(struct ebb_watch *watch, int events);
 /* Stops it; close the descriptor after, not before. NULL is fine. */
 void ebb_watch_close(struct ebb_watch *watch);
 
 /* Calls fn after ms milliseconds, again and again when repeat. */
-struct ebb_timer *ebb_timer_open(struct ebb_loop *loop, uint64_t ms, bool repeat, void (*fn)(void *arg), void *arg);
+struct ebb_timer *ebb_timer_open(struct ebb_loop *loop, uint64_t ms, bool repeat,
+                                 void (*fn)(void *arg), void *arg);
 void ebb_timer_close(struct ebb_timer *timer);
 
 /* Calls fn on the loop's thread when the process gets the signal. */
-struct ebb_signal *ebb_signal_open(struct ebb_loop *loop, int number, void (*fn)(void *arg), void *arg);
+struct ebb_signal *ebb_signal_open(struct ebb_loop *loop, int number, void (*fn)(void *arg),
+                                   void *arg);
 void ebb_signal_close(struct ebb_signal *sig);
 
-/* Before any other call of this header: libevent's memory becomes collected memory of type "libevent". */
+/* Before any other call of this header: libevent's memory becomes collected memory of type
+ * "libevent". */
 void ebb_loop_library_start(void);
 
 #endif

@@ -2,12 +2,13 @@
  *
  * Each type is a row of a .def table:
  *     EBB_TYPE(name, scan, lifetime, "what it is")          ->  ebb_type_NAME, struct NAME
- * ebb_new(conn) gives a zeroed struct conn. Nothing here must be freed to be reclaimed; OWNED objects must be said
- * goodbye to (ebb_done), and one that is collected without it is a leak: counted by type and call site, logged once
- * per site, and reclaimed all the same.
+ * ebb_new(conn) gives a zeroed struct conn. Nothing here must be freed to be reclaimed; OWNED
+ * objects must be said goodbye to (ebb_done), and one that is collected without it is a leak:
+ * counted by type and call site, logged once per site, and reclaimed all the same.
  *
- * Only these hold an object: registered threads' stacks and registers, static variables, other scanned objects, and
- * ebb_root_add'ed memory. NOT thread-local variables, libc's malloc, mmap, pointer-free (BYTES) objects, the kernel. */
+ * Only these hold an object: registered threads' stacks and registers, static variables, other
+ * scanned objects, and ebb_root_add'ed memory. NOT thread-local variables, libc's malloc, mmap,
+ * pointer-free (BYTES) objects, the kernel. */
 #ifndef EBB_MEM_H
 #define EBB_MEM_H
 
@@ -25,7 +26,8 @@ enum ebb_scan {
 enum ebb_lifetime {
     EBB_OWNED,   /* somebody must say ebb_done(p) */
     EBB_SHARED,  /* the collector decides */
-    EBB_FOREIGN, /* a library's own memory behind its malloc hooks: a root until the library frees it */
+    EBB_FOREIGN, /* a library's own memory behind its malloc hooks: a root until the library frees
+                    it */
 };
 
 struct ebb_type {
@@ -33,8 +35,9 @@ struct ebb_type {
     enum ebb_scan scan;
     enum ebb_lifetime lifetime;
     _Atomic uint64_t allocated, allocated_bytes; /* since start */
-    _Atomic uint64_t gone, gone_bytes;           /* reclaimed or freed; the difference is what the heap holds */
-    _Atomic uint64_t done;                       /* ebb_done said */
+    _Atomic uint64_t gone,
+        gone_bytes;        /* reclaimed or freed; the difference is what the heap holds */
+    _Atomic uint64_t done; /* ebb_done said */
     _Atomic uint64_t leaked, leaked_bytes;
     struct ebb_type *next; /* of all added types */
     uint32_t id;           /* 0: not added yet */
@@ -46,28 +49,35 @@ struct ebb_type {
         .name = #name_, .what = what_, .scan = scan_, .lifetime = lifetime_};
 #define EBB_TYPE_ADDRESS(name, ...) &ebb_type_##name,
 
-/* Makes the types known. When: start, before their first object, before threads. Twice does nothing. */
+/* Makes the types known. When: start, before their first object, before threads. Twice does
+ * nothing. */
 void ebb_types_add(struct ebb_type *const *types, size_t count);
 
 /* The first of all known types; follow next. */
 struct ebb_type *ebb_types_first(void);
 
-/* Zeroed (POINTERS) or unset (BYTES) object of size bytes, 16-aligned. Never NULL: a panic when memory is gone, so for
- * sizes that the program chose. noinline: the call site is the caller's frame. */
-void *ebb_new_sized(struct ebb_type *type, size_t size) __attribute__((malloc, alloc_size(2), noinline));
+/* Zeroed (POINTERS) or unset (BYTES) object of size bytes, 16-aligned. Never NULL: a panic when
+ * memory is gone, so for sizes that the program chose. noinline: the call site is the caller's
+ * frame. */
+void *ebb_new_sized(struct ebb_type *type, size_t size)
+    __attribute__((malloc, alloc_size(2), noinline));
 /* The same, NULL when it cannot be had: for sizes that a peer chose. */
-void *ebb_try_sized(struct ebb_type *type, size_t size) __attribute__((malloc, alloc_size(2), noinline));
+void *ebb_try_sized(struct ebb_type *type, size_t size)
+    __attribute__((malloc, alloc_size(2), noinline));
 
-#define ebb_new(name)              ((struct name *)ebb_new_sized(&ebb_type_##name, sizeof(struct name)))
-#define ebb_new_extra(name, extra) ((struct name *)ebb_new_sized(&ebb_type_##name, sizeof(struct name) + (extra)))
+#define ebb_new(name) ((struct name *)ebb_new_sized(&ebb_type_##name, sizeof(struct name)))
+#define ebb_new_extra(name, extra)                                                                 \
+    ((struct name *)ebb_new_sized(&ebb_type_##name, sizeof(struct name) + (extra)))
 
-/* Pointer-free SHARED bytes of the common type "bytes". ebb_try_bytes: NULL when they cannot be had. */
+/* Pointer-free SHARED bytes of the common type "bytes". ebb_try_bytes: NULL when they cannot be
+ * had. */
 void *ebb_bytes(size_t size) __attribute__((malloc, alloc_size(1)));
 void *ebb_try_bytes(size_t size) __attribute__((malloc, alloc_size(1)));
 
-/* The goodbye to an OWNED object. The memory stays readable until the collector finds it unreachable, so a late reader
- * sees old bytes, never somebody else's. Twice, or on what is not an OWNED object's start: a panic in debug builds
- * (EBB_DEBUG), counted (ebb_misuse_total) and logged otherwise. NULL is fine. */
+/* The goodbye to an OWNED object. The memory stays readable until the collector finds it
+ * unreachable, so a late reader sees old bytes, never somebody else's. Twice, or on what is not an
+ * OWNED object's start: a panic in debug builds (EBB_DEBUG), counted (ebb_misuse_total) and logged
+ * otherwise. NULL is fine. */
 void ebb_done(const void *object);
 
 /* Frees a FOREIGN object now. NULL is fine. */

@@ -2,12 +2,15 @@
  *
  * Each metric is a row of a .def table:
  *     EBB_METRIC(name, kind, "exported_name", "label=\"value\",...", unit, "help")
- * Counters and histograms are added up per thread without a lock prefix and summed when read; gauges are one word.
- * A thread that ends leaves its sums behind.
+ * Counters and histograms are added up per thread without a lock prefix and summed when read;
+ * gauges are one word. A thread that ends leaves its sums behind.
  *
- * 1. A row's slots are given once, by ebb_metrics_add, before the first use; using an unadded metric counts nothing.
- * 2. Reading blocks no writer; a sum may be older than the latest addition by one reading of memory.
- * 3. Rows with the same exported name stand together in one family in /metrics, whatever their table. */
+ * 1. A row's slots are given once, by ebb_metrics_add, before the first use; using an unadded
+ * metric counts nothing.
+ * 2. Reading blocks no writer; a sum may be older than the latest addition by one reading of
+ * memory.
+ * 3. Rows with the same exported name stand together in one family in /metrics, whatever their
+ * table. */
 #ifndef EBB_METRIC_H
 #define EBB_METRIC_H
 
@@ -17,11 +20,11 @@
 #include <stdint.h>
 
 enum ebb_metric_kind {
-    EBB_COUNTER,   /* only rises */
-    EBB_GAUGE,     /* a word that somebody sets */
-    EBB_PROBE,     /* a gauge whose value is asked for when read: set read before adding */
+    EBB_COUNTER,       /* only rises */
+    EBB_GAUGE,         /* a word that somebody sets */
+    EBB_PROBE,         /* a gauge whose value is asked for when read: set read before adding */
     EBB_PROBE_COUNTER, /* the same, exported as a counter */
-    EBB_HISTOGRAM, /* values in nanoseconds, exported in seconds; log-linear buckets */
+    EBB_HISTOGRAM,     /* values in nanoseconds, exported in seconds; log-linear buckets */
 };
 
 enum ebb_metric_unit { EBB_UNIT_NONE, EBB_UNIT_BYTES, EBB_UNIT_SECONDS };
@@ -37,7 +40,8 @@ struct ebb_metric {
     _Atomic int64_t gauge;
 };
 
-/* Declares or defines the rows of a table; see src/ebb/tell/metrics.c for the two lines that use them. */
+/* Declares or defines the rows of a table; see src/ebb/tell/metrics.c for the two lines that use
+ * them. */
 #define EBB_METRIC_DECLARE(id, ...) extern struct ebb_metric ebb_metric_##id;
 #define EBB_METRIC_DEFINE(id, kind_, name_, labels_, unit_, help_)                                 \
     struct ebb_metric ebb_metric_##id = {                                                          \
@@ -54,7 +58,8 @@ void ebb_metrics_add(struct ebb_metric *const *rows, size_t count);
 struct ebb_metric_block {
     _Alignas(64) _Atomic uint64_t slot[EBB_METRIC_SLOTS];
 };
-extern _Thread_local struct ebb_metric_block *ebb_metric_block; /* NULL until this thread's first addition */
+extern _Thread_local struct ebb_metric_block
+    *ebb_metric_block;                                /* NULL until this thread's first addition */
 struct ebb_metric_block *ebb_metric_block_take(void); /* NULL: no block left, use the shared one */
 void ebb_count_shared(struct ebb_metric *metric, uint64_t add);
 
@@ -87,8 +92,8 @@ uint64_t ebb_metric_sum_ns(const struct ebb_metric *metric);
 /* The q-quantile (0..1) in nanoseconds, interpolated inside its bucket; 0 when empty. */
 uint64_t ebb_metric_quantile_ns(const struct ebb_metric *metric, double q);
 
-/* Counters and histograms back to zero, for `stats reset`: remembered as an offset only for ebb_metric_since_reset;
- * what Prometheus reads never goes back. */
+/* Counters and histograms back to zero, for `stats reset`: remembered as an offset only for
+ * ebb_metric_since_reset; what Prometheus reads never goes back. */
 void ebb_metrics_reset(void);
 uint64_t ebb_metric_since_reset(const struct ebb_metric *metric);
 

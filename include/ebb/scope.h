@@ -1,9 +1,11 @@
-/* scope -- one place to let go of many things: it remembers each resource as it opens and closes them newest first.
+/* scope -- one place to let go of many things: it remembers each resource as it opens and closes
+ * them newest first.
  *
  * 1. A resource belongs to exactly one scope from open to close.
  * 2. Closing never fails and never allocates.
- * 3. A scope that is collected while something in it is open is a bug: it is closed by the finalizer, counted
- *    (ebb_resources_forgotten_total) and named in the log, by resource class and the call site that opened it. */
+ * 3. A scope that is collected while something in it is open is a bug: it is closed by the
+ * finalizer, counted (ebb_resources_forgotten_total) and named in the log, by resource class and
+ * the call site that opened it. */
 #ifndef EBB_SCOPE_H
 #define EBB_SCOPE_H
 

@@ -1,10 +1,12 @@
-/* setting -- a program's settings: one row each gives the struct's member, the flag, --help and the bounds.
+/* setting -- a program's settings: one row each gives the struct's member, the flag, --help and the
+ * bounds.
  *
  * A row of a settings.def:
  *     EBB_SETTING(member, TYPE, 'p', "port", "default", low, high, "group", "<num>", "help")
- * TYPE is one of FLAG (bool), COUNT (uint64_t: how often it was given, -vv is 2), NUMBER (uint64_t), SIZE (uint64_t bytes;
- * takes k, m, g), TEXT (const char *), LIST (struct ebb_setting_list: may be given again). short 0: no short name.
- * Bounds count for COUNT, NUMBER and SIZE. A FLAG's default is "on" or NULL; a LIST's is shown only. */
+ * TYPE is one of FLAG (bool), COUNT (uint64_t: how often it was given, -vv is 2), NUMBER
+ * (uint64_t), SIZE (uint64_t bytes; takes k, m, g), TEXT (const char *), LIST (struct
+ * ebb_setting_list: may be given again). short 0: no short name. Bounds count for COUNT, NUMBER and
+ * SIZE. A FLAG's default is "on" or NULL; a LIST's is shown only. */
 #ifndef EBB_SETTING_H
 #define EBB_SETTING_H
 
@@ -14,7 +16,14 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum ebb_setting_type { EBB_SETTING_FLAG, EBB_SETTING_COUNT, EBB_SETTING_NUMBER, EBB_SETTING_SIZE, EBB_SETTING_TEXT, EBB_SETTING_LIST };
+enum ebb_setting_type {
+    EBB_SETTING_FLAG,
+    EBB_SETTING_COUNT,
+    EBB_SETTING_NUMBER,
+    EBB_SETTING_SIZE,
+    EBB_SETTING_TEXT,
+    EBB_SETTING_LIST
+};
 
 #define EBB_SETTING_LIST_MAX 32
 #define EBB_SETTINGS_MAX     128 /* rows */
@@ -40,18 +49,31 @@ struct ebb_setting {
     size_t offset; /* in the settings struct */
 };
 
-/* The two uses of a table: members of the struct, and rows of struct ebb_setting for `struct STRUCT`. */
+/* The two uses of a table: members of the struct, and rows of struct ebb_setting for `struct
+ * STRUCT`. */
 #define EBB_SETTING_MEMBER(member, type, ...) EBB_SETTING_C_##type member;
-#define EBB_SETTING_ROW(struct_, member_, type_, short_, long_, default_, low_, high_, group_, argument_, help_) \
-    {#member_, EBB_SETTING_##type_, short_, long_, default_, low_, high_, group_, argument_, help_,              \
+#define EBB_SETTING_ROW(struct_, member_, type_, short_, long_, default_, low_, high_, group_,     \
+                        argument_, help_)                                                          \
+    {#member_,                                                                                     \
+     EBB_SETTING_##type_,                                                                          \
+     short_,                                                                                       \
+     long_,                                                                                        \
+     default_,                                                                                     \
+     low_,                                                                                         \
+     high_,                                                                                        \
+     group_,                                                                                       \
+     argument_,                                                                                    \
+     help_,                                                                                        \
      offsetof(struct struct_, member_)},
 
-/* Fills values (a zeroed struct) with the defaults, then from the command line. Strings point into argv or the table.
- * Fails: EBB_ERR_USAGE, one line that names the flag, the value and what is allowed. Words that are no flag are refused.
- * Allocates nothing. */
-enum ebb_err ebb_settings_parse(const struct ebb_setting *rows, size_t count, void *values, int argc, char **argv) EBB_MUST_CHECK;
+/* Fills values (a zeroed struct) with the defaults, then from the command line. Strings point into
+ * argv or the table. Fails: EBB_ERR_USAGE, one line that names the flag, the value and what is
+ * allowed. Words that are no flag are refused. Allocates nothing. */
+enum ebb_err ebb_settings_parse(const struct ebb_setting *rows, size_t count, void *values,
+                                int argc, char **argv) EBB_MUST_CHECK;
 
 /* Every row, grouped, with default and bounds, 80 columns. */
-void ebb_settings_write_help(const struct ebb_setting *rows, size_t count, struct ebb_writer *writer);
+void ebb_settings_write_help(const struct ebb_setting *rows, size_t count,
+                             struct ebb_writer *writer);
 
 #endif

@@ -1,4 +1,5 @@
-/* thread -- threads that the collector knows. A thread started in any other way must not touch collected memory. */
+/* thread -- threads that the collector knows. A thread started in any other way must not touch
+ * collected memory. */
 #ifndef EBB_THREAD_H
 #define EBB_THREAD_H
 
@@ -7,12 +8,14 @@
 
 struct ebb_thread; /* OWNED; ebb_thread_join says goodbye to it */
 
-/* Starts run(arg) in a new thread named name (15 bytes shown by the system). arg is held until it ends. */
-enum ebb_err ebb_thread_start(struct ebb_thread **thread, const char *name, void (*run)(void *), void *arg) EBB_MUST_CHECK;
+/* Starts run(arg) in a new thread named name (15 bytes shown by the system). arg is held until it
+ * ends. */
+enum ebb_err ebb_thread_start(struct ebb_thread **thread, const char *name, void (*run)(void *),
+                              void *arg) EBB_MUST_CHECK;
 void ebb_thread_join(struct ebb_thread *thread);
 
-/* A word of this thread's that the collector scans, for what would otherwise sit in thread-local storage.
- * NULL on a thread that ebb did not start (but the main thread has one). */
+/* A word of this thread's that the collector scans, for what would otherwise sit in thread-local
+ * storage. NULL on a thread that ebb did not start (but the main thread has one). */
 void **ebb_thread_slot(void);
 
 /* For a thread that a library started: make it known to the collector, and forget it again. */

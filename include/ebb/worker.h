@@ -6,8 +6,11 @@
 
 struct ebb_workers; /* OWNED; ebb_workers_stop */
 
-/* Starts count threads "NAME-0", "NAME-1", ...; start(index, loop, arg) runs first on each, before its first turn. */
-enum ebb_err ebb_workers_start(struct ebb_workers **workers, const char *name, int count, void (*start)(int index, struct ebb_loop *loop, void *arg), void *arg) EBB_MUST_CHECK;
+/* Starts count threads "NAME-0", "NAME-1", ...; start(index, loop, arg) runs first on each, before
+ * its first turn. */
+enum ebb_err ebb_workers_start(struct ebb_workers **workers, const char *name, int count,
+                               void (*start)(int index, struct ebb_loop *loop, void *arg),
+                               void *arg) EBB_MUST_CHECK;
 int ebb_workers_count(const struct ebb_workers *workers);
 struct ebb_loop *ebb_worker_loop(const struct ebb_workers *workers, int index);
 /* Posts stop(index, arg) to each (NULL: nothing), ends their loops after it, joins the threads. */

@@ -11,7 +11,8 @@ struct ebb_writer {
 
 void ebb_write(struct ebb_writer *writer, const char *text);
 /* A single piece is cut at 4,095 bytes. */
-void ebb_writef(struct ebb_writer *writer, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void ebb_writef(struct ebb_writer *writer, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
 
 /* Text as the inside of a JSON string: quotes, backslashes and control characters escaped. */
 void ebb_write_json_string(struct ebb_writer *writer, const char *bytes, size_t length);
@@ -25,7 +26,8 @@ struct ebb_array_writer {
 };
 void ebb_array_writer_init(struct ebb_array_writer *self, char *at, size_t size);
 
-/* Writes to a descriptor, retrying short writes; failed is set at the first error and the rest is dropped. */
+/* Writes to a descriptor, retrying short writes; failed is set at the first error and the rest is
+ * dropped. */
 struct ebb_fd_writer {
     struct ebb_writer writer;
     int fd;
