@@ -23,6 +23,10 @@ struct ebb_site {
 uint64_t ebb_leaks_each(void (*see)(const struct ebb_site *site, void *context), void *context);
 uint64_t ebb_leaks_count(void);
 
+/* Calls see for each call site whose FOREIGN objects are not all freed (allocated > gone). At the end of a program that
+ * has closed its libraries these are leaks too. Returns how many objects. */
+uint64_t ebb_foreign_each(void (*see)(const struct ebb_site *site, void *context), void *context);
+
 /* A site as text: "function (file:line) < caller (file:line) < ...", from debug information where addr2line finds it,
  * else function+offset. innermost frames first, as many as frames_max. */
 void ebb_site_describe(const struct ebb_site *site, int frames_max, char *out, size_t size);

@@ -197,6 +197,13 @@ static int GC_CALLBACK never(void) {
     return 0;
 }
 
+/* With find_leak the collector tells what it found at the next allocation, not when it finds it. */
+static void find_leak_tell(void) {
+    enum { NORMAL = 1 };
+    if (GC_get_find_leak())
+        GC_free(GC_generic_malloc(sizeof(void *), NORMAL));
+}
+
 /* A collection with a stop function of ours first sweeps all garbage that earlier cycles found, so
  * two of them leave nothing that is known to be dead unreclaimed. */
 void ebb_collect_fully(enum ebb_cause cause) {
@@ -204,6 +211,7 @@ void ebb_collect_fully(enum ebb_cause cause) {
         cause_now = cause;
         GC_try_to_collect(never);
         cause_now = EBB_CAUSE_allocation;
+        find_leak_tell();
         ebb_finalizers_run();
     }
     cause_now = cause;

@@ -100,7 +100,7 @@ static void *allocate(struct ebb_type *type, size_t size, void *frame_address) {
     if (header == NULL)
         return NULL;
     uint16_t site = 0;
-    if (type->lifetime == EBB_OWNED && ebb_collector_profile()->leak_watch) {
+    if (type->lifetime != EBB_SHARED && ebb_collector_profile()->leak_watch) {
         uintptr_t frame[EBB_SITE_FRAMES];
         int frames = ebb_collector_profile()->full_stacks
                          ? ebbi_frames_unwind(frame, EBB_SITE_FRAMES)

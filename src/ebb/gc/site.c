@@ -124,6 +124,19 @@ uint64_t ebb_leaks_each(void (*see)(const struct ebb_site *, void *), void *cont
     return ebb_leaks_count();
 }
 
+uint64_t ebb_foreign_each(void (*see)(const struct ebb_site *, void *), void *context) {
+    uint64_t held = 0;
+    for (uint32_t i = 0; i < SITES; i++) {
+        if (sites[i].type == NULL || sites[i].type->lifetime != EBB_FOREIGN ||
+            sites[i].allocated == sites[i].gone)
+            continue;
+        held += sites[i].allocated - sites[i].gone;
+        if (see)
+            see(&sites[i], context);
+    }
+    return held;
+}
+
 uint64_t ebb_leaks_count(void) {
     uint64_t sum = 0;
     for (const struct ebb_type *type = ebb_types_first(); type; type = type->next)

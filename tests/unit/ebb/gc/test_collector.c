@@ -1,0 +1,165 @@
+/* The collector: causes, records, the dropped-bytes trigger, finalizers, profiles. */
+#include "harness.h"
+#include <ebb/collector.h>
+#include <ebb/err.h>
+#include <ebb/mem.h>
+#include <ebb/metric.h>
+#include <ebb/writer.h>
+#include "gc/finalizer.h"
+#include "tell/metrics.h"
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+START_TEST(a_collection_leaves_a_record_with_its_cause_and_pause) {
+    struct ebb_heap_record record;
+    uint64_t lost = 0;
+    while (ebb_heap_record_take(&record, &lost))
+        continue;
+    uint64_t counted = ebb_metric_value(&ebb_metric_gc_pause);
+    ebb_collect(EBB_CAUSE_pressure);
+    ck_assert(ebb_heap_record_take(&record, &lost));
+    ck_assert_int_eq(record.cause, EBB_CAUSE_pressure);
+    ck_assert_uint_gt(record.pause_ns, 0);
+    ck_assert_uint_ge(record.pause_ns, record.mark_ns);
+    ck_assert_uint_gt(record.heap, 0);
+    ck_assert_uint_eq(record.heap, record.live + record.free);
+    ck_assert_uint_gt(record.rss, 0);
+    ck_assert(!ebb_heap_record_take(&record, &lost));
+    ck_assert_uint_eq(lost, 0);
+    ck_assert_uint_eq(ebb_metric_value(&ebb_metric_gc_pause), counted + 1);
+}
+END_TEST
+
+START_TEST(more_records_than_the_ring_holds_are_counted_as_lost) {
+    struct ebb_heap_record record;
+    uint64_t lost = 0, taken = 0, last = 0;
+    for (int i = 0; i < 1500; i++)
+        ebb_collect(EBB_CAUSE_demand);
+    while (ebb_heap_record_take(&record, &lost)) {
+        taken++;
+        ck_assert_uint_gt(record.number, last);
+        last = record.number;
+    }
+    ck_assert_uint_ge(taken, 500);
+    ck_assert_uint_eq(taken + lost, 1500);
+}
+END_TEST
+
+START_TEST(dropped_bytes_start_a_collection_at_the_share_of_the_budget) {
+    ebb_collect(EBB_CAUSE_demand);
+    ebb_budget_set(1000 << 20);
+    size_t share = (size_t)(1000 << 20) / 1000 * ebb_collector_profile()->collect_dropped_per_mille;
+    ck_assert(!ebb_dropped(share / 2));
+    ck_assert_uint_eq(ebb_dropped_now(), share / 2);
+    ck_assert(ebb_dropped(share / 2 + 4096));
+    ck_assert_uint_eq(ebb_dropped_now(), 0);
+}
+END_TEST
+
+static int finalized;
+
+static void finalize(void *object) {
+    ck_assert_int_eq(*(int *)object, 4711);
+    finalized++;
+}
+
+static __attribute__((noinline)) void drop_finalizable(int n, bool clear) {
+    for (int i = 0; i < n; i++) {
+        int *object = ebb_bytes(sizeof *object);
+        *object = 4711;
+        ebbi_finalizer_set(object, finalize);
+        if (clear)
+            ebbi_finalizer_clear(object);
+    }
+}
+
+START_TEST(a_finalizer_runs_once_when_asked_and_not_after_it_was_taken_back) {
+    drop_finalizable(100, false);
+    drop_finalizable(100, true);
+    ck_assert_int_eq(finalized, 0);
+    ebb_collect_fully(EBB_CAUSE_demand);
+    ck_assert_int_ge(finalized, 99);
+    ck_assert_int_le(finalized, 100);
+}
+END_TEST
+
+static enum ebb_err read_profile(const char *text, struct ebb_profile *profile, char *path) {
+    strcpy(path, "profile-XXXXXX");
+    int fd = mkstemp(path);
+    ck_assert_int_ge(fd, 0);
+    ck_assert_int_eq(write(fd, text, strlen(text)), (ssize_t)strlen(text));
+    close(fd);
+    char name[64];
+    snprintf(name, sizeof name, "./%s", path);
+    enum ebb_err err = ebb_profile_read(profile, name);
+    unlink(path);
+    return err;
+}
+
+START_TEST(a_profile_says_file_and_line_of_what_it_cannot_take) {
+    struct ebb_profile profile;
+    char path[32], wanted[64];
+    const struct {
+        const char *text, *place, *says;
+    } cases[] = {
+        {"# fine\nmarkers = 2\nmarkrs = 3\n", ":3:", "unknown key \"markrs\""},
+        {"markers = 65\n", ":1:", "from 0 to 64"},
+        {"markers = -1\n", ":1:", "whole number"},
+        {"markers = 1x\n", ":1:", "whole number"},
+        {"\n\nleak_watch = maybe\n", ":3:", "yes or no"},
+        {"[section]\nmarkers = 1\n", ":2:", "no sections"},
+        {"markers = 1\nrubbish\n", ":2:", "key = value"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        ck_assert_int_eq(read_profile(cases[i].text, &profile, path), EBB_ERR_USAGE);
+        snprintf(wanted, sizeof wanted, "%s%s", path, cases[i].place);
+        ck_assert_msg(strstr(ebb_err_text(), wanted) && strstr(ebb_err_text(), cases[i].says),
+                      "case %zu: %s", i, ebb_err_text());
+    }
+    ck_assert_int_eq(read_profile("markers = 3 ; three\nleak_watch = no\n", &profile, path),
+                     EBB_OK);
+    ck_assert_uint_eq(profile.markers, 3);
+    ck_assert(!profile.leak_watch);
+    ck_assert_uint_eq(profile.unmap_threshold, 6);
+    ck_assert_int_eq(ebb_profile_read(&profile, "no-such-profile"), EBB_ERR_USAGE);
+    ck_assert_ptr_nonnull(strstr(ebb_err_text(), "no-such-profile"));
+}
+END_TEST
+
+START_TEST(every_shipped_profile_is_read) {
+    struct ebb_profile profile;
+    const char *names[] = {"deploy", "leak-detect", "heap-bench"};
+    for (int i = 0; i < 3; i++)
+        ck_assert_msg(ebb_profile_read(&profile, names[i]) == EBB_OK, "%s: %s", names[i],
+                      ebb_err_text());
+}
+END_TEST
+
+START_TEST(a_heap_trace_row_has_as_many_columns_as_its_header) {
+    char text[1024];
+    struct ebb_array_writer writer;
+    struct ebb_heap_record record;
+    ebb_heap_now(&record);
+    ebb_array_writer_init(&writer, text, sizeof text);
+    ebb_heap_record_write_header(&writer.writer);
+    ebb_heap_record_write(&writer.writer, &record);
+    int commas[2] = {0}, line = 0;
+    for (const char *c = text; *c; c++) {
+        line += *c == '\n';
+        if (line < 2)
+            commas[line] += *c == ',';
+    }
+    ck_assert_int_eq(line, 2);
+    ck_assert_int_eq(commas[0], commas[1]);
+    ck_assert_ptr_nonnull(strstr(text, ",interval,"));
+}
+END_TEST
+
+HARNESS_MAIN_COLLECTED("collector", a_collection_leaves_a_record_with_its_cause_and_pause,
+                       more_records_than_the_ring_holds_are_counted_as_lost,
+                       dropped_bytes_start_a_collection_at_the_share_of_the_budget,
+                       a_finalizer_runs_once_when_asked_and_not_after_it_was_taken_back,
+                       a_profile_says_file_and_line_of_what_it_cannot_take,
+                       every_shipped_profile_is_read,
+                       a_heap_trace_row_has_as_many_columns_as_its_header)
