@@ -1,0 +1,209 @@
+/* http: real requests over real sockets to a server on a worker's loop. */
+#include "client.h"
+#include "harness.h"
+
+#include <ebb/fd.h>
+#include <ebb/http.h>
+#include <ebb/leak.h>
+#include <ebb/scope.h>
+#include <ebb/worker.h>
+#include <poll.h>
+#include <semaphore.h>
+
+#define MANY_CONNECTIONS 200
+
+static struct ebb_workers *workers;
+static struct ebb_http *http;
+static enum ebb_err opened;
+static sem_t is_open;
+static char answer[256 * 1024];
+
+static void echo(struct ebb_http_request *request, void *arg) {
+    const char *name = ebb_http_query(request, "name"),
+               *color = ebb_http_header(request, "X-Color");
+    ebb_writef(ebb_http_body(request), "%s|%s|%s|%s|%s\n", (const char *)arg,
+               ebb_http_path(request), name ? name : "-", color ? color : "-",
+               ebb_http_is_post(request) ? "post" : "get");
+    ebb_http_reply(request, 200, "text/plain");
+}
+
+static void open_server(int index, struct ebb_loop *loop, void *arg) {
+    (void)index;
+    opened = ebb_http_open(&http, loop, "127.0.0.1", 0);
+    if (opened == EBB_OK)
+        ebb_http_handle(http, echo, arg);
+    sem_post(&is_open);
+}
+
+static void close_server(int index, void *arg) {
+    (void)index;
+    (void)arg;
+    ebb_http_close(http);
+    http = NULL;
+}
+
+static void start_server(void) {
+    ebb_loop_library_start();
+    sem_init(&is_open, 0, 0);
+    enum ebb_err error = ebb_workers_start(&workers, "http", 1, open_server, (void *)"echo");
+    ck_assert_msg(error == EBB_OK, "%s", ebb_err_text());
+    while (sem_wait(&is_open) != 0) /* the collector's signals interrupt it */
+        ;
+    ck_assert_int_eq(opened, EBB_OK);
+}
+
+static void stop_server(void) {
+    ebb_workers_stop(workers, close_server, NULL);
+    workers = NULL;
+    ck_assert_uint_eq(ebb_resources_count(EBB_RESOURCE_listener), 0);
+}
+
+/* Sends text as it is; what comes back until the end stands in answer. Returns the status. */
+static int send_raw(const char *text, size_t length) {
+    int fd = client_connect(ebb_http_port(http)), status = 0;
+    send(fd, text, length, MSG_NOSIGNAL);
+    shutdown(fd, SHUT_WR);
+    client_read_all(fd, answer, sizeof(answer));
+    close(fd);
+    sscanf(answer, "HTTP/1.%*d %d", &status);
+    return status;
+}
+
+START_TEST(path_query_header_and_method_arrive_decoded) {
+    start_server();
+    int port = ebb_http_port(http);
+    ck_assert_int_eq(client_request(port, "GET", "/a%20b?x=1&name=c%2fd", answer, sizeof(answer)),
+                     200);
+    ck_assert_str_eq(client_body(answer), "echo|/a b|c/d|-|get\n");
+    ck_assert_int_eq(client_request(port, "POST", "/", answer, sizeof(answer)), 200);
+    ck_assert_str_eq(client_body(answer), "echo|/|-|-|post\n");
+    const char *text = "GET / HTTP/1.1\r\nHost: a\r\nx-color: red\r\nConnection: close\r\n\r\n";
+    ck_assert_int_eq(send_raw(text, strlen(text)), 200);
+    ck_assert_str_eq(client_body(answer), "echo|/|-|red|get\n");
+    stop_server();
+}
+END_TEST
+
+START_TEST(head_has_the_length_and_no_body) {
+    start_server();
+    ck_assert_int_eq(client_request(ebb_http_port(http), "HEAD", "/", answer, sizeof(answer)), 200);
+    ck_assert_ptr_nonnull(strstr(answer, "Content-Length: 15\r\n"));
+    ck_assert_str_eq(client_body(answer), "");
+    stop_server();
+}
+END_TEST
+
+START_TEST(other_methods_hear_405_and_what_is_allowed) {
+    start_server();
+    const char *methods[] = {"PUT", "DELETE", "OPTIONS", "PATCH"};
+    for (size_t i = 0; i < 4; i++) {
+        ck_assert_int_eq(
+            client_request(ebb_http_port(http), methods[i], "/", answer, sizeof(answer)), 405);
+        ck_assert_ptr_nonnull(strstr(answer, "Allow: GET, HEAD, POST\r\n"));
+    }
+    stop_server();
+}
+END_TEST
+
+START_TEST(an_address_that_cannot_be_read_is_400) {
+    start_server();
+    const char *paths[] = {"/%", "/%4", "/%zz", "/a%00b"};
+    for (size_t i = 0; i < 4; i++)
+        ck_assert_int_eq(
+            client_request(ebb_http_port(http), "GET", paths[i], answer, sizeof(answer)), 400);
+    char path[1500];
+    memset(path, 'a', sizeof(path));
+    path[0] = '/';
+    path[sizeof(path) - 1] = 0;
+    ck_assert_int_eq(client_request(ebb_http_port(http), "GET", path, answer, sizeof(answer)), 400);
+    stop_server();
+}
+END_TEST
+
+START_TEST(a_body_or_header_above_the_limit_is_refused_and_the_server_goes_on) {
+    start_server();
+    static char text[200 * 1024];
+    int head = snprintf(text, sizeof(text),
+                        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n");
+    memset(text + head, 'b', 100000);
+    ck_assert_int_ne(send_raw(text, (size_t)head + 100000), 200);
+    head = snprintf(text, sizeof(text), "GET / HTTP/1.1\r\nHost: a\r\nX-Long: ");
+    memset(text + head, 'h', 20000);
+    memcpy(text + head + 20000, "\r\n\r\n", 4);
+    ck_assert_int_ne(send_raw(text, (size_t)head + 20004), 200);
+    ck_assert_int_eq(client_request(ebb_http_port(http), "GET", "/", answer, sizeof(answer)), 200);
+    stop_server();
+}
+END_TEST
+
+START_TEST(no_more_than_64_connections_are_accepted_and_the_rest_waits_its_turn) {
+    start_server();
+    int port = ebb_http_port(http), fds[MANY_CONNECTIONS];
+    for (int i = 0; i < 64; i++) {
+        fds[i] = client_connect(port);
+        const char *text = "GET / HTTP/1.1\r\nHost: a\r\n\r\n"; /* kept open */
+        ck_assert_int_gt(send(fds[i], text, strlen(text), MSG_NOSIGNAL), 0);
+        ck_assert_int_gt(recv(fds[i], answer, 12, 0), 0);
+    }
+    /* All 64 are taken: this one sits in the kernel's backlog until one of them goes. */
+    int waiting = client_connect(port);
+    const char *text = "GET /waited HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    ck_assert_int_gt(send(waiting, text, strlen(text), MSG_NOSIGNAL), 0);
+    struct pollfd poll_waiting = {.fd = waiting, .events = POLLIN};
+    for (int i = 1; i < 64; i++) { /* the server answers the others meanwhile, and not this one */
+        ck_assert_int_gt(send(fds[i], "GET / HTTP/1.1\r\nHost: a\r\n\r\n", 27, MSG_NOSIGNAL), 0);
+        ck_assert_int_gt(recv(fds[i], answer, sizeof(answer), 0), 0);
+        ck_assert_int_eq(poll(&poll_waiting, 1, 0), 0);
+    }
+    close(fds[0]);
+    client_read_all(waiting, answer, sizeof(answer));
+    ck_assert_str_eq(client_body(answer), "echo|/waited|-|-|get\n");
+    close(waiting);
+    for (int i = 1; i < 64; i++)
+        close(fds[i]);
+    for (int i = 0; i < MANY_CONNECTIONS; i++)
+        ck_assert_int_eq(client_request(port, "GET", "/", answer, sizeof(answer)), 200);
+    stop_server();
+}
+END_TEST
+
+START_TEST(a_port_in_use_is_busy_and_says_which) {
+    start_server();
+    int port = ebb_http_port(http);
+    struct ebb_loop *loop;
+    ck_assert_int_eq(ebb_loop_new(&loop, "second"), EBB_OK);
+    struct ebb_http *second = NULL;
+    ck_assert_int_eq(ebb_http_open(&second, loop, "127.0.0.1", port), EBB_ERR_BUSY);
+    char expected[128];
+    snprintf(expected, sizeof(expected), "127.0.0.1 port %d is in use", port);
+    ck_assert_ptr_nonnull(strstr(ebb_err_text(), expected));
+    ck_assert_int_eq(ebb_http_open(&second, loop, "not an address", 0), EBB_ERR_SYSTEM);
+    ck_assert_ptr_null(second);
+    ebb_loop_close(loop);
+    stop_server();
+}
+END_TEST
+
+START_TEST(closing_leaves_nothing_open_and_nothing_leaked) {
+    for (int i = 0; i < 3; i++) {
+        start_server();
+        int fd = client_connect(ebb_http_port(http)); /* still connected when the server closes */
+        ck_assert_int_eq(client_request(ebb_http_port(http), "GET", "/", answer, sizeof(answer)),
+                         200);
+        stop_server();
+        ck_assert_uint_eq(client_read_all(fd, answer, sizeof(answer)), 0);
+        close(fd);
+    }
+    ebb_collect_fully(EBB_CAUSE_demand);
+    ck_assert_uint_eq(ebb_leaks_count(), 0);
+    ck_assert_uint_eq(ebb_resources_forgotten(), 0);
+}
+END_TEST
+
+HARNESS_MAIN_COLLECTED("http", path_query_header_and_method_arrive_decoded,
+                       head_has_the_length_and_no_body, other_methods_hear_405_and_what_is_allowed,
+                       an_address_that_cannot_be_read_is_400,
+                       a_body_or_header_above_the_limit_is_refused_and_the_server_goes_on,
+                       no_more_than_64_connections_are_accepted_and_the_rest_waits_its_turn,
+                       a_port_in_use_is_busy_and_says_which,
+                       closing_leaves_nothing_open_and_nothing_leaked)
