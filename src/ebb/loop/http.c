@@ -22,6 +22,7 @@
 #include <ebb/mem.h>
 #include <errno.h>
 #include <event2/buffer.h>
+#include <event2/event.h>
 #include <event2/bufferevent.h>
 #include <event2/http.h>
 #include <event2/keyvalq_struct.h>
@@ -36,6 +37,7 @@
 #define HTTP_HEADERS_MAX     (16 * 1024)
 #define HTTP_TIMEOUT_SECONDS 10
 #define HTTP_CONNECTIONS_MAX 64
+#define HTTP_LOOK_AGAIN_MS   50
 #define HTTP_BACKLOG         64
 #define HTTP_PATH_MAX        1024
 
@@ -44,8 +46,13 @@ struct ebb_http {
     struct ebb_scope *scope;
     ebb_fd socket;
     struct evhttp *evhttp;
-    struct evconnlistener *listener; /* evhttp frees it; NULL after close */
+    struct evconnlistener *listener; /* evhttp frees it */
+    struct ebb_timer *look_again;    /* while not accepting */
     int port, connections;
+    struct {
+        const void *bufferevent;
+        bool open;
+    } connection[HTTP_CONNECTIONS_MAX];
     void (*fn)(struct ebb_http_request *request, void *arg);
     void *arg;
 };
@@ -63,25 +70,51 @@ struct ebb_http_request {
     char path[HTTP_PATH_MAX];
 };
 
-static void connection_ended(void *arg) {
+/* Marks the remembered connection, if it is one, that this event belongs to. */
+static int mark_open(const struct event_base *base, const struct event *event, void *arg) {
+    (void)base;
     struct ebb_http *http = arg;
-    if (http->connections-- == HTTP_CONNECTIONS_MAX && http->listener)
-        evconnlistener_enable(http->listener);
+    for (int i = 0; i < http->connections; i++)
+        if (http->connection[i].bufferevent == event_get_callback_arg(event))
+            http->connection[i].open = true;
+    return 0;
 }
 
-/* Makes the bufferevent of a connection that is being accepted. NULL: evhttp makes a plain one. */
+/* Forgets the connections that have ended. */
+static void count_connections(struct ebb_http *http) {
+    for (int i = 0; i < http->connections; i++)
+        http->connection[i].open = false;
+    event_base_foreach_event(ebbi_loop_base(http->loop), mark_open, http);
+    int kept = 0;
+    for (int i = 0; i < http->connections; i++)
+        if (http->connection[i].open)
+            http->connection[kept++] = http->connection[i];
+    http->connections = kept;
+}
+
+static void accept_again(void *arg) {
+    struct ebb_http *http = arg;
+    count_connections(http);
+    if (http->connections == HTTP_CONNECTIONS_MAX)
+        return;
+    ebb_timer_close(http->look_again);
+    http->look_again = NULL;
+    evconnlistener_enable(http->listener);
+}
+
+/* Makes the bufferevent of a connection that is being accepted. NULL: evhttp makes one. */
 static struct bufferevent *connection_begins(struct event_base *base, void *arg) {
     struct ebb_http *http = arg;
-    struct bufferevent *plain = bufferevent_socket_new(base, -1, 0);
-    if (plain == NULL)
-        return NULL;
-    struct bufferevent *counted =
-        bufferevent_filter_new(plain, NULL, NULL, BEV_OPT_CLOSE_ON_FREE, connection_ended, http);
-    if (counted == NULL)
-        return plain;
-    if (++http->connections == HTTP_CONNECTIONS_MAX && http->listener)
+    count_connections(http);
+    struct bufferevent *made = bufferevent_socket_new(base, -1, 0);
+    if (made == NULL || http->connections == HTTP_CONNECTIONS_MAX)
+        return made;
+    http->connection[http->connections++].bufferevent = made;
+    if (http->connections == HTTP_CONNECTIONS_MAX && http->look_again == NULL) {
         evconnlistener_disable(http->listener);
-    return counted;
+        http->look_again = ebb_timer_open(http->loop, HTTP_LOOK_AGAIN_MS, true, accept_again, http);
+    }
+    return made;
 }
 
 static void body_write(struct ebb_writer *writer, const char *bytes, size_t length) {
@@ -245,10 +278,10 @@ int ebb_http_port(const struct ebb_http *http) {
 void ebb_http_close(struct ebb_http *http) {
     if (http == NULL)
         return;
-    http->listener = NULL;
+    if (http->look_again)
+        ebb_timer_close(http->look_again);
     if (http->evhttp)
         evhttp_free(http->evhttp);
-    http->evhttp = NULL;
     ebb_scope_close(http->scope);
     ebb_done(http);
 }
