@@ -106,7 +106,7 @@ static enum op op_of(const char *name, size_t length) {
 
 /* Parses one line into record. False: it is not a row of a trace. */
 static bool record_parse(char *line, struct record *record) {
-    char *field[5];
+    char *field[5] = {NULL};
     int count = 0;
     for (char *one; count < 5 && (one = strsep(&line, ",")) != NULL;)
         field[count++] = one;
