@@ -277,7 +277,8 @@ START_TEST(a_planted_leak_is_named_and_makes_the_exit_status_3) {
 }
 END_TEST
 
-static struct ebb_scope *kept; /* static, so it is reachable and only left open */
+/* static and used, so it is reachable at the end and only left open */
+static __attribute__((used)) struct ebb_scope *kept;
 
 static enum ebb_err start_and_keep_open(struct ebb_daemon *daemon, struct ebb_loop *loop,
                                         void *arg) {
@@ -299,6 +300,35 @@ START_TEST(what_is_still_open_at_the_end_is_named) {
     ck_assert_int_eq(end_daemon(child, SIGTERM), 3);
     ck_assert_msg(strstr(errors, "still open at the end: file") && strstr(errors, "/dev/null"),
                   "%s", errors);
+    unlink(path);
+}
+END_TEST
+
+static __attribute__((noinline)) enum ebb_err forget_one(void) {
+    ebb_fd handle;
+    return ebb_fd_open(&handle, ebb_scope_new("lost"), "/dev/null", O_RDONLY, 0);
+}
+
+static enum ebb_err start_and_forget(struct ebb_daemon *daemon, struct ebb_loop *loop, void *arg) {
+    (void)daemon;
+    (void)loop;
+    (void)arg;
+    enum ebb_err error = EBB_OK;
+    for (int i = 0; i < 20 && error == EBB_OK; i++) /* one may hide in an old stack frame */
+        error = forget_one();
+    return error;
+}
+
+START_TEST(a_forgotten_descriptor_is_closed_and_named_by_class_and_site) {
+    char path[128];
+    struct ebb_daemon_plan plan = plan_of();
+    plan.gc_profile = leak_profile(path, sizeof(path));
+    plan.start = start_and_forget;
+    pid_t child = start_daemon(&plan);
+    ck_assert_int_gt(wait_ready(), 0);
+    ck_assert_int_eq(end_daemon(child, SIGTERM), 3);
+    ck_assert_msg(strstr(errors, "forgotten: file /dev/null") && strstr(errors, "forget_one"), "%s",
+                  errors);
     unlink(path);
 }
 END_TEST
@@ -380,6 +410,7 @@ int main(void) {
         the_pid_file_names_it_keeps_a_second_one_out_and_is_gone_at_the_end,
         a_planted_leak_is_named_and_makes_the_exit_status_3,
         what_is_still_open_at_the_end_is_named,
+        a_forgotten_descriptor_is_closed_and_named_by_class_and_site,
         a_failed_start_is_told_even_from_the_background,
         in_the_background_the_parent_leaves_when_it_answers,
         sigusr1_logs_a_census,
