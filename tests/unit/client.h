@@ -12,8 +12,9 @@
 #include <sys/time.h>
 #include <unistd.h>
 
-#define CLIENT_PATIENCE_SECONDS 60 /* a server that hangs fails the test instead of the whole run  \
-                                    */
+#define CLIENT_PATIENCE_SECONDS                                                                    \
+    60 /* a server that hangs fails the test instead of the whole run                              \
+        */
 
 static inline int client_connect(int port) {
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);

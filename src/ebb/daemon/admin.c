@@ -71,13 +71,14 @@ enum ebb_err ebbi_admin_address(struct ebbi_address *address, const char *text, 
     if (port == NULL)
         return refuse_address(text, "host and port cannot be told apart");
     if (strcmp(address->host, "localhost") == 0)
-        strcpy(address->host, "127.0.0.1");
+        snprintf(address->host, sizeof(address->host), "127.0.0.1");
     if (!is_literal(address->host))
         return refuse_address(text, "the host is no literal address");
     size_t digits = strspn(port, "0123456789");
-    if (digits == 0 || digits > 5 || port[digits] != 0 || atoi(port) > PORT_MAX)
+    unsigned long number = strtoul(port, NULL, 10);
+    if (digits == 0 || digits > 5 || port[digits] != 0 || number > PORT_MAX)
         return refuse_address(text, "the port is no number from 0 to 65535");
-    address->port = atoi(port);
+    address->port = (int)number;
     if (!allow_remote && !is_loopback(address->host))
         return refuse_address(text, "not a loopback address, and the pages are not protected");
     return EBB_OK;
