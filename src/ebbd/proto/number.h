@@ -1,0 +1,21 @@
+/* number -- numbers of a request line, as memcached takes them.
+ *
+ * memcached leans on strtol and strtoul, so clients may lean on their habits: white space before and after, a sign, and
+ * "-1" as 2^64 - 1 where the result then fits. These do the same on bytes that do not end in NUL. False: no such number. */
+#ifndef EBBD_PROTO_NUMBER_H
+#define EBBD_PROTO_NUMBER_H
+
+#include <ebb/span.h>
+#include <stdint.h>
+
+#define NUMBER_DIGITS_MAX 20 /* of an uint64_t */
+
+bool number_u64(struct ebb_span text, uint64_t *out);
+/* What does not fit into 32 bits, but into 64, is cut, as memcached does with client flags. */
+bool number_u32(struct ebb_span text, uint32_t *out);
+bool number_i32(struct ebb_span text, int32_t *out);
+
+/* Writes the digits of value, without NUL, at `at` (room for NUMBER_DIGITS_MAX); returns how many. */
+size_t number_write(char *at, uint64_t value);
+
+#endif

@@ -1,0 +1,222 @@
+/* request -- from a line to a struct.
+ *
+ * memcached cuts the line at blanks (only ' ' is one), counts the words, looks the first one up, and reads the others as
+ * numbers with the C library. Clients see every step of that in the errors they get, so the steps here are the same and
+ * in the same order: count of words, noreply, length of the key, numbers.
+ *
+ * 1. A NUL ends the line early, as it does for memcached.
+ * 2. noreply is the last word of a line, whatever stands before it; it silences errors of the same line as well.
+ * 3. A get is checked as a whole before anything of it runs: a key that is too long makes the whole line an error, and
+ *    memcached takes back what it had already prepared. Here nothing was.
+ * 4. A get that is too long for one reply buffer becomes a shorter get (request_shorten), so there is no half-done state
+ *    to keep. */
+#include "request.h"
+
+#include "number.h"
+
+#define WORDS_COUNTED    23       /* memcached looks at no more */
+#define BLANKS_MAX       100      /* before "get" in a line that is longer than REQUEST_LINE_MAX */
+#define LINE_LONGEST     16384    /* of any other command, when it came in one piece */
+#define VALUE_LENGTH_MAX (INT32_MAX - 2)
+
+struct verb_row {
+    const char *name;
+    size_t length;
+    enum request_form form;
+    unsigned words_min, words_max;
+};
+
+static const struct verb_row verbs[REQUEST_VERBS] = {
+#define EBB_COMMAND(id, name, form, min, max, help)                                                \
+    [REQUEST_##id] = {name, sizeof(name) - 1, REQUEST_FORM_##form, min, max},
+#include "tbl/commands.def"
+};
+
+static const struct ebb_span error_unknown = EBB_SPAN("ERROR");
+static const struct ebb_span error_format = EBB_SPAN("CLIENT_ERROR bad command line format");
+static const struct ebb_span error_delete =
+    EBB_SPAN("CLIENT_ERROR bad command line format.  Usage: delete <key> [noreply]");
+static const struct ebb_span error_exptime = EBB_SPAN("CLIENT_ERROR invalid exptime argument");
+static const struct ebb_span error_delta = EBB_SPAN("CLIENT_ERROR invalid numeric delta argument");
+static const struct ebb_span noreply = EBB_SPAN("noreply");
+
+const char *request_verb_name(enum request_verb verb) {
+    return verb == REQUEST_NONE ? "none" : verbs[verb].name;
+}
+
+bool request_next_key(struct ebb_span *keys, struct ebb_span *key) {
+    const char *at = keys->at, *end = keys->at + keys->length;
+    while (at < end && *at == ' ')
+        at++;
+    key->at = at;
+    while (at < end && *at != ' ')
+        at++;
+    key->length = (size_t)(at - key->at);
+    *keys = (struct ebb_span){at, (size_t)(end - at)};
+    return key->length > 0;
+}
+
+static enum request_verb verb_of(struct ebb_span word) {
+    for (int verb = REQUEST_NONE + 1; verb < REQUEST_VERBS; verb++)
+        if (verbs[verb].length == word.length && memcmp(verbs[verb].name, word.at, word.length) == 0)
+            return (enum request_verb)verb;
+    return REQUEST_NONE;
+}
+
+static void split(struct ebb_span line, struct request *request) {
+    struct ebb_span word, last = {"", 0};
+    request->words = 0;
+    while (request->words < WORDS_COUNTED && request_next_key(&line, &word)) {
+        if (request->words < REQUEST_WORDS)
+            request->word[request->words] = word;
+        request->words++;
+        last = word;
+    }
+    request->noreply = request->words > 1 && ebb_span_equal(last, noreply);
+    request->hang_up = last.length >= 5 && memcmp(last.at, "HTTP/", 5) == 0;
+}
+
+static struct ebb_span check_keys(struct ebb_span keys) {
+    struct ebb_span key;
+    while (request_next_key(&keys, &key))
+        if (key.length > REQUEST_KEY_MAX)
+            return error_format;
+    return (struct ebb_span){"", 0};
+}
+
+static struct ebb_span read_keys(const struct verb_row *row, struct request *request) {
+    struct ebb_span rest = request->keys, first;
+    if (!request_next_key(&rest, &first))
+        return error_unknown;
+    if (row->form == REQUEST_FORM_TOUCH_KEYS) {
+        if (!number_i32(first, &request->exptime))
+            return error_exptime;
+        request->keys = rest;
+    }
+    return check_keys(request->keys);
+}
+
+static struct ebb_span read_store(const struct verb_row *row, struct request *request) {
+    int32_t length;
+    if (!number_u32(request->word[2], &request->client_flags) ||
+        !number_i32(request->word[3], &request->exptime) || !number_i32(request->word[4], &length))
+        return error_format;
+    request->number = 0;
+    if (row->form == REQUEST_FORM_STORE_CAS && !number_u64(request->word[5], &request->number))
+        return error_format;
+    if (length < 0 || length > VALUE_LENGTH_MAX - 1)
+        return error_format;
+    request->value_length = (size_t)length;
+    return (struct ebb_span){"", 0};
+}
+
+static struct ebb_span read_delete(struct request *request) {
+    bool zero = request->words > 2 && ebb_span_equal(request->word[2], EBB_SPAN("0"));
+    if (request->words == 2)
+        request->noreply = false; /* "delete noreply" is about the key "noreply" */
+    if (request->words == 3 && !zero && !request->noreply)
+        return error_delete;
+    if (request->words == 4 && !(zero && request->noreply))
+        return error_delete;
+    return (struct ebb_span){"", 0};
+}
+
+static struct ebb_span read_words(const struct verb_row *row, struct request *request) {
+    request->key = request->word[1];
+    switch (row->form) {
+    case REQUEST_FORM_STORE:
+    case REQUEST_FORM_STORE_CAS:
+    case REQUEST_FORM_DELTA:
+    case REQUEST_FORM_TOUCH:
+        if (request->key.length > REQUEST_KEY_MAX)
+            return error_format;
+        if (row->form == REQUEST_FORM_DELTA)
+            return number_u64(request->word[2], &request->number) ? EBB_SPAN("") : error_delta;
+        if (row->form == REQUEST_FORM_TOUCH)
+            return number_i32(request->word[2], &request->exptime) ? EBB_SPAN("") : error_exptime;
+        return read_store(row, request);
+    case REQUEST_FORM_DELETE: {
+        struct ebb_span error = read_delete(request);
+        if (error.length == 0 && request->key.length > REQUEST_KEY_MAX)
+            return error_format;
+        return error;
+    }
+    case REQUEST_FORM_FLUSH:
+        request->exptime = 0;
+        if (request->words == (request->noreply ? 2u : 1u))
+            return EBB_SPAN("");
+        return number_i32(request->word[1], &request->exptime) ? EBB_SPAN("") : error_exptime;
+    case REQUEST_FORM_LEVEL:
+        if (request->noreply && request->words == 2)
+            return error_unknown;
+        return number_u64(request->word[1], &request->number) ? EBB_SPAN("") : error_format;
+    case REQUEST_FORM_MEGABYTES:
+        return number_u64(request->word[1], &request->number) ? EBB_SPAN("") : error_unknown;
+    default: /* WORDS */
+        request->noreply = false;
+        return EBB_SPAN("");
+    }
+}
+
+void request_parse(struct ebb_span line, struct request *request) {
+    const char *nul = memchr(line.at, '\0', line.length);
+    if (nul)
+        line.length = (size_t)(nul - line.at);
+    struct ebb_span rest = line, name;
+    request_next_key(&rest, &name);
+    request->verb = verb_of(name);
+    request->noreply = request->hang_up = false;
+    request->error = EBB_SPAN("");
+    const struct verb_row *row = &verbs[request->verb];
+    if (request->verb != REQUEST_NONE && row->form <= REQUEST_FORM_TOUCH_KEYS) {
+        request->keys = rest;
+        request->error = read_keys(row, request);
+        return;
+    }
+    split(line, request);
+    if (request->verb == REQUEST_NONE || request->words < row->words_min ||
+        request->words > row->words_max) {
+        request->hang_up = request->hang_up && request->verb == REQUEST_NONE;
+        request->noreply = false;
+        request->error = error_unknown;
+        return;
+    }
+    request->hang_up = false;
+    request->error = read_words(row, request);
+}
+
+size_t request_shorten(char *line, const struct request *request, struct ebb_span rest) {
+    /* "get a b c" with c left becomes, three bytes further on, "get c"; of gat the number before the keys moves along. */
+    size_t head = (size_t)(request->keys.at - line), left = (size_t)(rest.at - line);
+    memmove(line + left - head, line, head);
+    return left - head;
+}
+
+static bool is_long_get(const char *at, size_t length) {
+    size_t blanks = 0;
+    while (blanks < length && at[blanks] == ' ')
+        blanks++;
+    if (blanks > BLANKS_MAX)
+        return false;
+    at += blanks;
+    length -= blanks;
+    return (length >= 4 && memcmp(at, "get ", 4) == 0) ||
+           (length >= 5 && memcmp(at, "gets ", 5) == 0);
+}
+
+enum request_found request_find_line(const char *at, size_t length, struct ebb_span *line, size_t *taken) {
+    const char *end = memchr(at, '\n', length);
+    if (end == NULL) {
+        if (length <= REQUEST_LINE_MAX)
+            return REQUEST_MORE;
+        return length < REQUEST_KEYS_MAX && is_long_get(at, length) ? REQUEST_MORE : REQUEST_LONG;
+    }
+    *taken = (size_t)(end - at) + 1;
+    if (*taken > LINE_LONGEST && !is_long_get(at, length))
+        return REQUEST_LONG;
+    /* Of "\r\n" alone memcached keeps the '\r'; both are an unknown command. */
+    if (end - at > 1 && end[-1] == '\r')
+        end--;
+    *line = (struct ebb_span){at, (size_t)(end - at)};
+    return REQUEST_LINE;
+}
