@@ -2,7 +2,8 @@
  *
  * scan() finds sign and magnitude; the three readers differ only in what they accept of it.
  * 1. A number ends at the end of the text or before white space; what follows is not looked at.
- * 2. A minus sign negates modulo 2^64, as strtoul does; a result of 2^63 or more with a '-' anywhere is refused. */
+ * 2. A minus sign negates modulo 2^64, as strtoul does; a result of 2^63 or more with a '-'
+ * anywhere is refused. */
 #include "number.h"
 
 struct scanned {

@@ -1,7 +1,9 @@
 /* number -- numbers of a request line, as memcached takes them.
  *
- * memcached leans on strtol and strtoul, so clients may lean on their habits: white space before and after, a sign, and
- * "-1" as 2^64 - 1 where the result then fits. These do the same on bytes that do not end in NUL. False: no such number. */
+ * memcached leans on strtol and strtoul, so clients may lean on their habits: white space before
+ * and after, a sign, and
+ * "-1" as 2^64 - 1 where the result then fits. These do the same on bytes that do not end in NUL.
+ * False: no such number. */
 #ifndef EBBD_PROTO_NUMBER_H
 #define EBBD_PROTO_NUMBER_H
 
@@ -15,7 +17,8 @@ bool number_u64(struct ebb_span text, uint64_t *out);
 bool number_u32(struct ebb_span text, uint32_t *out);
 bool number_i32(struct ebb_span text, int32_t *out);
 
-/* Writes the digits of value, without NUL, at `at` (room for NUMBER_DIGITS_MAX); returns how many. */
+/* Writes the digits of value, without NUL, at `at` (room for NUMBER_DIGITS_MAX); returns how many.
+ */
 size_t number_write(char *at, uint64_t value);
 
 #endif

@@ -1,7 +1,7 @@
 /* reply -- many answers, one send.
  *
- * Text is copied into one buffer, large values stay where they are; both are walked as one stream of pieces. There is one
- * walk, reply_walk, and three uses of it.
+ * Text is copied into one buffer, large values stay where they are; both are walked as one stream
+ * of pieces. There is one walk, reply_walk, and three uses of it.
  *
  * 1. piece[].after never falls and never passes used.
  * 2. Nothing is added when the reply is full: callers ask reply_full before each step. */
@@ -18,8 +18,8 @@ void reply_clear(struct reply *reply) {
 }
 
 void reply_bytes(struct reply *reply, const char *at, size_t length) {
-    ebb_assert(length <= reply->size - reply->used, "%zu bytes, %zu of %zu used", length, reply->used,
-               reply->size);
+    ebb_assert(length <= reply->size - reply->used, "%zu bytes, %zu of %zu used", length,
+               reply->used, reply->size);
     memcpy(reply->text + reply->used, at, length);
     reply->used += length;
 }
@@ -74,7 +74,8 @@ void reply_take_back(struct reply *reply, struct reply_mark mark) {
 
 /* Calls see for each stretch of the stream from byte `sent` on; piece is NULL for text. */
 static void walk(const struct reply *reply, size_t sent,
-                 void (*see)(const char *at, size_t length, const struct reply_piece *piece, void *context),
+                 void (*see)(const char *at, size_t length, const struct reply_piece *piece,
+                             void *context),
                  void *context) {
     size_t text = 0;
     for (unsigned i = 0; i <= reply->pieces; i++) {
@@ -97,7 +98,8 @@ struct vectors {
     int count;
 };
 
-static void see_vector(const char *at, size_t length, const struct reply_piece *piece, void *context) {
+static void see_vector(const char *at, size_t length, const struct reply_piece *piece,
+                       void *context) {
     struct vectors *vectors = context;
     (void)piece;
     vectors->at[vectors->count++] = (struct iovec){(void *)(uintptr_t)at, length};
@@ -109,7 +111,8 @@ int reply_vectors(const struct reply *reply, size_t sent, struct iovec out[REPLY
     return vectors.count;
 }
 
-static void see_text(const char *at, size_t length, const struct reply_piece *piece, void *context) {
+static void see_text(const char *at, size_t length, const struct reply_piece *piece,
+                     void *context) {
     (void)at;
     if (piece == NULL)
         *(size_t *)context += length;
@@ -121,7 +124,8 @@ size_t reply_text_left(const struct reply *reply, size_t sent) {
     return left;
 }
 
-static void see_carry(const char *at, size_t length, const struct reply_piece *piece, void *context) {
+static void see_carry(const char *at, size_t length, const struct reply_piece *piece,
+                      void *context) {
     struct reply *to = context;
     if (piece)
         reply_piece(to, at, length, piece->pin);

@@ -1,22 +1,24 @@
 /* request -- from a line to a struct.
  *
- * memcached cuts the line at blanks (only ' ' is one), counts the words, looks the first one up, and reads the others as
- * numbers with the C library. Clients see every step of that in the errors they get, so the steps here are the same and
- * in the same order: count of words, noreply, length of the key, numbers.
+ * memcached cuts the line at blanks (only ' ' is one), counts the words, looks the first one up,
+ * and reads the others as numbers with the C library. Clients see every step of that in the errors
+ * they get, so the steps here are the same and in the same order: count of words, noreply, length
+ * of the key, numbers.
  *
  * 1. A NUL ends the line early, as it does for memcached.
- * 2. noreply is the last word of a line, whatever stands before it; it silences errors of the same line as well.
- * 3. A get is checked as a whole before anything of it runs: a key that is too long makes the whole line an error, and
- *    memcached takes back what it had already prepared. Here nothing was.
- * 4. A get that is too long for one reply buffer becomes a shorter get (request_shorten), so there is no half-done state
- *    to keep. */
+ * 2. noreply is the last word of a line, whatever stands before it; it silences errors of the same
+ * line as well.
+ * 3. A get is checked as a whole before anything of it runs: a key that is too long makes the whole
+ * line an error, and memcached takes back what it had already prepared. Here nothing was.
+ * 4. A get that is too long for one reply buffer becomes a shorter get (request_shorten), so there
+ * is no half-done state to keep. */
 #include "request.h"
 
 #include "number.h"
 
-#define WORDS_COUNTED    23       /* memcached looks at no more */
-#define BLANKS_MAX       100      /* before "get" in a line that is longer than REQUEST_LINE_MAX */
-#define LINE_LONGEST     16384    /* of any other command, when it came in one piece */
+#define WORDS_COUNTED    23    /* memcached looks at no more */
+#define BLANKS_MAX       100   /* before "get" in a line that is longer than REQUEST_LINE_MAX */
+#define LINE_LONGEST     16384 /* of any other command, when it came in one piece */
 #define VALUE_LENGTH_MAX (INT32_MAX - 2)
 
 struct verb_row {
@@ -58,7 +60,8 @@ bool request_next_key(struct ebb_span *keys, struct ebb_span *key) {
 
 static enum request_verb verb_of(struct ebb_span word) {
     for (int verb = REQUEST_NONE + 1; verb < REQUEST_VERBS; verb++)
-        if (verbs[verb].length == word.length && memcmp(verbs[verb].name, word.at, word.length) == 0)
+        if (verbs[verb].length == word.length &&
+            memcmp(verbs[verb].name, word.at, word.length) == 0)
             return (enum request_verb)verb;
     return REQUEST_NONE;
 }
@@ -186,7 +189,8 @@ void request_parse(struct ebb_span line, struct request *request) {
 }
 
 size_t request_shorten(char *line, const struct request *request, struct ebb_span rest) {
-    /* "get a b c" with c left becomes, three bytes further on, "get c"; of gat the number before the keys moves along. */
+    /* "get a b c" with c left becomes, three bytes further on, "get c"; of gat the number before
+     * the keys moves along. */
     size_t head = (size_t)(request->keys.at - line), left = (size_t)(rest.at - line);
     memmove(line + left - head, line, head);
     return left - head;
@@ -204,7 +208,8 @@ static bool is_long_get(const char *at, size_t length) {
            (length >= 5 && memcmp(at, "gets ", 5) == 0);
 }
 
-enum request_found request_find_line(const char *at, size_t length, struct ebb_span *line, size_t *taken) {
+enum request_found request_find_line(const char *at, size_t length, struct ebb_span *line,
+                                     size_t *taken) {
     const char *end = memchr(at, '\n', length);
     if (end == NULL) {
         if (length <= REQUEST_LINE_MAX)

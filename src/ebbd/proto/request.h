@@ -1,14 +1,16 @@
-/* request -- a line of the text protocol as a struct; the rules and the sentences are memcached 1.6.18's. */
+/* request -- a line of the text protocol as a struct; the rules and the sentences are
+ * memcached 1.6.18's. */
 #ifndef EBBD_PROTO_REQUEST_H
 #define EBBD_PROTO_REQUEST_H
 
 #include <ebb/span.h>
 #include <stdint.h>
 
-#define REQUEST_KEY_MAX  250   /* bytes */
-#define REQUEST_LINE_MAX 2048  /* bytes that may come without an end of line; "get" and "gets" may be longer */
+#define REQUEST_KEY_MAX 250 /* bytes */
+#define REQUEST_LINE_MAX                                                                           \
+    2048 /* bytes that may come without an end of line; "get" and "gets" may be longer */
 #define REQUEST_KEYS_MAX 1048576 /* bytes of a line of "get" or "gets" */
-#define REQUEST_WORDS    8     /* words of a line that are kept */
+#define REQUEST_WORDS    8       /* words of a line that are kept */
 
 enum request_verb {
     REQUEST_NONE, /* there is only an error to answer */
@@ -35,27 +37,30 @@ enum request_form {
 struct request {
     enum request_verb verb;
     bool noreply;
-    bool hang_up;           /* the peer speaks HTTP: close without an answer */
-    struct ebb_span error;  /* not empty: the line is wrong; answer this (unless noreply) and do nothing */
+    bool hang_up; /* the peer speaks HTTP: close without an answer */
+    struct ebb_span
+        error; /* not empty: the line is wrong; answer this (unless noreply) and do nothing */
     /* By form; the rest is unset. All spans point into the line. */
     struct ebb_span key;
-    struct ebb_span keys;   /* from the first key to the end of the line; see request_next_key */
+    struct ebb_span keys; /* from the first key to the end of the line; see request_next_key */
     uint32_t client_flags;
-    int32_t exptime;        /* also the delay of flush_all; 0 without one */
-    size_t value_length;    /* bytes of the data block, without its CRLF */
-    uint64_t number;        /* cas, delta, level, megabytes */
+    int32_t exptime;     /* also the delay of flush_all; 0 without one */
+    size_t value_length; /* bytes of the data block, without its CRLF */
+    uint64_t number;     /* cas, delta, level, megabytes */
     struct ebb_span word[REQUEST_WORDS];
-    unsigned words;         /* in the line, at most 23 counted; word[] holds the first REQUEST_WORDS */
+    unsigned words; /* in the line, at most 23 counted; word[] holds the first REQUEST_WORDS */
 };
 
-/* Reads one line (without its end of line). Every key of the result has 1 to REQUEST_KEY_MAX bytes. */
+/* Reads one line (without its end of line). Every key of the result has 1 to REQUEST_KEY_MAX bytes.
+ */
 void request_parse(struct ebb_span line, struct request *request);
 
 /* Takes the first key off keys. False when there is none left. */
 bool request_next_key(struct ebb_span *keys, struct ebb_span *key);
 
-/* A get that stopped halfway: makes what is left a shorter request of its own. line: the whole line as it came, writable;
- * rest: its keys that are not yet answered (at least one was). Returns where in line the new request begins. */
+/* A get that stopped halfway: makes what is left a shorter request of its own. line: the whole line
+ * as it came, writable; rest: its keys that are not yet answered (at least one was). Returns where
+ * in line the new request begins. */
 size_t request_shorten(char *line, const struct request *request, struct ebb_span rest);
 
 enum request_found {
@@ -63,8 +68,10 @@ enum request_found {
     REQUEST_MORE, /* more bytes are needed */
     REQUEST_LONG, /* this line is longer than allowed: close the connection */
 };
-/* Finds the next line at the start of [at, at + length); *taken: bytes up to and with its end of line. */
-enum request_found request_find_line(const char *at, size_t length, struct ebb_span *line, size_t *taken);
+/* Finds the next line at the start of [at, at + length); *taken: bytes up to and with its end of
+ * line. */
+enum request_found request_find_line(const char *at, size_t length, struct ebb_span *line,
+                                     size_t *taken);
 
 /* Name of a command for messages; static text. */
 const char *request_verb_name(enum request_verb verb);

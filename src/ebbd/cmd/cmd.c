@@ -1,0 +1,29 @@
+/* cmd -- from a parsed line to the function of its row. */
+#include "cmd.h"
+
+#include "metrics.h"
+
+static const struct {
+    cmd_function *run;
+    struct ebb_metric *requests;
+} rows[REQUEST_VERBS] = {
+#define EBB_COMMAND(id, ...) [REQUEST_##id] = {cmd_##id, &ebb_metric_request_##id},
+#include "tbl/commands.def"
+};
+
+void cmd_answer(struct cmd_turn *turn, bool noreply, struct ebb_span sentence) {
+    if (!noreply)
+        reply_line(turn->reply, sentence);
+}
+
+enum cmd_result cmd_run(struct cmd_turn *turn, struct request *request, struct cmd_block *block) {
+    if (request->hang_up)
+        return CMD_QUIT;
+    if (request->error.length > 0) {
+        ebb_count(&ebb_metric_request_none, 1);
+        cmd_answer(turn, request->noreply, request->error);
+        return CMD_DONE;
+    }
+    ebb_count(rows[request->verb].requests, 1);
+    return rows[request->verb].run(turn, request, block);
+}

@@ -1,0 +1,70 @@
+/* cmd -- carries requests out: one function per row of ../tbl/commands.def.
+ *
+ * A storage command comes in two halves: its line makes a struct cmd_block that says where the data
+ * block goes, and when the bytes are there cmd_block_done stores them. Between the halves any time
+ * may pass. */
+#ifndef EBBD_CMD_CMD_H
+#define EBBD_CMD_CMD_H
+
+#include "exptime.h"
+#include "proto/reply.h"
+#include "proto/request.h"
+#include "settings.h"
+#include "store/store.h"
+
+/* What all workers share; nothing in it changes while they run, but log levels and the store's
+ * limit. */
+struct cmd_shared {
+    struct store *store;
+    const struct settings *settings;
+    struct exptime_clock clock;
+};
+
+/* One worker's turn. Lies in scanned memory. */
+struct cmd_turn {
+    const struct cmd_shared *shared;
+    struct store_worker *worker;
+    struct reply *reply; /* answers are added here */
+    uint32_t now;
+};
+
+/* A data block on its way. Lies in scanned memory: it holds the memory that is filled. Zeroed:
+ * none. */
+struct cmd_block {
+    char *at;      /* where its bytes go; NULL: throw them away */
+    size_t length; /* bytes, without CRLF */
+    enum request_verb verb;
+    bool noreply;
+    uint32_t client_flags, expires;
+    uint64_t cas;
+    struct store_room room; /* at points into it, except for append and prepend */
+    uint8_t key_length;     /* of append and prepend */
+    char key[REQUEST_KEY_MAX];
+};
+
+enum cmd_result {
+    CMD_DONE,
+    CMD_BLOCK, /* block is set: its bytes and a CRLF come next; with at NULL there is nothing to do
+                  after them */
+    CMD_AGAIN, /* the reply is full; request->keys is what is left: send, then come back with it */
+    CMD_QUIT,  /* close, without sending what is unsent of this request */
+};
+
+typedef enum cmd_result cmd_function(struct cmd_turn *turn, struct request *request,
+                                     struct cmd_block *block);
+#define EBB_COMMAND(id, ...) cmd_function cmd_##id;
+#include "tbl/commands.def"
+
+/* Carries a parsed request out. The reply must not be full. */
+enum cmd_result cmd_run(struct cmd_turn *turn, struct request *request, struct cmd_block *block);
+
+/* All bytes are at block->at, and crlf says whether CRLF followed them. Answers; the block is
+ * zeroed. */
+void cmd_block_done(struct cmd_turn *turn, struct cmd_block *block, bool crlf);
+/* The rest of the block will never come. The block is zeroed. */
+void cmd_block_drop(struct cmd_turn *turn, struct cmd_block *block);
+
+/* A sentence as the answer, unless noreply. */
+void cmd_answer(struct cmd_turn *turn, bool noreply, struct ebb_span sentence);
+
+#endif

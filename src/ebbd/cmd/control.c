@@ -1,0 +1,77 @@
+/* control -- what concerns the daemon rather than an item: flush_all, version, verbosity,
+ * cache_memlimit, mn, quit. */
+#include "cmd.h"
+
+#include "metrics.h"
+
+#include <ebb/log.h>
+
+#define MEGABYTES_MIN 8          /* as memcached refuses */
+#define MEGABYTES_MAX 1000000000 /* more was meant as bytes */
+
+enum cmd_result cmd_flush_all(struct cmd_turn *turn, struct request *request,
+                              struct cmd_block *block) {
+    (void)block;
+    uint32_t at = turn->now;
+    if (request->exptime >
+        0) /* memcached flushes one second early: what is stored in the second before still goes */
+        at = exptime_second(&turn->shared->clock, request->exptime, turn->now) - 1;
+    ebb_count(&ebb_metric_flushes, 1);
+    store_flush(turn->shared->store, at, turn->now);
+    cmd_answer(turn, request->noreply, EBB_SPAN("OK"));
+    return CMD_DONE;
+}
+
+enum cmd_result cmd_version(struct cmd_turn *turn, struct request *request,
+                            struct cmd_block *block) {
+    (void)request;
+    (void)block;
+    reply_line(turn->reply, EBB_SPAN("VERSION " EBB_VERSION));
+    return CMD_DONE;
+}
+
+enum cmd_result cmd_verbosity(struct cmd_turn *turn, struct request *request,
+                              struct cmd_block *block) {
+    (void)block;
+    uint64_t more = EBB_LOG_TRACE - EBB_LOG_INFO;
+    ebb_log_level_set(
+        (enum ebb_log_level)(EBB_LOG_INFO + (request->number < more ? request->number : more)));
+    cmd_answer(turn, request->noreply, EBB_SPAN("OK"));
+    return CMD_DONE;
+}
+
+enum cmd_result cmd_cache_memlimit(struct cmd_turn *turn, struct request *request,
+                                   struct cmd_block *block) {
+    (void)block;
+    struct ebb_span answer = EBB_SPAN("OK");
+    if (request->number < MEGABYTES_MIN)
+        answer = EBB_SPAN("MEMLIMIT_TOO_SMALL cannot set maxbytes to less than 8m");
+    else if (request->number > MEGABYTES_MAX)
+        answer = EBB_SPAN("MEMLIMIT_ADJUST_FAILED input value is megabytes not bytes");
+    else if (!store_limit_set(turn->shared->store, (size_t)request->number << 20, turn->now))
+        answer = EBB_SPAN("MEMLIMIT_ADJUST_FAILED out of bounds or unable to adjust");
+    cmd_answer(turn, request->noreply, answer);
+    return CMD_DONE;
+}
+
+enum cmd_result cmd_mn(struct cmd_turn *turn, struct request *request, struct cmd_block *block) {
+    (void)request;
+    (void)block;
+    reply_line(turn->reply, EBB_SPAN("MN"));
+    return CMD_DONE;
+}
+
+enum cmd_result cmd_shutdown(struct cmd_turn *turn, struct request *request,
+                             struct cmd_block *block) {
+    (void)request;
+    (void)block;
+    reply_line(turn->reply, EBB_SPAN("ERROR: shutdown not enabled"));
+    return CMD_DONE;
+}
+
+enum cmd_result cmd_quit(struct cmd_turn *turn, struct request *request, struct cmd_block *block) {
+    (void)turn;
+    (void)request;
+    (void)block;
+    return CMD_QUIT;
+}

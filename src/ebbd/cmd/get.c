@@ -1,0 +1,124 @@
+/* get -- get, gets, gat, gats, bget.
+ *
+ * A hit is copied out of the store's memory and only then asked for (store_still): when the item
+ * was changed meanwhile, what was added to the reply is taken back and the key is looked up again.
+ * Values longer than STORE_COPY_MAX never change where they lie, so they are sent from there, held
+ * by a pin.
+ *
+ * 1. Before each key the reply has room for it: a long get is left and taken up again (CMD_AGAIN),
+ * so no line, however many keys it has, makes the reply grow.
+ * 2. gat reads first and sets the expiry afterwards: an item that it ends at once is still
+ * answered, as memcached does. */
+#include "cmd.h"
+
+#include "metrics.h"
+
+/* Adds the item of key to the reply. False: a miss. */
+static bool add_value(struct cmd_turn *turn, struct ebb_span key, bool with_cas) {
+    struct reply *reply = turn->reply;
+    struct reply_mark mark = reply_mark(reply);
+    struct store_read read;
+    while (store_find(turn->worker, key, turn->now, &read)) {
+        const struct store_item *item = &read.item;
+        reply_value_head(reply, key, item->client_flags, item->value_length,
+                         with_cas ? &item->cas : NULL);
+        if (item->value_length > STORE_COPY_MAX)
+            reply_piece(reply, item->value, item->value_length, item->pin);
+        else
+            reply_bytes(reply, item->value, item->value_length);
+        reply_bytes(reply, "\r\n", 2);
+        if (store_still(&read)) {
+            store_touched(&read);
+            return true;
+        }
+        reply_take_back(reply, mark);
+    }
+    return false;
+}
+
+static enum cmd_result answer_keys(struct cmd_turn *turn, struct request *request, bool with_cas,
+                                   bool (*add)(struct cmd_turn *, struct ebb_span,
+                                               const struct request *, bool)) {
+    struct ebb_span key;
+    while (request_next_key(&request->keys, &key)) {
+        add(turn, key, request, with_cas);
+        if (reply_full(turn->reply) && request->keys.length > 0) {
+            struct ebb_span rest = request->keys, next;
+            if (request_next_key(&rest, &next))
+                return CMD_AGAIN;
+        }
+    }
+    reply_bytes(turn->reply, "END\r\n", 5);
+    return CMD_DONE;
+}
+
+static bool add_plain(struct cmd_turn *turn, struct ebb_span key, const struct request *request,
+                      bool with_cas) {
+    (void)request;
+    bool hit = add_value(turn, key, with_cas);
+    ebb_count(hit ? &ebb_metric_get_hits : &ebb_metric_get_misses, 1);
+    return hit;
+}
+
+static void set_expires(struct store_edit *edit, void *context) {
+    edit->expires = *(const uint32_t *)context;
+    edit->accessed = true;
+}
+
+static bool add_touched(struct cmd_turn *turn, struct ebb_span key, const struct request *request,
+                        bool with_cas) {
+    bool hit = add_value(turn, key, with_cas);
+    uint32_t expires = exptime_second(&turn->shared->clock, request->exptime, turn->now);
+    if (hit)
+        store_edit(turn->worker, key, turn->now, set_expires, &expires);
+    ebb_count(&ebb_metric_gats, 1);
+    ebb_count(hit ? &ebb_metric_touch_hits : &ebb_metric_touch_misses, 1);
+    return hit;
+}
+
+enum cmd_result cmd_get(struct cmd_turn *turn, struct request *request, struct cmd_block *block) {
+    (void)block;
+    return answer_keys(turn, request, false, add_plain);
+}
+
+enum cmd_result cmd_gets(struct cmd_turn *turn, struct request *request, struct cmd_block *block) {
+    (void)block;
+    return answer_keys(turn, request, true, add_plain);
+}
+
+enum cmd_result cmd_gat(struct cmd_turn *turn, struct request *request, struct cmd_block *block) {
+    (void)block;
+    return answer_keys(turn, request, false, add_touched);
+}
+
+enum cmd_result cmd_gats(struct cmd_turn *turn, struct request *request, struct cmd_block *block) {
+    (void)block;
+    return answer_keys(turn, request, true, add_touched);
+}
+
+enum cmd_result cmd_bget(struct cmd_turn *turn, struct request *request, struct cmd_block *block) {
+    return cmd_get(turn, request, block);
+}
+
+enum cmd_result cmd_touch(struct cmd_turn *turn, struct request *request, struct cmd_block *block) {
+    (void)block;
+    uint32_t expires = exptime_second(&turn->shared->clock, request->exptime, turn->now);
+    bool hit = store_edit(turn->worker, request->key, turn->now, set_expires, &expires);
+    ebb_count(hit ? &ebb_metric_touch_hits : &ebb_metric_touch_misses, 1);
+    cmd_answer(turn, request->noreply, hit ? EBB_SPAN("TOUCHED") : EBB_SPAN("NOT_FOUND"));
+    return CMD_DONE;
+}
+
+static void set_remove(struct store_edit *edit, void *context) {
+    (void)context;
+    edit->remove = true;
+}
+
+enum cmd_result cmd_delete(struct cmd_turn *turn, struct request *request,
+                           struct cmd_block *block) {
+    (void)block;
+    bool hit = store_edit(turn->worker, request->key, turn->now, set_remove, NULL);
+    ebb_count(hit ? &ebb_metric_delete_hits : &ebb_metric_delete_misses, 1);
+    cmd_answer(turn, request->noreply, hit ? EBB_SPAN("DELETED") : EBB_SPAN("NOT_FOUND"));
+    return CMD_DONE;
+}

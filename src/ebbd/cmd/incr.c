@@ -1,0 +1,130 @@
+/* incr -- incr and decr.
+ *
+ * A number that still fits its bytes is changed where it lies, blanks behind it, under the bucket's
+ * lock. One that has grown, or whose value is longer than what may be changed in place, gets a new
+ * version: room is reserved outside the lock, and the sum is made anew inside it.
+ *
+ * 1. The sum is always made from the version that is replaced. */
+#include "cmd.h"
+
+#include "metrics.h"
+#include "proto/number.h"
+
+#define NUMERIC_LENGTH_MAX                                                                         \
+    (512 * 1024) /* memcached takes no number from a value that it keeps in chunks */
+
+enum outcome { OUTCOME_MISS, OUTCOME_DONE, OUTCOME_NOT_NUMERIC, OUTCOME_GROWS };
+
+struct delta {
+    bool negative;
+    uint64_t amount;
+    enum outcome outcome;
+    size_t length_needed; /* of the new version, when it grows */
+    size_t digits_count;
+    char digits[NUMBER_DIGITS_MAX];
+    struct store_room *room; /* of the new version */
+};
+
+/* The new number's digits; false when the old is none. */
+static bool add_up(struct delta *delta, const struct store_item *old) {
+    uint64_t number;
+    struct ebb_span text = {old->value, old->value_length};
+    if (old->value_length == 0 || old->value_length > NUMERIC_LENGTH_MAX ||
+        !number_u64(text, &number)) {
+        delta->outcome = OUTCOME_NOT_NUMERIC;
+        return false;
+    }
+    if (delta->negative)
+        number = delta->amount > number ? 0 : number - delta->amount;
+    else
+        number += delta->amount;
+    delta->digits_count = number_write(delta->digits, number);
+    delta->length_needed =
+        delta->digits_count > old->value_length ? delta->digits_count : old->value_length;
+    return true;
+}
+
+static void write_padded(const struct delta *delta, char *at, size_t length) {
+    memcpy(at, delta->digits, delta->digits_count);
+    memset(at + delta->digits_count, ' ', length - delta->digits_count);
+}
+
+static void edit_number(struct store_edit *edit, void *context) {
+    struct delta *delta = context;
+    if (!add_up(delta, &edit->item))
+        return;
+    if (edit->value == NULL || delta->digits_count > edit->item.value_length) {
+        delta->outcome = OUTCOME_GROWS;
+        return;
+    }
+    write_padded(delta, edit->value, edit->item.value_length);
+    edit->cas = 0;
+    edit->accessed = true;
+    delta->outcome = OUTCOME_DONE;
+}
+
+static enum store_verdict decide_number(const struct store_item *old, struct store_new *new,
+                                        void *context) {
+    struct delta *delta = context;
+    delta->outcome = OUTCOME_MISS;
+    if (old == NULL || !add_up(delta, old))
+        return STORE_NOT_STORED;
+    if (delta->length_needed != delta->room->value_length)
+        return STORE_AGAIN;
+    write_padded(delta, delta->room->value, delta->room->value_length);
+    new->client_flags = old->client_flags;
+    new->expires = old->expires;
+    delta->outcome = OUTCOME_DONE;
+    return STORE_STORED;
+}
+
+/* Stores a new version; delta->length_needed is a guess at first. */
+static enum store_verdict grow(struct cmd_turn *turn, struct ebb_span key, struct delta *delta) {
+    enum store_verdict verdict;
+    do {
+        struct store_room room = {0};
+        struct store_new new = {0};
+        verdict = store_reserve(turn->worker, key, delta->length_needed, 0, turn->now, &room);
+        if (verdict != STORE_STORED)
+            return STORE_NO_MEMORY;
+        delta->room = &room;
+        verdict = store_commit(turn->worker, &room, turn->now, &new, decide_number, delta);
+    } while (verdict == STORE_AGAIN);
+    return verdict;
+}
+
+static void count(const struct delta *delta) {
+    if (delta->outcome == OUTCOME_MISS)
+        ebb_count(delta->negative ? &ebb_metric_decr_misses : &ebb_metric_incr_misses, 1);
+    if (delta->outcome == OUTCOME_DONE)
+        ebb_count(delta->negative ? &ebb_metric_decr_hits : &ebb_metric_incr_hits, 1);
+}
+
+static enum cmd_result change(struct cmd_turn *turn, const struct request *request, bool negative) {
+    struct delta delta = {.negative = negative, .amount = request->number};
+    if (store_edit(turn->worker, request->key, turn->now, edit_number, &delta) &&
+        delta.outcome == OUTCOME_GROWS && grow(turn, request->key, &delta) == STORE_NO_MEMORY) {
+        ebb_count(&ebb_metric_no_memory, 1);
+        cmd_answer(turn, false, EBB_SPAN("SERVER_ERROR out of memory"));
+        return CMD_DONE;
+    }
+    count(&delta);
+    if (delta.outcome == OUTCOME_DONE)
+        cmd_answer(turn, request->noreply, (struct ebb_span){delta.digits, delta.digits_count});
+    else if (delta.outcome == OUTCOME_NOT_NUMERIC)
+        cmd_answer(turn, request->noreply,
+                   EBB_SPAN("CLIENT_ERROR cannot increment or decrement non-numeric value"));
+    else
+        cmd_answer(turn, request->noreply, EBB_SPAN("NOT_FOUND"));
+    return CMD_DONE;
+}
+
+enum cmd_result cmd_incr(struct cmd_turn *turn, struct request *request, struct cmd_block *block) {
+    (void)block;
+    return change(turn, request, false);
+}
+
+enum cmd_result cmd_decr(struct cmd_turn *turn, struct request *request, struct cmd_block *block) {
+    (void)block;
+    return change(turn, request, true);
+}

@@ -1,0 +1,18 @@
+/* metrics -- the daemon's own rows, ../tbl/metrics.def: ebb_metric_get_hits and so on. */
+#ifndef EBBD_CMD_METRICS_H
+#define EBBD_CMD_METRICS_H
+
+#include "store/store.h"
+
+#include <ebb/metric.h>
+
+#define EBB_METRIC EBB_METRIC_DECLARE
+#include "tbl/metrics.def"
+
+extern struct ebb_metric *const metrics_rows[];
+extern const size_t metrics_rows_count;
+
+/* From now on the probes answer for this store (NULL: zeros). */
+void metrics_store_set(struct store *store);
+
+#endif

@@ -1,0 +1,257 @@
+/* set -- set, add, replace, cas, append, prepend.
+ *
+ * The room is reserved when the line comes, so the data block is read straight to its place.
+ * Whether it is stored is decided under the bucket's lock (the decide_* functions), when all of it
+ * is there.
+ *
+ * append and prepend do not know the size of what they will store: their bytes go to a buffer of
+ * their own first, and the joined value is built in a room, again and again until no other writer
+ * came between.
+ *
+ * 1. A set that cannot be stored (too large, no memory) removes the old value: a client that tried
+ * to replace it must not read it any more. As memcached: set only, not add or the others.
+ * 2. The item's size is memcached's: its header, the key, the value and CRLF, so -I refuses the
+ * same values. */
+#include "cmd.h"
+
+#include "metrics.h"
+
+#include <ebb/mem.h>
+
+#define ITEM_HEADER 56 /* bytes: memcached's item with a cas number */
+#define ITEM_FLAGS  4  /* more when client flags are not 0 */
+#define CRLF        2
+
+static bool too_large(const struct cmd_turn *turn, size_t key_length, uint32_t client_flags,
+                      size_t value_length) {
+    return ITEM_HEADER + key_length + 1 + (client_flags ? ITEM_FLAGS : 0) + value_length + CRLF >
+           turn->shared->settings->item_size_max;
+}
+
+static void set_remove(struct store_edit *edit, void *context) {
+    (void)context;
+    edit->remove = true;
+}
+
+/* The block will come all the same: it is thrown away. */
+static enum cmd_result refuse(struct cmd_turn *turn, const struct request *request,
+                              struct cmd_block *block, enum store_verdict verdict) {
+    bool large = verdict == STORE_TOO_LARGE;
+    ebb_count(large ? &ebb_metric_too_large : &ebb_metric_no_memory, 1);
+    if (large)
+        cmd_answer(turn, request->noreply, EBB_SPAN("SERVER_ERROR object too large for cache"));
+    else /* memcached tells this one even to who wants no reply */
+        cmd_answer(turn, false, EBB_SPAN("SERVER_ERROR out of memory storing object"));
+    if (request->verb == REQUEST_set)
+        store_edit(turn->worker, request->key, turn->now, set_remove, NULL);
+    *block = (struct cmd_block){.length = request->value_length};
+    return CMD_BLOCK;
+}
+
+static void block_init(struct cmd_turn *turn, const struct request *request,
+                       struct cmd_block *block) {
+    block->length = request->value_length;
+    block->verb = request->verb;
+    block->noreply = request->noreply;
+    block->client_flags = request->client_flags;
+    block->expires = exptime_second(&turn->shared->clock, request->exptime, turn->now);
+    block->cas = request->number;
+}
+
+static enum cmd_result begin(struct cmd_turn *turn, struct request *request,
+                             struct cmd_block *block) {
+    if (too_large(turn, request->key.length, request->client_flags, request->value_length))
+        return refuse(turn, request, block, STORE_TOO_LARGE);
+    block_init(turn, request, block);
+    enum store_verdict verdict = store_reserve(turn->worker, request->key, request->value_length,
+                                               block->expires, turn->now, &block->room);
+    if (verdict != STORE_STORED)
+        return refuse(turn, request, block, verdict);
+    block->at = block->room.value;
+    return CMD_BLOCK;
+}
+
+static enum cmd_result begin_join(struct cmd_turn *turn, struct request *request,
+                                  struct cmd_block *block) {
+    if (too_large(turn, request->key.length, request->client_flags, request->value_length))
+        return refuse(turn, request, block, STORE_TOO_LARGE);
+    block_init(turn, request, block);
+    block->at = ebb_try_bytes(request->value_length + CRLF);
+    if (block->at == NULL)
+        return refuse(turn, request, block, STORE_NO_MEMORY);
+    block->key_length = (uint8_t)request->key.length;
+    memcpy(block->key, request->key.at, request->key.length);
+    return CMD_BLOCK;
+}
+
+enum cmd_result cmd_set(struct cmd_turn *turn, struct request *request, struct cmd_block *block) {
+    return begin(turn, request, block);
+}
+
+enum cmd_result cmd_add(struct cmd_turn *turn, struct request *request, struct cmd_block *block) {
+    return begin(turn, request, block);
+}
+
+enum cmd_result cmd_replace(struct cmd_turn *turn, struct request *request,
+                            struct cmd_block *block) {
+    return begin(turn, request, block);
+}
+
+enum cmd_result cmd_cas(struct cmd_turn *turn, struct request *request, struct cmd_block *block) {
+    return begin(turn, request, block);
+}
+
+enum cmd_result cmd_append(struct cmd_turn *turn, struct request *request,
+                           struct cmd_block *block) {
+    return begin_join(turn, request, block);
+}
+
+enum cmd_result cmd_prepend(struct cmd_turn *turn, struct request *request,
+                            struct cmd_block *block) {
+    return begin_join(turn, request, block);
+}
+
+/* --- under the bucket's lock --- */
+
+static enum store_verdict decide_add(const struct store_item *old, struct store_new *new,
+                                     void *context) {
+    (void)new;
+    (void)context;
+    return old ? STORE_NOT_STORED : STORE_STORED;
+}
+
+static enum store_verdict decide_replace(const struct store_item *old, struct store_new *new,
+                                         void *context) {
+    (void)new;
+    (void)context;
+    return old ? STORE_STORED : STORE_NOT_STORED;
+}
+
+static enum store_verdict decide_cas(const struct store_item *old, struct store_new *new,
+                                     void *context) {
+    const struct cmd_block *block = context;
+    (void)new;
+    if (old == NULL)
+        return STORE_NOT_FOUND;
+    return old->cas == block->cas ? STORE_STORED : STORE_EXISTS;
+}
+
+/* The version that was joined to. */
+static enum store_verdict decide_join(const struct store_item *old, struct store_new *new,
+                                      void *context) {
+    const uint64_t *joined_cas = context;
+    if (old == NULL)
+        return STORE_NOT_STORED;
+    if (old->cas != *joined_cas)
+        return STORE_AGAIN;
+    new->client_flags = old->client_flags;
+    new->expires = old->expires;
+    return STORE_STORED;
+}
+
+static store_decide *decide_of(enum request_verb verb) {
+    switch (verb) {
+    case REQUEST_add:
+        return decide_add;
+    case REQUEST_replace:
+        return decide_replace;
+    case REQUEST_cas:
+        return decide_cas;
+    default:
+        return NULL;
+    }
+}
+
+/* One try to store old + added; the view was still valid when its bytes were copied. */
+static enum store_verdict join_once(struct cmd_turn *turn, const struct cmd_block *block) {
+    struct ebb_span key = {block->key, block->key_length};
+    struct store_read read;
+    if (!store_find(turn->worker, key, turn->now, &read))
+        return STORE_NOT_STORED;
+    struct store_item old = read.item;
+    if (!store_still(&read))
+        return STORE_AGAIN;
+    if (too_large(turn, key.length, old.client_flags, old.value_length + block->length))
+        return STORE_NOT_STORED;
+    struct store_room room = {0};
+    enum store_verdict verdict = store_reserve(turn->worker, key, old.value_length + block->length,
+                                               old.expires, turn->now, &room);
+    if (verdict != STORE_STORED)
+        return STORE_NOT_STORED;
+    bool append = block->verb == REQUEST_append;
+    memcpy(room.value + (append ? 0 : block->length), old.value, old.value_length);
+    memcpy(room.value + (append ? old.value_length : 0), block->at, block->length);
+    if (!store_still(&read)) {
+        store_abandon(turn->worker, &room);
+        return STORE_AGAIN;
+    }
+    ebb_keep(old.pin);
+    struct store_new new = {0};
+    return store_commit(turn->worker, &room, turn->now, &new, decide_join, &old.cas);
+}
+
+static enum store_verdict join(struct cmd_turn *turn, const struct cmd_block *block) {
+    enum store_verdict verdict;
+    do
+        verdict = join_once(turn, block);
+    while (verdict == STORE_AGAIN);
+    return verdict;
+}
+
+static void count(const struct cmd_block *block, enum store_verdict verdict) {
+    ebb_count(&ebb_metric_set_stored, 1);
+    if (block->verb != REQUEST_cas)
+        return;
+    if (verdict == STORE_STORED)
+        ebb_count(&ebb_metric_cas_hits, 1);
+    else
+        ebb_count(verdict == STORE_EXISTS ? &ebb_metric_cas_badval : &ebb_metric_cas_misses, 1);
+}
+
+static struct ebb_span sentence(enum store_verdict verdict) {
+    switch (verdict) {
+    case STORE_STORED:
+        return EBB_SPAN("STORED");
+    case STORE_EXISTS:
+        return EBB_SPAN("EXISTS");
+    case STORE_NOT_FOUND:
+        return EBB_SPAN("NOT_FOUND");
+    case STORE_NO_MEMORY:
+        return EBB_SPAN("SERVER_ERROR out of memory storing object");
+    default:
+        return EBB_SPAN("NOT_STORED");
+    }
+}
+
+void cmd_block_done(struct cmd_turn *turn, struct cmd_block *block, bool crlf) {
+    if (block->at == NULL) { /* thrown away, and answered when the line came */
+        *block = (struct cmd_block){0};
+        return;
+    }
+    if (!crlf) {
+        bool noreply = block->noreply;
+        ebb_count(&ebb_metric_set_stored, 1);
+        cmd_block_drop(turn, block);
+        cmd_answer(turn, noreply, EBB_SPAN("CLIENT_ERROR bad data chunk"));
+        return;
+    }
+    enum store_verdict verdict;
+    if (block->room.record) {
+        struct store_new new = {.client_flags = block->client_flags, .expires = block->expires};
+        verdict = store_commit(turn->worker, &block->room, turn->now, &new, decide_of(block->verb),
+                               block);
+    } else {
+        verdict = join(turn, block);
+    }
+    count(block, verdict);
+    cmd_answer(turn, block->noreply, sentence(verdict));
+    block->at = NULL;
+    block->length = 0;
+    block->room = (struct store_room){0};
+}
+
+void cmd_block_drop(struct cmd_turn *turn, struct cmd_block *block) {
+    if (block->room.record)
+        store_abandon(turn->worker, &block->room);
+    *block = (struct cmd_block){0};
+}

@@ -1,0 +1,18 @@
+/* settings -- the flags of ebbd; rows in ../tbl/settings.def. */
+#ifndef EBBD_CMD_SETTINGS_H
+#define EBBD_CMD_SETTINGS_H
+
+#include <ebb/setting.h>
+
+struct settings {
+#define EBB_SETTING EBB_SETTING_MEMBER
+#include "tbl/settings.def"
+};
+
+/* Reads and checks the command line. Fails: EBB_ERR_USAGE. */
+enum ebb_err settings_read(struct settings *settings, int argc, char **argv) EBB_MUST_CHECK;
+void settings_write_help(struct ebb_writer *writer);
+/* Mode of the unix socket, from the octal text of --unix-mask. False: no octal number up to 777. */
+bool settings_unix_mode(const struct settings *settings, unsigned *mode);
+
+#endif

@@ -1,0 +1,353 @@
+/* conn -- a client's connection, turn by turn.
+ *
+ * A turn: what was left of the last one and one recv go to the station's input buffer; line after
+ * line is carried out and answered into the station's reply; the reply leaves in one send; what
+ * could not be carried out is copied to the connection. So a get on a quiet connection costs one
+ * recv and one send, a thousand pipelined ones cost no more, and an idle connection owns no buffer.
+ *
+ * A data block is read where it is stored: bytes that came with the line are copied there, the
+ * others are received there, in one readv together with what follows the block.
+ *
+ * 1. A connection either reads or sends: while it has a backlog, nothing is read or carried out for
+ * it. A peer that never reads costs one reply and what one turn reads, no more.
+ * 2. Station buffers are empty between turns: rest, block and backlog are all that a connection
+ * keeps.
+ * 3. While a block is on its way, rest is empty.
+ * 4. A turn is bounded: one recv, TURN_REQUESTS lines, TURN_BYTES of answers. Who has more waits in
+ * the station's list. */
+#include "conn.h"
+
+#include "cmd/metrics.h"
+
+#include <ebb/assert.h>
+#include <ebb/log.h>
+#include <ebb/scope.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+
+#define TURN_REQUESTS 2048
+#define TURN_BYTES    (1024 * 1024)
+#define REST_KEPT     512 /* bytes: a buffer for rest that is larger is let go of when empty */
+
+/* How a turn goes on. */
+enum flow {
+    FLOW_ON,
+    FLOW_WAIT,  /* for more input */
+    FLOW_STOP,  /* there is a backlog now */
+    FLOW_LATER, /* let others go first */
+    FLOW_CLOSE, /* after sending */
+    FLOW_GONE,  /* at once */
+};
+
+struct turn {
+    struct conn *conn;
+    struct station *station;
+    size_t at, length; /* of the input: station->in[at, length) is not yet carried out */
+    unsigned requests;
+    size_t sent; /* bytes */
+};
+
+static void conn_close(struct conn *conn) {
+    struct server *server = conn->station->server;
+    if (conn->in_block)
+        cmd_block_drop(&conn->station->turn, &conn->block);
+    ebb_list_remove(&conn->link);
+    ebb_list_remove(&conn->later);
+    ebb_watch_close(conn->watch);
+    ebb_scope_close(conn->scope);
+    conn->rest = NULL;
+    conn->backlog = NULL;
+    ebb_done(conn);
+    server_conn_gone(server);
+}
+
+/* --- input --- */
+
+/* Makes sure that the station's input buffer has room for rest and one read. False: no memory. */
+static bool in_reserve(struct station *station, size_t rest) {
+    if (station->in_size - rest >= STATION_READ_SIZE && station->in_size > rest)
+        return true;
+    char *in = ebb_try_bytes(2 * (rest + STATION_READ_SIZE));
+    if (in == NULL)
+        return false;
+    station->in = in;
+    station->in_size = 2 * (rest + STATION_READ_SIZE);
+    return true;
+}
+
+static bool take_rest(struct turn *turn) {
+    struct conn *conn = turn->conn;
+    if (!in_reserve(turn->station, conn->rest_used))
+        return false;
+    memcpy(turn->station->in, conn->rest ? conn->rest : "", conn->rest_used);
+    turn->length = conn->rest_used;
+    conn->rest_used = 0;
+    if (conn->rest_size > REST_KEPT) {
+        conn->rest = NULL;
+        conn->rest_size = 0;
+    }
+    return true;
+}
+
+static bool keep_rest(struct turn *turn) {
+    struct conn *conn = turn->conn;
+    size_t left = turn->length - turn->at;
+    if (left > conn->rest_size) {
+        size_t size = REST_KEPT / 4;
+        while (size < left)
+            size *= 2;
+        conn->rest = ebb_try_bytes(size);
+        conn->rest_size = conn->rest ? size : 0;
+        if (conn->rest == NULL)
+            return false;
+    }
+    if (left > 0)
+        memcpy(conn->rest, turn->station->in + turn->at, left);
+    conn->rest_used = left;
+    return true;
+}
+
+/* One read: the missing bytes of a block go to their place, the others behind what the input buffer
+ * holds. */
+static enum flow receive(struct turn *turn) {
+    struct conn *conn = turn->conn;
+    struct iovec vectors[2];
+    int count = 0;
+    size_t missing = 0;
+    if (conn->in_block && conn->block.at && conn->block_got < conn->block.length) {
+        missing = conn->block.length - conn->block_got;
+        vectors[count++] = (struct iovec){conn->block.at + conn->block_got, missing};
+    }
+    vectors[count++] = (struct iovec){turn->station->in + turn->length, STATION_READ_SIZE};
+    int fd = ebb_fd_get(conn->fd);
+    ssize_t got = count == 1 ? recv(fd, vectors[0].iov_base, vectors[0].iov_len, MSG_DONTWAIT)
+                             : readv(fd, vectors, count);
+    if (got == 0)
+        return FLOW_GONE;
+    if (got < 0)
+        return errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR ? FLOW_WAIT : FLOW_GONE;
+    ebb_count(&ebb_metric_read_bytes, (uint64_t)got);
+    size_t placed = (size_t)got < missing ? (size_t)got : missing;
+    conn->block_got += placed;
+    turn->length += (size_t)got - placed;
+    return FLOW_ON;
+}
+
+/* --- blocks --- */
+
+static void begin_block(struct conn *conn) {
+    conn->in_block = true;
+    conn->block_got = 0;
+}
+
+/* Gives the block its bytes out of the input, then its CRLF. */
+static enum flow feed_block(struct turn *turn) {
+    struct conn *conn = turn->conn;
+    struct cmd_block *block = &conn->block;
+    size_t left = turn->length - turn->at;
+    if (conn->block_got < block->length) {
+        size_t missing = block->length - conn->block_got, bytes = left < missing ? left : missing;
+        if (block->at)
+            memcpy(block->at + conn->block_got, turn->station->in + turn->at, bytes);
+        conn->block_got += bytes;
+        turn->at += bytes;
+        left -= bytes;
+    }
+    for (; left > 0 && conn->block_got >= block->length && conn->block_got < block->length + 2;
+         left--)
+        conn->block_end[conn->block_got++ - block->length] = turn->station->in[turn->at++];
+    if (conn->block_got < block->length + 2)
+        return FLOW_WAIT;
+    conn->in_block = false;
+    cmd_block_done(&turn->station->turn, block,
+                   conn->block_end[0] == '\r' && conn->block_end[1] == '\n');
+    return FLOW_ON;
+}
+
+/* --- requests --- */
+
+static enum flow flush(struct turn *turn) {
+    turn->sent += reply_length(&turn->station->reply);
+    switch (send_reply(turn->conn)) {
+    case SEND_ALL:
+        return turn->sent > TURN_BYTES ? FLOW_LATER : FLOW_ON;
+    case SEND_BACKLOG:
+        return FLOW_STOP;
+    default:
+        return FLOW_GONE;
+    }
+}
+
+static enum flow one_request(struct turn *turn) {
+    struct station *station = turn->station;
+    char *start = station->in + turn->at;
+    struct ebb_span line;
+    struct request request;
+    size_t taken;
+    switch (request_find_line(start, turn->length - turn->at, &line, &taken)) {
+    case REQUEST_MORE:
+        return FLOW_WAIT;
+    case REQUEST_LONG:
+        ebb_count(&ebb_metric_hung_up, 1);
+        return FLOW_CLOSE;
+    default:
+        break;
+    }
+    request_parse(line, &request);
+    struct request asked = request;
+    turn->requests++;
+    switch (cmd_run(&station->turn, &request, &turn->conn->block)) {
+    case CMD_BLOCK:
+        begin_block(turn->conn);
+        break;
+    case CMD_AGAIN:
+        turn->at += request_shorten(start, &asked, request.keys);
+        return FLOW_ON;
+    case CMD_QUIT:
+        return FLOW_CLOSE;
+    case CMD_DONE:
+        break;
+    }
+    turn->at += taken;
+    return FLOW_ON;
+}
+
+/* Carries out what is in the input buffer. */
+static enum flow carry_out(struct turn *turn) {
+    enum flow flow = FLOW_ON;
+    while (flow == FLOW_ON) {
+        if (turn->conn->in_block) {
+            flow = feed_block(turn);
+            continue;
+        }
+        if (turn->at == turn->length)
+            return FLOW_WAIT;
+        if (reply_full(&turn->station->reply))
+            flow = flush(turn);
+        else if (turn->requests >= TURN_REQUESTS)
+            flow = FLOW_LATER;
+        if (flow == FLOW_ON)
+            flow = one_request(turn);
+    }
+    return flow;
+}
+
+/* --- turns --- */
+
+static void run_later(void *arg);
+
+static void put_later(struct conn *conn) {
+    struct station *station = conn->station;
+    ebb_count(&ebb_metric_yields, 1);
+    ebb_list_append(&station->later, &conn->later);
+    if (!station->later_posted) {
+        station->later_posted = true;
+        ebb_loop_post(station->loop, run_later, station);
+    }
+}
+
+/* Ends a turn: sends what was answered, keeps what was not carried out. */
+static void finish(struct turn *turn, enum flow flow) {
+    struct conn *conn = turn->conn;
+    if (flow != FLOW_GONE && flow != FLOW_STOP) {
+        enum flow sent = flush(turn);
+        if (sent == FLOW_GONE || sent == FLOW_STOP) {
+            conn->closing = flow == FLOW_CLOSE;
+            flow = sent;
+        }
+    }
+    if (flow == FLOW_GONE || flow == FLOW_CLOSE || !keep_rest(turn)) {
+        reply_clear(&turn->station->reply);
+        conn_close(conn);
+        return;
+    }
+    if (flow == FLOW_STOP)
+        ebb_watch_set(conn->watch, EBB_WRITE);
+    else if (flow == FLOW_LATER)
+        put_later(conn);
+}
+
+enum { TURN_READS = true, TURN_READS_NOT = false };
+
+static void run_turn(struct conn *conn, bool reads) {
+    struct station *station = conn->station;
+    struct turn turn = {.conn = conn, .station = station};
+    station->turn.now = exptime_now(&station->server->shared.clock, ebb_loop_now_ns(station->loop));
+    enum flow flow = take_rest(&turn) ? FLOW_ON : FLOW_GONE;
+    if (flow == FLOW_ON && reads)
+        flow = receive(&turn);
+    if (flow == FLOW_ON)
+        flow = carry_out(&turn);
+    finish(&turn, flow);
+}
+
+static void run_later(void *arg) {
+    struct station *station = arg;
+    struct ebb_list *last = station->later.previous;
+    station->later_posted = false;
+    /* Who comes back to the list in this round waits for the next. */
+    for (bool more = !ebb_list_empty(&station->later); more;) {
+        struct ebb_list *first = station->later.next;
+        more = first != last;
+        ebb_list_remove(first);
+        run_turn(EBB_LIST_ENTRY(first, struct conn, later), TURN_READS_NOT);
+    }
+}
+
+static void on_event(int events, void *arg) {
+    struct conn *conn = arg;
+    (void)events;
+    if (conn->later.next)
+        return; /* its turn comes in this round anyway */
+    if (conn->backlog == NULL) {
+        run_turn(conn, TURN_READS);
+        return;
+    }
+    switch (send_backlog(conn)) {
+    case SEND_BACKLOG:
+        return;
+    case SEND_FAILED:
+        conn_close(conn);
+        return;
+    case SEND_ALL:
+        break;
+    }
+    if (conn->closing) {
+        conn_close(conn);
+        return;
+    }
+    ebb_watch_set(conn->watch, EBB_READ);
+    run_turn(conn, TURN_READS_NOT);
+}
+
+/* --- from the listener to a worker --- */
+
+static void begin(void *arg) {
+    struct conn *conn = arg;
+    ebb_list_append(&conn->station->conns, &conn->link);
+    conn->watch = ebb_watch_open(conn->station->loop, conn->fd, EBB_READ, on_event, conn);
+    if (conn->station->closing)
+        conn_close(conn);
+}
+
+void conn_accept(struct station *station, ebb_fd fd) {
+    struct conn *conn = ebb_new(conn);
+    conn->station = station;
+    conn->scope = ebb_scope_new("connection");
+    conn->fd = fd;
+    ebb_fd_give(fd, conn->scope);
+    int on = 1;
+    setsockopt(ebb_fd_get(fd), IPPROTO_TCP, TCP_NODELAY, &on,
+               sizeof(on)); /* a unix socket refuses; no harm */
+    setsockopt(ebb_fd_get(fd), SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
+    ebb_loop_post(station->loop, begin, conn);
+}
+
+void conn_close_all(struct station *station) {
+    station->closing = true;
+    EBB_LIST_EACH (&station->conns, link)
+        conn_close(EBB_LIST_ENTRY(link, struct conn, link));
+}

@@ -1,0 +1,40 @@
+/* conn -- one client's connection, for conn.c and send.c. */
+#ifndef EBBD_SERVE_CONN_H
+#define EBBD_SERVE_CONN_H
+
+#include "server.h"
+
+/* A reply that the peer has not taken. Lies in scanned memory: it holds what it sends. */
+struct backlog {
+    struct reply reply;
+    size_t sent; /* bytes of its stream */
+};
+
+struct conn {
+    struct ebb_list link, later; /* in its station's lists */
+    struct station *station;
+    struct ebb_scope *scope;
+    ebb_fd fd;
+    struct ebb_watch *watch;
+    char *rest; /* pointer-free: input that could not be carried out yet */
+    size_t rest_used, rest_size;
+    struct cmd_block block;
+    size_t block_got; /* bytes of the block and its CRLF that came */
+    char block_end[2];
+    bool in_block;
+    bool closing; /* close when the backlog is sent */
+    struct backlog *backlog;
+};
+
+enum send_result {
+    SEND_ALL,     /* the reply is empty again */
+    SEND_BACKLOG, /* the peer takes no more now; the rest is the connection's backlog */
+    SEND_FAILED,  /* close */
+};
+
+/* Sends the station's reply. */
+enum send_result send_reply(struct conn *conn);
+/* Goes on with the backlog. */
+enum send_result send_backlog(struct conn *conn);
+
+#endif

@@ -1,0 +1,148 @@
+/* listen -- which addresses, out of -l, -p and -s.
+ *
+ * With a unix socket there is no TCP, as in memcached, unless -l asks for some. An address may
+ * bring its own port. */
+#include "server.h"
+
+#include "cmd/metrics.h"
+
+#include <ebb/log.h>
+#include <stdlib.h>
+
+#define ADDRESS_MAX 256 /* bytes */
+
+static void on_accept(ebb_fd fd, const char *peer, void *arg) {
+    struct server *server = arg;
+    ebb_log_debug("conn", "connection from %s", peer);
+    ebb_count(&ebb_metric_connections_total, 1);
+    uint64_t open = atomic_fetch_add(&server->conns, 1) + 1;
+    ebb_gauge_set(&ebb_metric_connections, (int64_t)open);
+    if (open >= server->shared.settings->connections) {
+        ebb_count(&ebb_metric_listener_disabled, 1);
+        listen_pause(server, true);
+    }
+    struct station *station = server->stations[server->station_next];
+    server->station_next = (server->station_next + 1) % server->stations_count;
+    conn_accept(station, fd);
+}
+
+void listen_pause(struct server *server, bool paused) {
+    atomic_store(&server->paused, paused);
+    /* One may have closed between the count and the store, and seen no pause to end. */
+    if (paused && atomic_load(&server->conns) < server->shared.settings->connections) {
+        atomic_store(&server->paused, false);
+        paused = false;
+    }
+    ebb_gauge_set(&ebb_metric_accepting, paused ? 0 : 1);
+    for (int i = 0; i < server->listeners_count; i++)
+        ebb_listener_pause(server->listeners[i], paused);
+}
+
+void listen_close(struct server *server) {
+    for (int i = 0; i < server->listeners_count; i++)
+        ebb_listener_close(server->listeners[i]);
+    server->listeners_count = 0;
+}
+
+static enum ebb_err add_slot(struct server *server) {
+    if (server->listeners_count == SERVER_LISTENERS_MAX)
+        return ebb_err_set(EBB_ERR_USAGE, "--listen (-l): more than %d addresses",
+                           SERVER_LISTENERS_MAX);
+    return EBB_OK;
+}
+
+static enum ebb_err open_tcp(struct server *server, const char *host, int port) {
+    enum ebb_err error = add_slot(server);
+    if (error)
+        return error;
+    error = ebb_listener_tcp(&server->listeners[server->listeners_count], server->loop, host, port,
+                             (int)server->shared.settings->backlog, on_accept, server);
+    server->listeners_count += error ? 0 : 1;
+    return error;
+}
+
+static enum ebb_err open_unix(struct server *server) {
+    const struct settings *settings = server->shared.settings;
+    unsigned mode;
+    enum ebb_err error = add_slot(server);
+    if (error || !settings_unix_mode(settings, &mode))
+        return error;
+    error =
+        ebb_listener_unix(&server->listeners[server->listeners_count], server->loop,
+                          settings->unix_socket, mode, (int)settings->backlog, on_accept, server);
+    server->listeners_count += error ? 0 : 1;
+    return error;
+}
+
+static enum ebb_err bad_address(const char *address) {
+    return ebb_err_set(EBB_ERR_USAGE,
+                       "--listen (-l): \"%s\" is not an address, address:port or [address]:port",
+                       address);
+}
+
+/* One of "host", "host:port", "[host]:port", "::1"; cuts address in two. */
+static enum ebb_err split_address(char *address, char **host, int *port) {
+    char *colon = strrchr(address, ':');
+    *host = address;
+    if (address[0] == '[') {
+        char *end = strchr(address, ']');
+        if (end == NULL || (end[1] != '\0' && end[1] != ':'))
+            return bad_address(address);
+        colon = end[1] == ':' ? end + 1 : NULL;
+        *end = '\0';
+        *host = address + 1;
+    } else if (colon && strchr(address, ':') != colon) {
+        return EBB_OK; /* a bare IPv6 address */
+    }
+    if (colon == NULL)
+        return EBB_OK;
+    char *digits_end;
+    long number = strtol(colon + 1, &digits_end, 10);
+    if (colon[1] < '0' || colon[1] > '9' || *digits_end || number > UINT16_MAX)
+        return bad_address(address);
+    *colon = '\0';
+    *port = (int)number;
+    return EBB_OK;
+}
+
+/* A list with commas. */
+static enum ebb_err open_list(struct server *server, const char *list) {
+    enum ebb_err error = EBB_OK;
+    while (error == EBB_OK && *list) {
+        char address[ADDRESS_MAX], *host;
+        size_t length = strcspn(list, ",");
+        int port = (int)server->shared.settings->port;
+        if (length == 0 || length >= sizeof(address))
+            return bad_address(list);
+        memcpy(address, list, length);
+        address[length] = '\0';
+        list += length + (list[length] == ',');
+        error = split_address(address, &host, &port);
+        if (error == EBB_OK)
+            error = open_tcp(server, strcmp(host, "*") == 0 ? NULL : host, port);
+    }
+    return error;
+}
+
+enum ebb_err listen_open(struct server *server) {
+    const struct settings *settings = server->shared.settings;
+    enum ebb_err error = settings->unix_socket ? open_unix(server) : EBB_OK;
+    for (size_t i = 0; error == EBB_OK && i < settings->listen.count; i++)
+        error = open_list(server, settings->listen.value[i]);
+    if (error == EBB_OK && settings->unix_socket == NULL && settings->listen.count == 0)
+        error = open_tcp(server, NULL, (int)settings->port);
+    return error;
+}
+
+void listen_describe(const struct server *server, struct ebb_writer *writer) {
+    const struct settings *settings = server->shared.settings;
+    if (settings->unix_socket)
+        ebb_write(writer, settings->unix_socket);
+    for (int i = 0; i < server->listeners_count; i++) {
+        int port = ebb_listener_port(server->listeners[i]);
+        if (port > 0)
+            ebb_writef(writer, "%sport %d", i > 0 ? ", " : "", port);
+    }
+    for (size_t i = 0; i < settings->listen.count; i++)
+        ebb_writef(writer, "%s%s", i ? "," : " of ", settings->listen.value[i]);
+}

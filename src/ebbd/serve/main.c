@@ -1,0 +1,85 @@
+/* main -- the command line, then everything else is somebody's. */
+#include "cmd/metrics.h"
+#include "server.h"
+
+#include <ebb/log.h>
+#include <stdio.h>
+#include <sysexits.h>
+#include <unistd.h>
+
+static struct settings settings;
+
+static struct ebb_type *const types[] = {
+#define EBB_TYPE EBB_TYPE_ADDRESS
+#include "tbl/types.def"
+};
+
+static enum ebb_err start(struct ebb_daemon *daemon, struct ebb_loop *loop, void *arg) {
+    (void)daemon;
+    (void)arg;
+    return server_open(&settings, loop);
+}
+
+static void stop(struct ebb_daemon *daemon, void *arg) {
+    (void)daemon;
+    (void)arg;
+    server_close();
+}
+
+static void tick(struct ebb_daemon *daemon, void *arg) {
+    (void)daemon;
+    (void)arg;
+    server_tick();
+}
+
+static void ready(struct ebb_daemon *daemon, void *arg) {
+    (void)arg;
+    server_tell(daemon);
+}
+
+static int serve(void) {
+    struct ebb_daemon_plan plan = {
+        .name = "ebbd",
+        .version = EBB_VERSION,
+        .gc_profile = settings.gc_profile,
+        .heap_trace = settings.heap_trace,
+        .admin = settings.admin,
+        .admin_allow_remote = settings.admin_allow_remote,
+        .pid_file = settings.pid_file,
+        .user = settings.user,
+        .background = settings.background,
+        .budget = settings.memory_mib << 20,
+        .types = types,
+        .types_count = sizeof(types) / sizeof(types[0]),
+        .metrics = metrics_rows,
+        .metrics_count = metrics_rows_count,
+        .start = start,
+        .stop = stop,
+        .tick = tick,
+        .ready = ready,
+    };
+    ebb_log_level_set(
+        (enum ebb_log_level)(EBB_LOG_INFO + (settings.verbose < 2 ? settings.verbose : 2)));
+    return ebb_daemon_run(&plan);
+}
+
+int main(int argc, char **argv) {
+    struct ebb_fd_writer out;
+    ebb_fd_writer_init(&out, STDOUT_FILENO);
+    if (settings_read(&settings, argc, argv) != EBB_OK) {
+        fprintf(stderr, "ebbd: %s\n", ebb_err_text());
+        return EX_USAGE;
+    }
+    if (settings.help || settings.show_version) {
+        if (settings.help)
+            settings_write_help(&out.writer);
+        else
+            ebb_write(&out.writer, "ebbd " EBB_VERSION "\n");
+        return out.failed ? EX_IOERR : EX_OK;
+    }
+    if (settings.user == NULL && (getuid() == 0 || geteuid() == 0)) {
+        fprintf(stderr, "ebbd: can't run as root without the -u switch\n");
+        return EX_USAGE;
+    }
+    return serve();
+}

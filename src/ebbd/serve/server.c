@@ -1,0 +1,158 @@
+/* server -- opens and closes the whole in order.
+ *
+ * Up: store, workers, listeners. Down: listeners, workers (each closes its connections), store. A
+ * connection is accepted on the main loop, counted, and posted to the workers in turn.
+ *
+ * 1. the_server is static: it is what the collector reaches everything by.
+ * 2. conns counts from accept to close, so the limit holds for connections that are still on their
+ * way, too. */
+#include "server.h"
+
+#include "cmd/metrics.h"
+
+#include <ebb/clock.h>
+#include <ebb/log.h>
+#include <sys/resource.h>
+
+#define SPARE_DESCRIPTORS 64 /* for listeners, epoll sets, files */
+
+#define EBB_TYPE EBB_TYPE_DEFINE
+#include "tbl/types.def"
+
+static struct server *the_server;
+
+static void station_start(int index, struct ebb_loop *loop, void *arg) {
+    struct server *server = arg;
+    struct station *station = server->stations[index];
+    station->loop = loop;
+}
+
+static void station_stop(int index, void *arg) {
+    struct server *server = arg;
+    conn_close_all(server->stations[index]);
+}
+
+static struct station *station_new(struct server *server, int index) {
+    struct station *station = ebb_new(station);
+    station->server = server;
+    station->turn.shared = &server->shared;
+    station->turn.worker = store_worker_at(server->shared.store, index);
+    station->turn.reply = &station->reply;
+    station->reply.text = ebb_bytes(REPLY_TEXT_SIZE);
+    station->reply.size = REPLY_TEXT_SIZE;
+    ebb_list_init(&station->conns);
+    ebb_list_init(&station->later);
+    return station;
+}
+
+/* As many descriptors as connections are allowed, if the system lets us. */
+static enum ebb_err raise_descriptors(const struct settings *settings) {
+    struct rlimit limit;
+    rlim_t wanted = settings->connections + SPARE_DESCRIPTORS;
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= wanted)
+        return EBB_OK;
+    limit.rlim_cur = wanted;
+    if (limit.rlim_max < wanted)
+        limit.rlim_max = wanted;
+    if (setrlimit(RLIMIT_NOFILE, &limit) != 0)
+        return ebb_err_set(EBB_ERR_LIMIT,
+                           "--conn-limit (-c): %llu connections need %llu descriptors and the "
+                           "system allows fewer; "
+                           "raise ulimit -n or lower -c",
+                           (unsigned long long)settings->connections, (unsigned long long)wanted);
+    return EBB_OK;
+}
+
+static void store_open(struct server *server, const struct settings *settings) {
+    struct store_config config = {
+        .limit_bytes = settings->memory_mib << 20,
+        .value_size_max = settings->item_size_max,
+        .workers = (int)settings->threads,
+        .evict = !settings->no_evictions,
+    };
+    server->shared.store = store_new(&config);
+    metrics_store_set(server->shared.store);
+}
+
+enum ebb_err server_open(const struct settings *settings, struct ebb_loop *loop) {
+    enum ebb_err error = raise_descriptors(settings);
+    if (error)
+        return error;
+    struct server *server = the_server = ebb_new(server);
+    server->loop = loop;
+    server->shared.settings = settings;
+    exptime_clock_init(&server->shared.clock, ebb_clock_ns(), ebb_clock_unix_ns());
+    store_open(server, settings);
+    server->stations_count = (int)settings->threads;
+    server->stations =
+        ebb_new_sized(&ebb_type_stations, settings->threads * sizeof(struct station *));
+    for (int i = 0; i < server->stations_count; i++)
+        server->stations[i] = station_new(server, i);
+    ebb_gauge_set(&ebb_metric_up, 1);
+    ebb_gauge_set(&ebb_metric_version, 1);
+    ebb_gauge_set(&ebb_metric_accepting, 1);
+    ebb_gauge_set(&ebb_metric_threads, (int64_t)settings->threads);
+    ebb_gauge_set(&ebb_metric_connections_max, (int64_t)settings->connections);
+    error = ebb_workers_start(&server->workers, "worker", server->stations_count, station_start,
+                              server);
+    if (error == EBB_OK)
+        error = listen_open(server);
+    if (error)
+        server_close();
+    return error;
+}
+
+void server_close(void) {
+    struct server *server = the_server;
+    listen_close(server);
+    if (server->workers)
+        ebb_workers_stop(server->workers, station_stop, server);
+    for (int i = 0; i < server->stations_count; i++)
+        ebb_done(server->stations[i]);
+    metrics_store_set(NULL);
+    store_close(server->shared.store);
+    the_server = NULL;
+    ebb_done(server);
+}
+
+void server_tick(void) {
+    struct server *server = the_server;
+    store_tick(server->shared.store,
+               exptime_now(&server->shared.clock, ebb_loop_now_ns(server->loop)));
+}
+
+static void resume(void *arg) {
+    struct server *server = arg;
+    if (server == the_server && atomic_load(&server->paused))
+        listen_pause(server, false);
+}
+
+void server_conn_gone(struct server *server) {
+    uint64_t open = atomic_fetch_sub(&server->conns, 1) - 1;
+    ebb_gauge_set(&ebb_metric_connections, (int64_t)open);
+    if (atomic_load(&server->paused))
+        ebb_loop_post(server->loop, resume, server);
+}
+
+void server_tell(const struct ebb_daemon *daemon) {
+    struct server *server = the_server;
+    const struct settings *settings = server->shared.settings;
+    char where[512];
+    struct ebb_array_writer writer;
+    ebb_array_writer_init(&writer, where, sizeof(where));
+    listen_describe(server, &writer.writer);
+    ebb_log_info(
+        "ebbd",
+        "ebbd " EBB_VERSION " serves on %s; memory %llu MiB, items up to %llu bytes, %llu threads",
+        where, (unsigned long long)settings->memory_mib,
+        (unsigned long long)settings->item_size_max, (unsigned long long)settings->threads);
+    if (settings->admin)
+        ebb_log_info("ebbd", "metrics and health: port %d of %s, /metrics and /healthz",
+                     ebb_daemon_admin_port(daemon), settings->admin);
+    int port = server->listeners_count > 0 ? ebb_listener_port(server->listeners[0]) : 0;
+    if (port > 0)
+        ebb_log_info(
+            "ebbd",
+            "try it: printf 'set k 0 0 5\\r\\nhello\\r\\nget k\\r\\nquit\\r\\n' | nc 127.0.0.1 %d",
+            port);
+}

@@ -1,0 +1,71 @@
+/* server -- the whole of the daemon: store, workers, listeners; conn -- one client. */
+#ifndef EBBD_SERVE_SERVER_H
+#define EBBD_SERVE_SERVER_H
+
+#include "cmd/cmd.h"
+
+#include <ebb/daemon.h>
+#include <ebb/list.h>
+#include <ebb/listener.h>
+#include <ebb/mem.h>
+#include <ebb/worker.h>
+
+#define EBB_TYPE EBB_TYPE_DECLARE
+#include "tbl/types.def"
+
+#define SERVER_LISTENERS_MAX 64
+#define STATION_READ_SIZE    (64 * 1024) /* bytes that one turn of a connection reads */
+
+struct server;
+
+/* What a worker thread lends each of its connections for a turn. Only its thread touches it. */
+struct station {
+    struct server *server;
+    struct ebb_loop *loop;
+    struct cmd_turn turn;
+    struct reply reply; /* empty between turns */
+    char *in;           /* pointer-free; empty between turns */
+    size_t in_size;
+    struct ebb_list conns; /* all of this thread's */
+    struct ebb_list later; /* those that had to let others go first */
+    bool later_posted;
+    bool closing; /* the daemon stops: take no more */
+};
+
+struct server {
+    struct cmd_shared shared;
+    struct ebb_loop *loop; /* the main one */
+    struct ebb_workers *workers;
+    struct station **stations;
+    int stations_count, station_next;
+    struct ebb_listener *listeners[SERVER_LISTENERS_MAX];
+    int listeners_count;
+    _Atomic uint64_t conns; /* open or on their way to a worker */
+    _Atomic bool paused;    /* the limit of connections is reached */
+};
+
+/* Opens everything that settings ask for. On failure nothing is left open. */
+enum ebb_err server_open(const struct settings *settings, struct ebb_loop *loop) EBB_MUST_CHECK;
+void server_close(void);
+/* Each second, on the main loop. */
+void server_tick(void);
+/* Says where it listens and how to try it. */
+void server_tell(const struct ebb_daemon *daemon);
+/* A connection was closed. Any thread. */
+void server_conn_gone(struct server *server);
+
+/* listen.c: opens the listeners of the settings; on failure some may be open. */
+enum ebb_err listen_open(struct server *server) EBB_MUST_CHECK;
+void listen_pause(struct server *server, bool paused);
+void listen_close(struct server *server);
+/* "127.0.0.1:11211, ..." for the log. */
+void listen_describe(const struct server *server, struct ebb_writer *writer);
+
+struct conn;
+
+/* Takes an accepted connection to one of the workers. When: main thread. */
+void conn_accept(struct station *station, ebb_fd fd);
+/* Closes all of a station's. When: its thread. */
+void conn_close_all(struct station *station);
+
+#endif
