@@ -107,7 +107,7 @@ static struct ebb_span read_store(const struct verb_row *row, struct request *re
     request->number = 0;
     if (row->form == REQUEST_FORM_STORE_CAS && !number_u64(request->word[5], &request->number))
         return error_format;
-    if (length < 0 || length > VALUE_LENGTH_MAX - 1)
+    if (length < 0 || length > VALUE_LENGTH_MAX)
         return error_format;
     request->value_length = (size_t)length;
     return (struct ebb_span){"", 0};
