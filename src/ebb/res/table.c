@@ -138,10 +138,9 @@ bool ebbi_table_enter(ebb_fd *handle, struct ebb_scope *scope, enum ebb_resource
     entry->kind = kind;
     entry->opened_ns = now_ns;
     entry->opened_at = opened_at;
-    size_t length = strnlen(note == NULL ? "" : note, sizeof entry->note - 1);
-    if (length > 0)
-        memcpy(entry->note, note, length);
-    entry->note[length] = '\0';
+    entry->note[0] = '\0';
+    if (note != NULL)
+        strncat(entry->note, note, sizeof entry->note - 1);
     link_newest(scope, index, entry);
     uint32_t generation = generation_of(atomic_load_explicit(&entry->word, memory_order_relaxed));
     atomic_store_explicit(&entry->word, word_of(generation, (uint32_t)fd), memory_order_release);

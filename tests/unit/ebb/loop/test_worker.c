@@ -8,6 +8,8 @@
 #include <ebb/thread.h>
 #include <ebb/worker.h>
 
+#include "gc/types.h"
+
 #define WORKERS 4
 #define ROUNDS  20
 #define POSTS   1000
@@ -55,7 +57,13 @@ START_TEST(workers_do_what_is_posted_and_stop) {
 }
 END_TEST
 
+static uint64_t held_by_libevent(void) {
+    return atomic_load(&ebb_type_libevent.allocated) - atomic_load(&ebb_type_libevent.gone);
+}
+
 START_TEST(workers_leave_nothing_behind) {
+    ck_assert_uint_gt(atomic_load(&ebb_type_libevent.allocated), 0);
+    ck_assert_uint_eq(held_by_libevent(), 0);
     ck_assert_uint_eq(ebb_resources_each(NULL, NULL), 0);
     ebb_collect_fully(EBB_CAUSE_demand);
     ck_assert_uint_eq(ebb_resources_forgotten(), 0);
