@@ -61,9 +61,9 @@ bool number_i32(struct ebb_span text, int32_t *out) {
     struct scanned number;
     if (!scan(text, &number))
         return false;
-    if (number.magnitude > (uint64_t)INT32_MAX + (number.negative ? 1 : 0))
+    if (number.magnitude > (uint64_t)INT64_MAX + (number.negative ? 1 : 0))
         return false;
-    *out = (int32_t)(number.negative ? -(int64_t)number.magnitude : (int64_t)number.magnitude);
+    *out = (int32_t)(uint32_t)(number.negative ? 0 - number.magnitude : number.magnitude);
     return true;
 }
 

@@ -13,7 +13,7 @@
 #define NUMBER_DIGITS_MAX 20 /* of an uint64_t */
 
 bool number_u64(struct ebb_span text, uint64_t *out);
-/* What does not fit into 32 bits, but into 64, is cut, as memcached does with client flags. */
+/* What fits into 64 bits but not into 32 is cut to its low 32, as memcached does. */
 bool number_u32(struct ebb_span text, uint32_t *out);
 bool number_i32(struct ebb_span text, int32_t *out);
 

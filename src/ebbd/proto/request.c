@@ -124,6 +124,14 @@ static struct ebb_span read_delete(struct request *request) {
     return (struct ebb_span){"", 0};
 }
 
+static struct ebb_span read_megabytes(struct request *request) {
+    uint32_t megabytes;
+    if (!number_u32(request->word[1], &megabytes))
+        return error_unknown;
+    request->number = megabytes;
+    return EBB_SPAN("");
+}
+
 static struct ebb_span read_words(const struct verb_row *row, struct request *request) {
     request->key = request->word[1];
     switch (row->form) {
@@ -154,7 +162,7 @@ static struct ebb_span read_words(const struct verb_row *row, struct request *re
             return error_unknown;
         return number_u64(request->word[1], &request->number) ? EBB_SPAN("") : error_format;
     case REQUEST_FORM_MEGABYTES:
-        return number_u64(request->word[1], &request->number) ? EBB_SPAN("") : error_unknown;
+        return read_megabytes(request);
     default: /* WORDS */
         request->noreply = false;
         return EBB_SPAN("");
