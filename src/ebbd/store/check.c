@@ -9,6 +9,8 @@ static uint64_t check_slot(struct store *store, uint32_t number, uint64_t slot) 
     struct segment_entry *entry = &store->entries[segment];
     ebb_assert(entry->state == SEGMENT_OPEN || entry->state == SEGMENT_SEALED,
                "slot into segment %u, state %d", segment, entry->state);
+    ebb_assert(!(slot & SLOT_MAIN) == (entry->pool == PROBATION),
+               "segment %u: pool %d, slot says otherwise", segment, entry->pool);
     ebb_assert(slot_offset(slot) < entry->used, "segment %u: offset %u, used %u", segment,
                slot_offset(slot), entry->used);
     const struct record *record =
@@ -27,29 +29,35 @@ static uint64_t check_slot(struct store *store, uint32_t number, uint64_t slot) 
     return segment_record_size(entry, record->lead);
 }
 
-static void check_segments(struct store *store, uint64_t live_seen) {
+static uint64_t check_pool(struct store *store, int pool) {
     uint64_t live = 0, bytes = 0;
     uint32_t previous = SEGMENT_NONE;
-    for (uint32_t segment = store->first; segment != SEGMENT_NONE;
-         segment = store->entries[segment].next) {
-        struct segment_entry *entry = &store->entries[segment];
-        ebb_assert(entry->previous == previous, "segment %u: broken list", segment);
+    for (uint32_t at = store->fifo[pool].first; at != SEGMENT_NONE; at = store->entries[at].next) {
+        struct segment_entry *entry = &store->entries[at];
+        ebb_assert(entry->previous == previous && entry->pool == pool, "segment %u: broken list", at);
         ebb_assert(entry->used <= entry->capacity && entry->live_bytes <= entry->used,
-                   "segment %u: %u live of %u used", segment, entry->live_bytes, entry->used);
-        const char *data = segment_data(store, segment);
-        for (uint32_t at = 0; !entry->huge && at < entry->used;) {
-            uint32_t size = segment_record_size(entry, ((const struct record *)(data + at))->lead);
-            ebb_assert(size > 0 && at + size <= entry->used, "segment %u cannot be walked at %u",
-                       segment, at);
-            at += size;
+                   "segment %u: %u live of %u used", at, entry->live_bytes, entry->used);
+        const char *data = segment_data(store, at);
+        for (uint32_t offset = 0; !entry->huge && offset < entry->used;) {
+            uint32_t size =
+                segment_record_size(entry, ((const struct record *)(data + offset))->lead);
+            ebb_assert(size > 0 && offset + size <= entry->used, "segment %u cannot be walked at %u",
+                       at, offset);
+            offset += size;
         }
         live += entry->live_bytes;
         bytes += entry->capacity;
-        previous = segment;
+        previous = at;
     }
+    ebb_assert(bytes == store->fifo[pool].bytes, "pool %d: %lu bytes of segments, counted %lu", pool,
+               bytes, store->fifo[pool].bytes);
+    return live;
+}
+
+static void check_segments(struct store *store, uint64_t live_seen) {
+    uint64_t live = check_pool(store, PROBATION) + check_pool(store, MAIN);
+    uint64_t bytes = segment_bytes_live(store);
     ebb_assert(live == live_seen, "segments say %lu live bytes, slots %lu", live, live_seen);
-    ebb_assert(bytes == store->live_segment_bytes, "%lu bytes of segments, counted %lu", bytes,
-               store->live_segment_bytes);
     ebb_assert(bytes <= segment_budget(store), "%lu bytes of segments over a budget of %lu", bytes,
                segment_budget(store));
 }

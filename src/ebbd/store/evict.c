@@ -1,24 +1,41 @@
-/* evict -- which segments leave when room is needed.
+/* evict -- which items leave when room is needed: S3-FIFO over whole segments.
  *
- * Empty ones first, then wholly expired ones, then the oldest. A segment leaves in four steps: it
- * is marked as leaving; its records are walked and each slot that points into it is cleared; its
- * root is cleared; its bytes are told to the collector. One thread at a time, under the store's
- * lock; readers and writers go on meanwhile.
+ * Dead data goes first: empty segments, wholly expired ones, then (by copying what lives) those
+ * with more than 40% dead bytes. Then, if probation holds more than a tenth, its oldest segment:
+ * items that were read at least twice move to main, the others leave and are remembered as ghosts.
+ * Else main's oldest: items that were read since last time stay, their frequency one lower; the
+ * others leave. Survivors share one open main segment per class.
+ *
+ * A segment leaves in four steps: it is marked as leaving; its records are walked and each slot
+ * that points into it is cleared or moved; its root is cleared; its bytes are told to the
+ * collector. Readers and writers go on meanwhile. Whoever opened a fresh segment evicts ahead, one
+ * thread at a time (evict_lock), so that the next one finds room.
  *
  * 1. Marking comes before walking, both sequentially consistent: a writer either sees the mark
  * under its bucket's lock and moves its record elsewhere, or the walk sees the record and finds the
  * slot.
  * 2. Live segments stay `batch` below the budget, so garbage can gather to a batch between two
- * collections: eviction costs one segment at a time, a collection comes once a batch.
- * 3. held + wanted <= budget when evict_for returns true. */
+ * collections: eviction costs one segment at a time, a collection comes once a batch. Survivors may
+ * use the batch.
+ * 3. A segment is allocated only while held + it <= budget. */
 #include "store/internal.h"
+#include <string.h>
 
 enum {
     BATCH_SHARE = 50,        /* 2% of the limit */
     BATCH_MIN = 2 << 20,     /* but not oftener than every 2 MiB, */
     BATCH_SHARE_LARGEST = 8, /* nor more than an eighth */
-    ROUNDS_MAX = 8, /* collections that one request may start when readers hold on to segments */
+    AHEAD_SEGMENTS = 2,
+    PROBATION_SHARE = 10,
+    PROMOTE_FREQ = 2,      /* reads in probation that lead to main; */
+    STAY_FREQ = 1,         /* reads in main since last time that keep an item there, */
+    STRICTER_EVERY = 8,    /* one more for so many segments that were walked and freed nothing */
+    CLEAN_DEAD_TENTHS = 4, /* of a segment's used bytes */
+    CLEAN_DEAD_TENTHS_LOW = 2,
+    STUCK_ROUNDS = 8, /* collections one request may start when readers hold on to segments */
 };
+
+enum leaving { BY_POLICY, BY_CLEANING, WHOLE };
 
 static uint64_t batch_bytes(const struct store *store) {
     uint64_t limit = store->config.limit_bytes, batch = limit / BATCH_SHARE;
@@ -27,11 +44,27 @@ static uint64_t batch_bytes(const struct store *store) {
     return batch < limit / BATCH_SHARE_LARGEST ? batch : limit / BATCH_SHARE_LARGEST;
 }
 
-static void count_gone(struct store *store, const struct record *record, uint32_t now) {
-    uint64_t lead = atomic_load_explicit(&record->lead, memory_order_relaxed);
-    uint32_t expires =
-        (uint32_t)(atomic_load_explicit(&record->times, memory_order_relaxed) & UINT32_MAX);
-    bool expired = expires != 0 && expires <= now, fetched = lead_marks(lead) & STORE_FETCHED;
+static uint64_t live_most(const struct store *store) {
+    uint64_t budget = segment_budget(store), batch = batch_bytes(store);
+    return budget > batch ? budget - batch : 0;
+}
+
+bool evict_has_room(const struct store *store, uint64_t bytes) {
+    uint64_t budget = segment_budget(store);
+    if (segment_bytes_held(store) + bytes > budget || store->free_entries == SEGMENT_NONE)
+        return false;
+    return segment_bytes_live(store) + bytes <= live_most(store) ||
+           (bytes > batch_bytes(store) &&
+            segment_bytes_live(store) + bytes <= budget); /* a huge value may need all */
+}
+
+bool evict_probation_full(const struct store *store) {
+    return store->fifo[PROBATION].bytes > live_most(store) / PROBATION_SHARE;
+}
+
+static void count_gone(struct store *store, const struct record *record, bool expired) {
+    bool fetched =
+        lead_marks(atomic_load_explicit(&record->lead, memory_order_relaxed)) & STORE_FETCHED;
     atomic_fetch_add_explicit(expired ? &store->reclaimed : &store->evictions, 1,
                               memory_order_relaxed);
     if (!fetched)
@@ -40,87 +73,333 @@ static void count_gone(struct store *store, const struct record *record, uint32_
     atomic_fetch_sub_explicit(&store->items_other, 1, memory_order_relaxed);
 }
 
-static void unlink_record(struct store *store, uint32_t segment, uint32_t offset,
-                          struct record *record, uint32_t size, uint32_t now) {
+struct walk {
+    struct store *store;
+    struct segment_entry *entry;
+    uint32_t segment, now;
+    enum leaving leaving;
+    uint32_t stay_freq; /* reads that keep an item of main */
+};
+
+static uint32_t record_expires(const struct record *record) {
+    return (uint32_t)atomic_load_explicit(&record->times, memory_order_relaxed);
+}
+
+/* What becomes of the item behind a slot; under the bucket's lock. */
+static bool survives(const struct walk *walk, const struct record *record, uint64_t slot) {
+    uint32_t expires = record_expires(record);
+    uint64_t freq = (slot & SLOT_FREQ_ALL) >> SLOT_FREQ_SHIFT;
+    if (walk->leaving == WHOLE || (expires != 0 && expires <= walk->now))
+        return false;
+    return walk->leaving == BY_CLEANING ||
+           freq >= (walk->entry->pool == MAIN ? walk->stay_freq : PROMOTE_FREQ);
+}
+
+static void move_record(const struct walk *walk, _Atomic uint64_t *place, struct record *record,
+                        uint32_t size, const struct store_room *room) {
+    struct store *store = walk->store;
+    uint64_t slot = atomic_load_explicit(place, memory_order_relaxed);
+    struct segment_entry *to = &store->entries[room->segment_id];
+    uint32_t expires = record_expires(record);
+    struct record *copy = room->record;
+    memcpy((char *)copy + sizeof copy->lead, (char *)record + sizeof record->lead,
+           size - sizeof record->lead);
+    atomic_store_explicit(&copy->lead, atomic_load(&record->lead), memory_order_release);
+    uint64_t bits = slot & (SLOT_FREQ_ALL | SLOT_MAIN);
+    if (walk->leaving == BY_POLICY)
+        bits = (bits & SLOT_FREQ_ALL) -
+               (walk->entry->pool == MAIN ? SLOT_FREQ_ONE : (bits & SLOT_FREQ_ALL));
+    if (to->pool == MAIN)
+        bits |= SLOT_MAIN;
+    uint32_t last = atomic_load_explicit(&to->expires_last, memory_order_relaxed);
+    uint32_t wanted = expires == 0 ? UINT32_MAX : expires;
+    while (last < wanted && !atomic_compare_exchange_weak(&to->expires_last, &last, wanted))
+        continue;
+    segment_live_add(store, room->segment_id, size);
+    atomic_store_explicit(place, slot_make(slot, room->segment_id, room->offset, bits),
+                          memory_order_relaxed);
+    atomic_fetch_sub_explicit(&walk->entry->live_bytes, size, memory_order_relaxed);
+    atomic_fetch_add_explicit(&store->copied_bytes, size, memory_order_relaxed);
+}
+
+/* One record of a leaving segment: its item goes, or moves to `room` (NULL: none yet). Returns
+ * false when it wants to survive and needs a room first. */
+static bool leave(const struct walk *walk, uint32_t offset, struct record *record, uint32_t size,
+                  const struct store_room *room) {
+    struct store *store = walk->store;
     uint32_t length = lead_key_length(atomic_load_explicit(&record->lead, memory_order_relaxed));
     uint64_t hash = store_hash(store, (struct ebb_span){record->key, length});
     struct bucket *bucket = index_lock(store, hash);
-    _Atomic uint64_t *slot =
-        index_find_place(store, bucket, hash, slot_make(0, segment, offset, 0) & SLOT_PLACE);
-    if (slot) {
-        index_remove(store, bucket, slot);
-        atomic_fetch_sub_explicit(&store->entries[segment].live_bytes, size, memory_order_relaxed);
-        count_gone(store, record, now);
+    uint64_t where = slot_make(0, walk->segment, offset, 0) & SLOT_PLACE;
+    _Atomic uint64_t *place = index_find_place(store, bucket, hash, where);
+    bool answered = true, remember = false;
+    if (place) {
+        uint64_t slot = atomic_load_explicit(place, memory_order_relaxed);
+        if (room && room->record) {
+            move_record(walk, place, record, size, room);
+        } else if (room == NULL && survives(walk, record, slot)) {
+            answered = false;
+        } else {
+            uint32_t expires = record_expires(record);
+            bool expired = expires != 0 && expires <= walk->now;
+            index_remove(store, bucket, place);
+            atomic_fetch_sub_explicit(&walk->entry->live_bytes, size, memory_order_relaxed);
+            count_gone(store, record, expired);
+            remember = !expired && walk->leaving == BY_POLICY && walk->entry->pool == PROBATION;
+        }
     }
     index_unlock(bucket);
+    if (remember)
+        ghost_add(store, hash);
+    return answered;
 }
 
-void evict_segment(struct store *store, uint32_t segment, uint32_t now) {
-    struct segment_entry *entry = &store->entries[segment];
-    if (segment == store->tail)
-        segment_seal_tail(store);
-    atomic_store_explicit(&entry->state, SEGMENT_LEAVING, memory_order_seq_cst);
-    atomic_thread_fence(memory_order_seq_cst);
-    char *data = segment_data(store, segment);
-    uint32_t used = atomic_load_explicit(&entry->used, memory_order_acquire);
-    for (uint32_t at = 0; at < used;) {
+static void walk_records(const struct walk *walk) {
+    struct store *store = walk->store;
+    char *data = segment_data(store, walk->segment);
+    uint32_t used = atomic_load_explicit(&walk->entry->used, memory_order_acquire);
+    for (uint32_t at = 0, size; at < used; at += size) {
         struct record *record = (struct record *)(data + at);
         uint64_t lead = atomic_load_explicit(&record->lead, memory_order_acquire);
-        uint32_t size = entry->huge ? entry->capacity : segment_record_size(entry, lead);
+        size = segment_record_size(walk->entry, lead);
         ebb_assert(size > 0 && at + size <= used, "segment %u: record at %u of %u bytes, used %u",
-                   segment, at, size, used);
-        if (lead_key_length(lead) != 0)
-            unlink_record(store, segment, at, record, size, now);
-        at += size;
+                   walk->segment, at, size, used);
+        if (lead_key_length(lead) == 0 || leave(walk, at, record, size, NULL))
+            continue;
+        struct store_room room = {0};
+        enum pool pool = walk->leaving == BY_CLEANING ? walk->entry->pool : MAIN;
+        segment_reserve_survivor(store, pool, record_expires(record), size, walk->now, &room);
+        leave(walk, at, record, size, &room); /* without a room it must go */
     }
-    ebb_assert(entry->live_bytes == 0, "segment %u leaves with %u live bytes", segment,
-               entry->live_bytes);
-    segment_drop(store, segment);
 }
 
-uint64_t evict_expired(struct store *store, uint32_t now) {
-    uint64_t before = store->live_segment_bytes;
-    atomic_store_explicit(&store->empty_segments, 0, memory_order_relaxed);
-    for (uint32_t segment = store->first; segment != SEGMENT_NONE;) {
-        struct segment_entry *entry = &store->entries[segment];
-        uint32_t next = entry->next,
-                 last = atomic_load_explicit(&entry->expires_last, memory_order_relaxed);
-        bool empty = atomic_load_explicit(&entry->live_bytes, memory_order_relaxed) == 0;
-        /* An empty huge segment may be a room under construction: its turn comes by age. */
-        if (atomic_load(&entry->state) == SEGMENT_SEALED &&
-            (empty ? last != 0 || !entry->huge : last <= now))
-            evict_segment(store, segment, now);
-        segment = next;
-    }
-    return before - store->live_segment_bytes;
-}
-
-/* One step towards room: what is dead goes first; then, unless -M forbids it, the oldest segment.
- */
-static bool evict_one(struct store *store, uint32_t now) {
-    bool look = atomic_load_explicit(&store->empty_segments, memory_order_relaxed) > 0;
-    if ((look || !store->config.evict) && evict_expired(store, now) > 0)
-        return true;
-    if (store->first == SEGMENT_NONE || !store->config.evict)
+/* A huge segment's one item stays where it is: only its slot and its place in the FIFO change. */
+static bool huge_stays(const struct walk *walk) {
+    struct store *store = walk->store;
+    struct record *record = (struct record *)segment_data(store, walk->segment);
+    uint32_t length = lead_key_length(atomic_load_explicit(&record->lead, memory_order_acquire));
+    if (length == 0)
         return false;
-    evict_segment(store, store->first, now);
+    uint64_t hash = store_hash(store, (struct ebb_span){record->key, length});
+    struct bucket *bucket = index_lock(store, hash);
+    _Atomic uint64_t *place =
+        index_find_place(store, bucket, hash, slot_make(0, walk->segment, 0, 0) & SLOT_PLACE);
+    uint64_t slot = place ? atomic_load_explicit(place, memory_order_relaxed) : 0;
+    bool stays = place && survives(walk, record, slot);
+    if (stays) {
+        uint64_t freq = walk->entry->pool == MAIN ? (slot & SLOT_FREQ_ALL) - SLOT_FREQ_ONE : 0;
+        atomic_store_explicit(place, (slot & ~SLOT_FREQ_ALL) | freq | SLOT_MAIN,
+                              memory_order_relaxed);
+    }
+    index_unlock(bucket);
+    if (stays) {
+        pthread_mutex_lock(&store->lock);
+        segment_requeue(store, walk->segment);
+        pthread_mutex_unlock(&store->lock);
+    }
+    return stays;
+}
+
+static void huge_leaves(const struct walk *walk) {
+    struct record *record = (struct record *)segment_data(walk->store, walk->segment);
+    struct store_room none = {0};
+    if (lead_key_length(atomic_load_explicit(&record->lead, memory_order_acquire)) != 0)
+        leave(walk, 0, record, walk->entry->capacity, &none);
+}
+
+/* Under evict_lock. */
+static void evict_segment(struct store *store, uint32_t segment, enum leaving leaving,
+                          uint32_t stay_freq, uint32_t now) {
+    struct walk walk = {store, &store->entries[segment], segment, now, leaving, stay_freq};
+    uint64_t bytes = walk.entry->capacity;
+    pthread_mutex_lock(&store->lock);
+    segment_seal(store, segment);
+    atomic_store_explicit(&walk.entry->state, SEGMENT_LEAVING, memory_order_seq_cst);
+    pthread_mutex_unlock(&store->lock);
+    atomic_thread_fence(memory_order_seq_cst);
+    if (walk.entry->huge) {
+        if (huge_stays(&walk))
+            return;
+        huge_leaves(&walk);
+    } else {
+        walk_records(&walk);
+    }
+    ebb_assert(walk.entry->live_bytes == 0, "segment %u leaves with %u live bytes", segment,
+               walk.entry->live_bytes);
+    pthread_mutex_lock(&store->lock);
+    segment_drop(store, segment);
+    pthread_mutex_unlock(&store->lock);
+    ebb_dropped(bytes);
+}
+
+/* ---- choosing; under evict_lock ---- */
+
+static bool is_dead(const struct segment_entry *entry, uint32_t now) {
+    uint32_t last = atomic_load_explicit(&entry->expires_last, memory_order_relaxed);
+    if (atomic_load(&entry->state) != SEGMENT_SEALED)
+        return false;
+    /* An empty huge segment that nothing was ever published in may be a room under construction. */
+    if (atomic_load_explicit(&entry->live_bytes, memory_order_relaxed) == 0)
+        return last != 0 || !entry->huge;
+    return last <= now;
+}
+
+/* The first dead segment, or the one with the largest share of dead bytes when that passes the
+ * threshold. */
+static uint32_t find_dead(struct store *store, uint32_t tenths, uint32_t now,
+                          enum leaving *leaving) {
+    uint32_t worst = SEGMENT_NONE;
+    uint64_t worst_dead = 0;
+    pthread_mutex_lock(&store->lock);
+    for (int pool = 0; pool < POOLS; pool++)
+        for (uint32_t at = store->fifo[pool].first; at != SEGMENT_NONE;
+             at = store->entries[at].next) {
+            struct segment_entry *entry = &store->entries[at];
+            if (is_dead(entry, now)) {
+                pthread_mutex_unlock(&store->lock);
+                *leaving = WHOLE;
+                return at;
+            }
+            uint32_t used = atomic_load_explicit(&entry->used, memory_order_relaxed);
+            uint32_t live = atomic_load_explicit(&entry->live_bytes, memory_order_relaxed);
+            if (atomic_load(&entry->state) != SEGMENT_SEALED || entry->huge || live >= used)
+                continue;
+            uint64_t dead = used - live;
+            if (dead * 10 > (uint64_t)used * tenths && dead > worst_dead) {
+                worst = at;
+                worst_dead = dead;
+            }
+        }
+    pthread_mutex_unlock(&store->lock);
+    *leaving = BY_CLEANING;
+    return worst;
+}
+
+static uint32_t oldest(struct store *store) {
+    pthread_mutex_lock(&store->lock);
+    struct fifo *probation = &store->fifo[PROBATION], *main = &store->fifo[MAIN];
+    bool young =
+        probation->bytes > live_most(store) / PROBATION_SHARE || main->first == SEGMENT_NONE;
+    uint32_t segment = young && probation->first != SEGMENT_NONE ? probation->first : main->first;
+    pthread_mutex_unlock(&store->lock);
+    return segment;
+}
+
+/* One step towards room; the tries-th without success. False: nothing may leave. */
+static bool evict_step(struct store *store, uint32_t tries, uint32_t now) {
+    enum leaving leaving;
+    uint32_t segment = find_dead(
+        store, store->config.evict ? CLEAN_DEAD_TENTHS : CLEAN_DEAD_TENTHS_LOW, now, &leaving);
+    if (segment == SEGMENT_NONE && store->config.evict) {
+        leaving = BY_POLICY;
+        segment = oldest(store);
+        store->has_evicted = true;
+    }
+    if (segment == SEGMENT_NONE)
+        return false;
+    if (leaving == BY_CLEANING)
+        atomic_fetch_add_explicit(&store->cleaned_segments, 1, memory_order_relaxed);
+    evict_segment(store, segment, leaving, STAY_FREQ + tries / STRICTER_EVERY, now);
     return true;
+}
+
+static bool has_room(struct store *store, uint64_t bytes) {
+    pthread_mutex_lock(&store->lock);
+    bool room = evict_has_room(store, bytes);
+    pthread_mutex_unlock(&store->lock);
+    return room;
+}
+
+static uint64_t live_now(struct store *store) {
+    pthread_mutex_lock(&store->lock);
+    uint64_t live = segment_bytes_live(store);
+    pthread_mutex_unlock(&store->lock);
+    return live;
+}
+
+/* Survivors need room too: a segment's worth must be free before a segment is walked. */
+static void collect_if_held(struct store *store, uint64_t bytes) {
+    if (segment_bytes_held(store) + bytes > segment_budget(store))
+        ebb_collect(EBB_CAUSE_dropped);
+}
+
+static void evict_until(struct store *store, uint64_t live, uint32_t now) {
+    uint64_t before, least = UINT64_MAX;
+    uint32_t tries = 0;
+    while ((before = live_now(store)) > live) {
+        tries = before < least ? 0 : tries + 1;
+        least = before < least ? before : least;
+        collect_if_held(store, segment_bytes(store));
+        if (!evict_step(store, tries, now))
+            return;
+    }
+}
+
+void evict_ahead(struct store *store, uint32_t now) {
+    uint64_t most = live_most(store), ahead = (uint64_t)AHEAD_SEGMENTS * segment_bytes(store);
+    if (pthread_mutex_trylock(&store->evict_lock) != 0)
+        return;
+    evict_until(store, most > ahead ? most - ahead : 0, now);
+    collect_if_held(store, ahead);
+    pthread_mutex_unlock(&store->evict_lock);
 }
 
 bool evict_for(struct store *store, uint64_t bytes, uint32_t now) {
-    uint64_t budget = segment_budget(store), batch = batch_bytes(store);
-    uint64_t live_most = budget > batch ? budget - batch : budget;
-    uint64_t before = store->live_segment_bytes;
+    uint64_t budget = segment_budget(store);
     if (bytes > budget)
         return false;
-    while (store->live_segment_bytes + bytes > live_most)
-        if (!evict_one(store, now))
-            break; /* a huge value may need the batch too */
-    ebb_dropped(before - store->live_segment_bytes);
-    for (int round = 0; segment_bytes_held(store) + bytes > budget; round++) {
-        if (round > 0 && (round > ROUNDS_MAX || !evict_one(store, now)))
-            return false;
+    pthread_mutex_lock(&store->evict_lock);
+    uint64_t most = bytes > batch_bytes(store) ? budget : live_most(store);
+    evict_until(store, most > bytes ? most - bytes : 0, now);
+    for (int round = 0; !has_room(store, bytes) && round < STUCK_ROUNDS; round++) {
         ebb_collect(EBB_CAUSE_dropped);
+        if (has_room(store, bytes) || !evict_step(store, 0, now))
+            break;
     }
-    return true;
+    bool room = has_room(store, bytes);
+    pthread_mutex_unlock(&store->evict_lock);
+    return room;
+}
+
+uint64_t evict_expired(struct store *store, uint32_t now) {
+    uint64_t bytes = 0;
+    enum leaving leaving;
+    uint32_t segment;
+    pthread_mutex_lock(&store->evict_lock);
+    while ((segment = find_dead(store, 10, now, &leaving)) != SEGMENT_NONE && leaving == WHOLE) {
+        bytes += store->entries[segment].capacity;
+        evict_segment(store, segment, WHOLE, 0, now);
+    }
+    pthread_mutex_unlock(&store->evict_lock);
+    return bytes;
+}
+
+void evict_to_budget(struct store *store, uint32_t now) {
+    pthread_mutex_lock(&store->evict_lock);
+    evict_until(store, live_most(store), now);
+    pthread_mutex_unlock(&store->evict_lock);
+}
+
+void evict_everything(struct store *store) {
+    uint64_t bytes = 0;
+    pthread_mutex_lock(&store->evict_lock);
+    pthread_mutex_lock(&store->lock);
+    for (int pool = 0; pool < POOLS; pool++)
+        for (uint32_t at = store->fifo[pool].first; at != SEGMENT_NONE;
+             at = store->entries[at].next) {
+            segment_seal(store, at);
+            atomic_store_explicit(&store->entries[at].state, SEGMENT_LEAVING, memory_order_seq_cst);
+        }
+    uint64_t cleared = index_clear_leaving(store);
+    atomic_fetch_sub_explicit(&store->items_other, (int64_t)cleared, memory_order_relaxed);
+    for (int pool = 0; pool < POOLS; pool++)
+        while (store->fifo[pool].first != SEGMENT_NONE) {
+            uint32_t segment = store->fifo[pool].first;
+            bytes += store->entries[segment].capacity;
+            atomic_store(&store->entries[segment].live_bytes, 0);
+            segment_drop(store, segment);
+        }
+    pthread_mutex_unlock(&store->lock);
+    pthread_mutex_unlock(&store->evict_lock);
+    ebb_dropped(bytes);
 }

@@ -67,21 +67,27 @@ static inline uint64_t filler_make(uint32_t bytes) {
 
 enum segment_state { SEGMENT_FREE, SEGMENT_OPEN, SEGMENT_SEALED, SEGMENT_LEAVING };
 
+/* New items are on probation; those that were asked for again move to main. */
+enum pool { PROBATION, MAIN, POOLS };
+
+enum { TTL_CLASSES = 20 }; /* 0: never expires; then by the logarithm of the time to live */
+
 #define SEGMENT_NONE UINT32_MAX
 
 struct segment_entry {
     _Atomic uint32_t generation;   /* rises each time the entry is reused */
     _Atomic uint8_t state;         /* enum segment_state */
+    uint8_t pool, ttl_class;       /* enum pool */
     bool huge;                     /* holds one item; capacity is its record's size */
     uint32_t capacity;             /* bytes for records */
     _Atomic uint32_t used;         /* bytes carved so far */
     _Atomic uint32_t live_bytes;   /* bytes of records that a slot points to */
     _Atomic uint32_t expires_last; /* second after which nothing in it lives; UINT32_MAX: never */
-    uint32_t next, previous;       /* in the FIFO; SEGMENT_NONE ends it */
+    uint32_t next, previous;       /* in its pool's FIFO, or the free list; SEGMENT_NONE ends it */
     uint32_t value_length;         /* of a huge value */
 };
 
-/* A worker's own piece of the open segment. */
+/* Somebody's own piece of an open segment. */
 struct chunk {
     char *data; /* start of the segment's records: holds it */
     uint32_t segment, generation;
@@ -90,13 +96,27 @@ struct chunk {
 
 struct store_worker {
     struct store *store;
-    struct chunk chunk;
+    struct chunk chunk[POOLS][TTL_CLASSES];
     uint32_t inserts; /* since the index was last offered to grow */
     /* Counters of this thread; others only read them. */
     _Atomic int64_t items;
-    _Atomic uint64_t items_total, reclaimed;
+    _Atomic uint64_t items_total, reclaimed, written_bytes;
     char padding[64];
 };
+
+struct fifo {
+    uint32_t first, last; /* oldest, newest */
+    uint64_t bytes;       /* capacity of its segments */
+};
+
+/* Keys that left probation unread, remembered by 11 bits for as long as about one cacheful of keys
+ * leaves. */
+struct ghost {
+    _Atomic(_Atomic uint16_t *) cells; /* ghost_cells: rows of GHOST_WAYS; pointer-free */
+    _Atomic uint32_t rows;
+    uint64_t inserts; /* into this table */
+};
+enum { GHOST_WAYS = 8 };
 
 /* ---- The index ---- */
 
@@ -156,12 +176,16 @@ struct store {
     struct segment_entry *entries;
     struct index index;
     struct store_worker **workers;
+    struct store_worker *evictor; /* the chunks that survivors move to; under evict_lock */
+    struct ghost ghost;
 
-    pthread_mutex_t lock;  /* guards: FIFO, free list, tail, live_segment_bytes, limit */
-    uint32_t first, last;  /* FIFO of segments: oldest, newest */
-    uint32_t tail;         /* the open ordinary segment, or SEGMENT_NONE */
-    uint32_t free_entries; /* linked by next */
-    uint64_t live_segment_bytes;
+    pthread_mutex_t evict_lock; /* one evictor at a time; taken before lock */
+    pthread_mutex_t lock;       /* short holds; guards: FIFOs, free list, tails, limit */
+    struct fifo fifo[POOLS];
+    uint32_t tail[POOLS][TTL_CLASSES]; /* the open segments, or SEGMENT_NONE */
+    uint32_t ttl_classes;              /* in use: fewer when segments are scarce */
+    uint32_t free_entries;             /* linked by next */
+    bool has_evicted;
     _Atomic size_t index_bytes; /* pages, overflow pages, tables */
 
     _Atomic uint64_t cas;
@@ -169,7 +193,7 @@ struct store {
     _Atomic uint32_t empty_segments; /* sealed ones that may have become empty */
     _Atomic int64_t items_other;     /* removed by eviction and flush, not by a worker (negative) */
     _Atomic uint64_t evictions, evicted_unfetched, expired_unfetched, reclaimed;
-    _Atomic uint64_t huge;
+    _Atomic uint64_t huge, copied_bytes, ghost_hits, cleaned_segments;
 };
 
 /* ---- segment.c ---- */
@@ -187,30 +211,54 @@ static inline bool segment_alive(const struct store *store, uint32_t segment, ui
 }
 /* Size of the record at `at`, its value's length. */
 uint32_t segment_record_size(const struct segment_entry *entry, uint64_t lead);
-/* Room for a record of size bytes. */
-enum store_verdict segment_reserve(struct store_worker *worker, uint32_t size,
-                                   uint64_t value_length, uint32_t now, struct store_room *room);
+/* Room for a record of size bytes that goes to this pool. */
+enum store_verdict segment_reserve(struct store_worker *worker, enum pool pool, uint32_t expires,
+                                   uint32_t size, uint64_t value_length, uint32_t now,
+                                   struct store_room *room);
 void segment_unreserve(struct store_worker *worker, struct store_room *room);
+/* A survivor's room in main, without evicting for it. Under evict_lock. False: no memory. */
+bool segment_reserve_survivor(struct store *store, enum pool pool, uint32_t expires, uint32_t size,
+                              uint32_t now, struct store_room *room);
+uint32_t segment_ttl_class(const struct store *store, uint32_t expires, uint32_t now);
 void segment_live_add(struct store *store, uint32_t segment, uint32_t bytes);
 void segment_live_remove(struct store *store, uint32_t segment, uint32_t bytes);
-/* Frees the entry; memory goes when the last reader forgets it. Under store->lock, after eviction.
- */
+/* Under store->lock from here. segment_drop frees the entry; memory goes when the last reader
+ * forgets it. */
 void segment_drop(struct store *store, uint32_t segment);
-/* Seals the open segment. Under store->lock. */
-void segment_seal_tail(struct store *store);
+void segment_seal(struct store *store, uint32_t segment);
+/* A huge segment that survives: to main's young end. */
+void segment_requeue(struct store *store, uint32_t segment);
+uint64_t segment_bytes_live(const struct store *store);
 /* Memory that segments hold, garbage included, and what they may hold. */
 uint64_t segment_bytes_held(const struct store *store);
 uint64_t segment_budget(const struct store *store);
+static inline uint32_t segment_bytes(const struct store *store) {
+    return store->segment_capacity;
+}
 
 /* ---- evict.c ---- */
 
-/* Makes room so that a segment of `bytes` may be allocated. Under store->lock. False: nothing left
- * to evict. */
+/* Under store->lock: may a segment of `bytes` be allocated right now? */
+bool evict_has_room(const struct store *store, uint64_t bytes);
+/* Does probation hold its share? Any thread; a guess. */
+bool evict_probation_full(const struct store *store);
+/* Waits for, and makes, room for a segment of `bytes`. False: nothing left to evict. Without locks
+ * held. */
 bool evict_for(struct store *store, uint64_t bytes, uint32_t now);
-/* Unlinks every item of a segment and drops it. Under store->lock. */
-void evict_segment(struct store *store, uint32_t segment, uint32_t now);
-/* Drops empty and wholly expired segments. Under store->lock. Returns their bytes. */
+/* Evicts ahead of need, if nobody else does. Without locks held. */
+void evict_ahead(struct store *store, uint32_t now);
+/* Drops empty and wholly expired segments; returns their bytes. Without locks held. */
 uint64_t evict_expired(struct store *store, uint32_t now);
+/* Evicts until segments fit the budget. Without locks held. */
+void evict_to_budget(struct store *store, uint32_t now);
+void evict_everything(struct store *store);
+
+/* ---- ghost.c ---- */
+
+/* Under evict_lock. */
+void ghost_add(struct store *store, uint64_t hash);
+/* Was it there? Then it is forgotten. Any thread. */
+bool ghost_take(struct store *store, uint64_t hash);
 
 /* ---- index.c ---- */
 

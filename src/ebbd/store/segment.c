@@ -1,9 +1,10 @@
 /* segment -- large pointer-free objects that items are appended to.
  *
- * Workers carve chunks of 4 to 32 KiB out of one open segment (under the store's lock) and append
- * records inside their chunk without any lock. A record too long for that is carved by itself; one
- * of a quarter segment or more (a huge value) gets a segment of its own. What is not filled is a
- * filler record, so a segment can always be walked.
+ * Each pool (probation, main) and each class of time to live has one open segment. Workers carve
+ * chunks of 4 to 32 KiB out of it (under the store's lock) and append records inside their chunk
+ * without any lock. A record too long for that is carved by itself; one of a quarter segment or
+ * more (a huge value) gets a segment of its own. What is not filled is a filler record, so a
+ * segment can always be walked.
  *
  * 1. [0, used) of a segment is a row of whole records and fillers at every moment: a chunk is one
  * filler when carved, and an append writes the new remainder's filler, then key and value bytes,
@@ -13,19 +14,24 @@
  * 3. An entry's generation rises when it is given out again, so a chunk or room knows that its
  * segment left.
  * 4. held = live + dropped but not yet collected; held + index stays within the limit
- * (segment_budget). */
+ * (segment_budget).
+ * 5. A live segment is in the FIFO of its pool, in the order of its making; huge ones that survive
+ * are requeued. */
 #include "store/internal.h"
 #include <string.h>
 
 enum {
-    SEGMENT_BYTES_MIN = 64 << 10,
+    SEGMENT_BYTES_MIN = 16 << 10,
     SEGMENT_BYTES_MAX = 8 << 20,
     SEGMENTS_PER_LIMIT = 512,
     SEGMENT_SLACK =
         32, /* object header and the collector's spare byte: the object fills its blocks exactly */
-    CHUNK_MIN = 4 << 10,
+    CHUNK_MIN = 2 << 10,
     CHUNK_MAX = 32 << 10,
+    CHUNKS_PER_SEGMENT = 32,
     ENTRIES_PER_SEGMENT = 8, /* for huge values, and for a limit raised at run time */
+    SEGMENTS_PER_CLASS = 48, /* a class more for so many segments: an open segment is half empty */
+    TTL_SHORTEST_LOG2 = 4,   /* up to 32 s share the first class */
 };
 
 void segments_start(struct store *store) {
@@ -34,7 +40,7 @@ void segments_start(struct store *store) {
         bytes *= 2;
     store->segment_capacity = (uint32_t)bytes - SEGMENT_SLACK;
     store->huge_from = (uint32_t)bytes / 4;
-    store->chunk_bytes = (uint32_t)bytes / 32;
+    store->chunk_bytes = (uint32_t)bytes / CHUNKS_PER_SEGMENT;
     if (store->chunk_bytes < CHUNK_MIN)
         store->chunk_bytes = CHUNK_MIN;
     if (store->chunk_bytes > CHUNK_MAX)
@@ -47,11 +53,31 @@ void segments_start(struct store *store) {
     store->entries = ebb_new_sized(&ebb_type_segment_table, count * sizeof *store->entries);
     memset(store->entries, 0, count * sizeof *store->entries);
     store->index_bytes += count * (sizeof *store->data + sizeof *store->entries);
-    store->first = store->last = store->tail = store->free_entries = SEGMENT_NONE;
+    size_t classes = store->config.limit_bytes / bytes / SEGMENTS_PER_CLASS + 1;
+    store->ttl_classes = classes < TTL_CLASSES ? (uint32_t)classes : TTL_CLASSES;
+    store->free_entries = SEGMENT_NONE;
+    for (int pool = 0; pool < POOLS; pool++) {
+        store->fifo[pool] = (struct fifo){SEGMENT_NONE, SEGMENT_NONE, 0};
+        for (int class = 0; class < TTL_CLASSES; class ++)
+            store->tail[pool][class] = SEGMENT_NONE;
+    }
     for (uint32_t i = (uint32_t)count - 1; i > 0; i--) { /* 0 is never used: a slot of 0 is empty */
         store->entries[i].next = store->free_entries;
         store->free_entries = i;
     }
+}
+
+uint32_t segment_ttl_class(const struct store *store, uint32_t expires, uint32_t now) {
+    if (expires == 0 || store->ttl_classes == 1)
+        return 0;
+    uint32_t ttl = expires > now ? expires - now : 1;
+    int log2 = 31 - __builtin_clz(ttl) - TTL_SHORTEST_LOG2;
+    uint32_t fine = log2 < 0 ? 0 : log2 > TTL_CLASSES - 2 ? TTL_CLASSES - 2 : (uint32_t)log2;
+    return 1 + fine * (store->ttl_classes - 1) / (TTL_CLASSES - 1);
+}
+
+uint64_t segment_bytes_live(const struct store *store) {
+    return store->fifo[PROBATION].bytes + store->fifo[MAIN].bytes;
 }
 
 uint64_t segment_bytes_held(const struct store *store) {
@@ -86,42 +112,43 @@ void segment_live_remove(struct store *store, uint32_t segment, uint32_t bytes) 
 
 static void fifo_append(struct store *store, uint32_t segment) {
     struct segment_entry *entry = &store->entries[segment];
+    struct fifo *fifo = &store->fifo[entry->pool];
     entry->next = SEGMENT_NONE;
-    entry->previous = store->last;
-    if (store->last != SEGMENT_NONE)
-        store->entries[store->last].next = segment;
+    entry->previous = fifo->last;
+    if (fifo->last != SEGMENT_NONE)
+        store->entries[fifo->last].next = segment;
     else
-        store->first = segment;
-    store->last = segment;
+        fifo->first = segment;
+    fifo->last = segment;
+    fifo->bytes += entry->capacity;
 }
 
 static void fifo_remove(struct store *store, uint32_t segment) {
     struct segment_entry *entry = &store->entries[segment];
+    struct fifo *fifo = &store->fifo[entry->pool];
     if (entry->previous != SEGMENT_NONE)
         store->entries[entry->previous].next = entry->next;
     else
-        store->first = entry->next;
+        fifo->first = entry->next;
     if (entry->next != SEGMENT_NONE)
         store->entries[entry->next].previous = entry->previous;
     else
-        store->last = entry->previous;
+        fifo->last = entry->previous;
+    fifo->bytes -= entry->capacity;
 }
 
-static uint32_t segment_new(struct store *store, uint32_t capacity, bool huge, uint32_t now) {
-    if (!evict_for(store, capacity, now))
-        return SEGMENT_NONE;
-    while (store->free_entries == SEGMENT_NONE) {
-        if (store->first == SEGMENT_NONE)
-            return SEGMENT_NONE;
-        evict_segment(store, store->first, now);
-    }
-    char *data = ebb_try_sized(&ebb_type_segment, capacity);
+static uint32_t segment_new(struct store *store, uint32_t capacity, bool huge, enum pool pool,
+                            uint32_t class) {
+    char *data =
+        store->free_entries != SEGMENT_NONE ? ebb_try_sized(&ebb_type_segment, capacity) : NULL;
     if (data == NULL)
         return SEGMENT_NONE;
     uint32_t segment = store->free_entries;
     struct segment_entry *entry = &store->entries[segment];
     store->free_entries = entry->next;
     entry->huge = huge;
+    entry->pool = (uint8_t)pool;
+    entry->ttl_class = (uint8_t) class;
     entry->capacity = capacity;
     entry->value_length = 0;
     atomic_store_explicit(&entry->used, 0, memory_order_relaxed);
@@ -132,7 +159,6 @@ static uint32_t segment_new(struct store *store, uint32_t capacity, bool huge, u
     atomic_store_explicit(&entry->state, huge ? SEGMENT_SEALED : SEGMENT_OPEN,
                           memory_order_seq_cst);
     fifo_append(store, segment);
-    store->live_segment_bytes += capacity;
     if (huge)
         atomic_fetch_add_explicit(&store->huge, 1, memory_order_relaxed);
     return segment;
@@ -143,15 +169,30 @@ void segment_drop(struct store *store, uint32_t segment) {
     ebb_assert(atomic_load(&entry->state) == SEGMENT_LEAVING, "segment %u, state %d", segment,
                entry->state);
     fifo_remove(store, segment);
-    if (store->tail == segment)
-        store->tail = SEGMENT_NONE;
     if (entry->huge)
         atomic_fetch_sub_explicit(&store->huge, 1, memory_order_relaxed);
-    store->live_segment_bytes -= entry->capacity;
     atomic_store_explicit(&store->data[segment], NULL, memory_order_release);
     atomic_store_explicit(&entry->state, SEGMENT_FREE, memory_order_seq_cst);
     entry->next = store->free_entries;
     store->free_entries = segment;
+}
+
+void segment_requeue(struct store *store, uint32_t segment) {
+    struct segment_entry *entry = &store->entries[segment];
+    fifo_remove(store, segment);
+    entry->pool = MAIN;
+    fifo_append(store, segment);
+    atomic_store_explicit(&entry->state, SEGMENT_SEALED, memory_order_seq_cst);
+}
+
+void segment_seal(struct store *store, uint32_t segment) {
+    struct segment_entry *entry = &store->entries[segment];
+    if (store->tail[entry->pool][entry->ttl_class] == segment)
+        store->tail[entry->pool][entry->ttl_class] = SEGMENT_NONE;
+    uint8_t open = SEGMENT_OPEN;
+    atomic_compare_exchange_strong(&entry->state, &open, SEGMENT_SEALED);
+    if (atomic_load_explicit(&entry->live_bytes, memory_order_relaxed) == 0)
+        atomic_fetch_add_explicit(&store->empty_segments, 1, memory_order_relaxed);
 }
 
 static void filler_write(char *data, uint32_t at, uint32_t end) {
@@ -160,58 +201,65 @@ static void filler_write(char *data, uint32_t at, uint32_t end) {
                               memory_order_release);
 }
 
-void segment_seal_tail(struct store *store) {
-    if (store->tail == SEGMENT_NONE)
-        return;
-    struct segment_entry *entry = &store->entries[store->tail];
-    atomic_store_explicit(&entry->state, SEGMENT_SEALED, memory_order_seq_cst);
-    if (atomic_load_explicit(&entry->live_bytes, memory_order_relaxed) == 0)
-        atomic_fetch_add_explicit(&store->empty_segments, 1, memory_order_relaxed);
-    store->tail = SEGMENT_NONE;
+static struct chunk carve_from(struct store *store, uint32_t tail, uint32_t wanted) {
+    struct segment_entry *entry = &store->entries[tail];
+    uint32_t used = atomic_load_explicit(&entry->used, memory_order_relaxed);
+    uint32_t room = entry->capacity - used, bytes = wanted < room ? wanted : room;
+    char *data = segment_data(store, tail);
+    filler_write(data, used, used + bytes);
+    atomic_store_explicit(&entry->used, used + bytes, memory_order_release);
+    return (struct chunk){data, tail, atomic_load(&entry->generation), used, used + bytes};
 }
 
-/* Carves bytes out of the open segment, at least `least` of them. False: no memory. */
-static bool carve(struct store *store, uint32_t least, uint32_t wanted, uint32_t now,
-                  struct chunk *chunk) {
-    pthread_mutex_lock(&store->lock);
-    uint32_t tail = store->tail;
-    if (tail != SEGMENT_NONE && store->segment_capacity - store->entries[tail].used < least) {
-        segment_seal_tail(store);
-        tail = SEGMENT_NONE;
+/* ---- without locks ---- */
+
+/* One piece of the tail: what is wanted, at least `least`. survivor: allocate without evicting. */
+struct carving {
+    enum pool pool;
+    uint32_t class, least, wanted, now;
+    bool survivor;
+};
+
+static bool carve(struct store *store, const struct carving *want, struct chunk *chunk) {
+    for (;;) {
+        pthread_mutex_lock(&store->lock);
+        uint32_t *tail = &store->tail[want->pool][want->class];
+        if (*tail != SEGMENT_NONE &&
+            store->segment_capacity - store->entries[*tail].used < want->least)
+            segment_seal(store, *tail);
+        bool fresh = *tail == SEGMENT_NONE;
+        if (fresh && (want->survivor || evict_has_room(store, store->segment_capacity)))
+            *tail = segment_new(store, store->segment_capacity, false, want->pool, want->class);
+        bool got = *tail != SEGMENT_NONE;
+        if (got)
+            *chunk = carve_from(store, *tail, want->wanted);
+        pthread_mutex_unlock(&store->lock);
+        if (got && fresh && !want->survivor)
+            evict_ahead(store, want->now);
+        if (got)
+            return true;
+        if (want->survivor || !evict_for(store, store->segment_capacity, want->now))
+            return false;
     }
-    if (tail == SEGMENT_NONE)
-        store->tail = tail = segment_new(store, store->segment_capacity, false, now);
-    if (tail != SEGMENT_NONE) {
-        struct segment_entry *entry = &store->entries[tail];
-        uint32_t used = atomic_load_explicit(&entry->used, memory_order_relaxed);
-        uint32_t room = store->segment_capacity - used;
-        uint32_t bytes = wanted < room ? wanted : room;
-        char *data = segment_data(store, tail);
-        filler_write(data, used, used + bytes);
-        atomic_store_explicit(&entry->used, used + bytes, memory_order_release);
-        *chunk = (struct chunk){data, tail, atomic_load(&entry->generation), used, used + bytes};
-    }
-    pthread_mutex_unlock(&store->lock);
-    return tail != SEGMENT_NONE;
 }
 
-static enum store_verdict reserve_huge(struct store *store, uint32_t size, uint64_t value_length,
-                                       uint32_t now, struct chunk *chunk) {
-    if (size > segment_budget(store))
-        return STORE_NO_MEMORY;
-    pthread_mutex_lock(&store->lock);
-    uint32_t segment = segment_new(store, size, true, now);
-    if (segment != SEGMENT_NONE) {
-        struct segment_entry *entry = &store->entries[segment];
-        char *data = segment_data(store, segment);
-        entry->value_length = (uint32_t)value_length;
-        filler_write(data, 0,
-                     size); /* its length may not fit; a walk of a huge segment does not ask */
-        atomic_store_explicit(&entry->used, size, memory_order_release);
-        *chunk = (struct chunk){data, segment, atomic_load(&entry->generation), 0, size};
+static enum store_verdict reserve_huge(struct store *store, enum pool pool, uint32_t size,
+                                       uint64_t value_length, uint32_t now, struct chunk *chunk) {
+    for (;;) {
+        pthread_mutex_lock(&store->lock);
+        uint32_t segment = SEGMENT_NONE;
+        if (evict_has_room(store, size))
+            segment = segment_new(store, size, true, pool, 0);
+        if (segment != SEGMENT_NONE) {
+            store->entries[segment].value_length = (uint32_t)value_length;
+            *chunk = carve_from(store, segment, size);
+        }
+        pthread_mutex_unlock(&store->lock);
+        if (segment != SEGMENT_NONE)
+            return STORE_STORED;
+        if (!evict_for(store, size, now))
+            return STORE_NO_MEMORY;
     }
-    pthread_mutex_unlock(&store->lock);
-    return segment != SEGMENT_NONE ? STORE_STORED : STORE_NO_MEMORY;
 }
 
 static void take(struct chunk *chunk, uint32_t size, struct store_room *room) {
@@ -225,34 +273,59 @@ static void take(struct chunk *chunk, uint32_t size, struct store_room *room) {
     filler_write(chunk->data, chunk->at, chunk->end);
 }
 
-enum store_verdict segment_reserve(struct store_worker *worker, uint32_t size,
-                                   uint64_t value_length, uint32_t now, struct store_room *room) {
+static bool reserve_in(struct store_worker *worker, const struct carving *want,
+                       struct store_room *room) {
     struct store *store = worker->store;
-    struct chunk *chunk = &worker->chunk, own;
-    if (size >= store->huge_from) {
-        enum store_verdict verdict = reserve_huge(store, size, value_length, now, &own);
-        if (verdict == STORE_STORED)
-            take(&own, size, room);
-        return verdict;
-    }
+    struct chunk *chunk = &worker->chunk[want->pool][want->class], own;
+    uint32_t size = want->least;
     if (chunk->data && !segment_alive(store, chunk->segment, chunk->generation))
         *chunk = (struct chunk){0};
     if (chunk->data && chunk->end - chunk->at >= size) {
         take(chunk, size, room);
-        return STORE_STORED;
+        return true;
     }
     bool alone = size > store->chunk_bytes / 4; /* keeps the chunk's remainder for small ones */
-    if (!carve(store, size, alone ? size : store->chunk_bytes, now, alone ? &own : chunk))
-        return STORE_NO_MEMORY;
+    struct carving more = *want;
+    more.wanted = alone ? size : store->chunk_bytes;
+    if (!carve(store, &more, alone ? &own : chunk))
+        return false;
     take(alone ? &own : chunk, size, room);
-    return STORE_STORED;
+    return true;
+}
+
+enum store_verdict segment_reserve(struct store_worker *worker, enum pool pool, uint32_t expires,
+                                   uint32_t size, uint64_t value_length, uint32_t now,
+                                   struct store_room *room) {
+    struct store *store = worker->store;
+    if (size >= store->huge_from) {
+        struct chunk own;
+        enum store_verdict verdict = reserve_huge(store, pool, size, value_length, now, &own);
+        if (verdict == STORE_STORED)
+            take(&own, size, room);
+        return verdict;
+    }
+    struct carving want = {
+        .pool = pool, .class = segment_ttl_class(store, expires, now), .least = size, .now = now};
+    return reserve_in(worker, &want, room) ? STORE_STORED : STORE_NO_MEMORY;
+}
+
+bool segment_reserve_survivor(struct store *store, enum pool pool, uint32_t expires, uint32_t size,
+                              uint32_t now, struct store_room *room) {
+    struct carving want = {.pool = pool,
+                           .class = segment_ttl_class(store, expires, now),
+                           .least = size,
+                           .now = now,
+                           .survivor = true};
+    return reserve_in(store->evictor, &want, room);
 }
 
 void segment_unreserve(struct store_worker *worker, struct store_room *room) {
     struct store *store = worker->store;
-    struct chunk *chunk = &worker->chunk;
     struct segment_entry *entry = &store->entries[room->segment_id];
-    if (entry->huge && segment_alive(store, room->segment_id, room->segment_generation))
+    struct chunk *chunk = &worker->chunk[entry->pool][entry->ttl_class];
+    if (!segment_alive(store, room->segment_id, room->segment_generation))
+        return;
+    if (entry->huge)
         atomic_store_explicit(&entry->expires_last, 1,
                               memory_order_relaxed); /* evict_expired may have it */
     if (chunk->data == room->segment && chunk->generation == room->segment_generation &&

@@ -24,13 +24,20 @@
 #include "tbl/store_types.def"
 
 enum {
-    RESIZE_EVERY = 16, /* inserts between two looks at the index's load */
+    OVERWRITE_MAX = 1024, /* bytes; at most STORE_COPY_MAX */
+    RESIZE_EVERY = 16,    /* inserts between two looks at the index's load */
     RESIZE_STEPS = 8,
     TICK_STEPS = 65536,
     LIMIT_MIN = 1 << 20,
     MEMCACHED_ITEM_HEADER =
         48 + 8 + 1 + 2, /* what memcached counts besides key and value: header, cas, NUL, CRLF */
 };
+
+static struct store_worker *worker_new(struct store *store) {
+    struct store_worker *worker = ebb_new(store_worker);
+    worker->store = store;
+    return worker;
+}
 
 struct store *store_new(const struct store_config *config) {
     static struct ebb_type *const types[] = {
@@ -42,14 +49,14 @@ struct store *store_new(const struct store_config *config) {
     store->config = *config;
     store->seed = ebb_hash_seed();
     pthread_mutex_init(&store->lock, NULL);
+    pthread_mutex_init(&store->evict_lock, NULL);
     segments_start(store);
     index_start(store);
     store->workers =
         ebb_new_sized(&ebb_type_index_directory, (size_t)config->workers * sizeof *store->workers);
-    for (int i = 0; i < config->workers; i++) {
-        store->workers[i] = ebb_new(store_worker);
-        store->workers[i]->store = store;
-    }
+    for (int i = 0; i < config->workers; i++)
+        store->workers[i] = worker_new(store);
+    store->evictor = worker_new(store);
     return store;
 }
 
@@ -57,20 +64,24 @@ struct store_worker *store_worker_at(struct store *store, int index) {
     return store->workers[index];
 }
 
+static void worker_close(struct store_worker *worker) {
+    memset(worker->chunk, 0, sizeof worker->chunk);
+    ebb_done(worker);
+}
+
 void store_close(struct store *store) {
     if (store == NULL)
         return;
-    for (int i = 0; i < store->config.workers; i++) {
-        store->workers[i]->chunk = (struct chunk){0};
-        ebb_done(store->workers[i]);
-    }
+    for (int i = 0; i < store->config.workers; i++)
+        worker_close(store->workers[i]);
+    worker_close(store->evictor);
     /* Roots are cleared, so that whoever still sees the store by accident does not hold what it
      * held. */
     memset((void *)store->data, 0, store->segments_max * sizeof *store->data);
     memset((void *)store->index.pages, 0, store->index.directory_size * sizeof *store->index.pages);
     memset((void *)store->index.overflow, 0,
            store->index.directory_size * sizeof *store->index.overflow);
-    uint64_t bytes = store->live_segment_bytes + store->index_bytes;
+    uint64_t bytes = segment_bytes_live(store) + store->index_bytes;
     ebb_done(store);
     ebb_dropped(bytes);
 }
@@ -89,8 +100,8 @@ static void items_add(struct store_worker *worker, int64_t add) {
                           memory_order_relaxed);
 }
 
-static void own_add(_Atomic uint64_t *counter) {
-    atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + 1,
+static void own_add(_Atomic uint64_t *counter, uint64_t add) {
+    atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + add,
                           memory_order_relaxed);
 }
 
@@ -223,7 +234,7 @@ static _Atomic uint64_t *find_living(struct store_worker *worker, struct bucket 
         return place;
     if (!(item->marks & STORE_FETCHED))
         atomic_fetch_add_explicit(&store->expired_unfetched, 1, memory_order_relaxed);
-    own_add(&worker->reclaimed);
+    own_add(&worker->reclaimed, 1);
     unlink_slot(worker, bucket, place);
     return NULL;
 }
@@ -280,11 +291,28 @@ bool store_edit(struct store_worker *worker, struct ebb_span key, uint32_t now,
 
 /* ---- commit ---- */
 
+/* A new version keeps the pool of the old one; a key that left a short while ago goes to main at
+ * once. Until the cache is full probation does not grow beyond its share either. */
+static enum pool pool_for(struct store *store, struct ebb_span key, uint64_t hash) {
+    struct bucket *bucket;
+    _Atomic uint64_t *place;
+    uint64_t slot;
+    uint32_t version;
+    char *data;
+    if (index_lookup(store, key, hash, &bucket, &place, &slot, &version, &data))
+        return slot & SLOT_MAIN ? MAIN : PROBATION;
+    if (!store->has_evicted)
+        return evict_probation_full(store) ? MAIN : PROBATION;
+    return ghost_take(store, hash) ? MAIN : PROBATION;
+}
+
 static enum store_verdict room_make(struct store_worker *worker, struct ebb_span key, uint64_t hash,
-                                    size_t value_length, uint32_t now, struct store_room *room) {
+                                    size_t value_length, uint32_t expires, uint32_t now,
+                                    struct store_room *room) {
     uint32_t size = record_size((uint32_t)key.length, value_length);
     bool huge = size >= worker->store->huge_from;
-    enum store_verdict verdict = segment_reserve(worker, size, value_length, now, room);
+    enum store_verdict verdict = segment_reserve(worker, pool_for(worker->store, key, hash),
+                                                 expires, size, value_length, now, room);
     if (verdict != STORE_STORED) {
         room->record = NULL;
         return verdict;
@@ -306,13 +334,12 @@ enum store_verdict store_reserve(struct store_worker *worker, struct ebb_span ke
                                  size_t value_length, uint32_t expires, uint32_t now,
                                  struct store_room *room) {
     struct store *store = worker->store;
-    (void)expires;
     ebb_assert(key.length > 0 && key.length <= STORE_KEY_MAX, "key of %zu bytes", key.length);
     room->record = NULL;
     if (value_length + key.length + MEMCACHED_ITEM_HEADER > store->config.value_size_max)
         return STORE_TOO_LARGE;
     index_provision(store);
-    return room_make(worker, key, store_hash(store, key), value_length, now, room);
+    return room_make(worker, key, store_hash(store, key), value_length, expires, now, room);
 }
 
 void store_abandon(struct store_worker *worker, struct store_room *room) {
@@ -324,10 +351,12 @@ void store_abandon(struct store_worker *worker, struct store_room *room) {
 
 /* The room's segment left while it was being filled: the old bytes are still ours to read, so move
  * them. */
-static bool room_move(struct store_worker *worker, struct store_room *room, uint32_t now) {
+static bool room_move(struct store_worker *worker, struct store_room *room, uint32_t expires,
+                      uint32_t now) {
     struct store_room fresh = {0};
     struct ebb_span key = {((struct record *)room->record)->key, room->key_length};
-    if (room_make(worker, key, room->hash, room->value_length, now, &fresh) != STORE_STORED)
+    if (room_make(worker, key, room->hash, room->value_length, expires, now, &fresh) !=
+        STORE_STORED)
         return false;
     memcpy(fresh.value, room->value, room->value_length);
     ebb_keep(room->segment);
@@ -349,14 +378,14 @@ static void publish(struct store_worker *worker, struct store_room *room, struct
     atomic_store_explicit(&record->cas, new->cas, memory_order_relaxed);
     expires_raise(entry, new->expires);
     segment_live_add(store, room->segment_id, room->size);
-    uint64_t bits = entry->huge ? SLOT_HUGE : 0;
+    uint64_t bits = (entry->huge ? SLOT_HUGE : 0) | (entry->pool == MAIN ? SLOT_MAIN : 0);
     if (place) {
         uint64_t old = atomic_load_explicit(place, memory_order_relaxed);
         uint32_t segment = slot_segment(old);
         const struct record *was =
             (const struct record *)(segment_data(store, segment) + slot_offset(old));
         uint32_t size = segment_record_size(&store->entries[segment], atomic_load(&was->lead));
-        bits |= old & (SLOT_FREQ_ALL | SLOT_MAIN);
+        bits |= old & SLOT_FREQ_ALL;
         atomic_store_explicit(place, slot_make(room->hash, room->segment_id, room->offset, bits),
                               memory_order_relaxed);
         segment_live_remove(store, segment, size);
@@ -374,6 +403,28 @@ static void publish(struct store_worker *worker, struct store_room *room, struct
         items_add(worker, -1);
         atomic_fetch_add_explicit(&store->evictions, 1, memory_order_relaxed);
     }
+}
+
+/* A small value of the same length and class of time to live is written over the old one: nothing
+ * dies, nothing is copied later, and the room goes back. */
+static bool overwrite(struct store *store, _Atomic uint64_t *place, const struct store_room *room,
+                      const struct store_item *old, const struct store_new *new, uint32_t now) {
+    uint64_t slot = atomic_load_explicit(place, memory_order_relaxed);
+    struct segment_entry *entry = &store->entries[slot_segment(slot)];
+    if (room->value_length != old->value_length || room->value_length > OVERWRITE_MAX ||
+        (slot & SLOT_HUGE) || atomic_load(&entry->state) == SEGMENT_LEAVING ||
+        entry->ttl_class != segment_ttl_class(store, new->expires, now))
+        return false;
+    struct record *record =
+        (struct record *)(segment_data(store, slot_segment(slot)) + slot_offset(slot));
+    memcpy((char *)(uintptr_t)old->value, room->value, room->value_length);
+    expires_raise(entry, new->expires);
+    atomic_store_explicit(&record->times, (uint64_t) new->client_flags << 32 | new->expires,
+                          memory_order_relaxed);
+    atomic_store_explicit(&record->cas, new->cas, memory_order_relaxed);
+    atomic_store(&record->lead,
+                 lead_make(room->key_length, new->marks, (uint32_t)room->value_length, now));
+    return true;
 }
 
 static void grow_now_and_then(struct store_worker *worker) {
@@ -395,25 +446,31 @@ enum store_verdict store_commit(struct store_worker *worker, struct store_room *
         if (segment_alive(store, room->segment_id, room->segment_generation))
             break;
         index_unlock(bucket);
-        if (!room_move(worker, room, now)) {
+        if (!room_move(worker, room, new->expires, now)) {
             *room = (struct store_room){0};
             return STORE_NO_MEMORY;
         }
     }
     struct ebb_span key = {((struct record *)room->record)->key, room->key_length};
     _Atomic uint64_t *place = find_living(worker, bucket, key, room->hash, now, &old);
+    uint32_t size = room->size;
+    bool in_place = false;
     enum store_verdict verdict = decide ? decide(place ? &old : NULL, new, context) : STORE_STORED;
     if (verdict == STORE_STORED) {
         if (new->cas == 0)
             new->cas = cas_next(store, place ? old.cas : 0);
-        publish(worker, room, bucket, place, new, now);
+        in_place = place && overwrite(store, place, room, &old, new, now);
+        if (!in_place)
+            publish(worker, room, bucket, place, new, now);
     }
     index_unlock(bucket);
-    if (verdict != STORE_STORED) {
+    if (verdict != STORE_STORED || in_place) {
         store_abandon(worker, room);
-        return verdict;
+        if (verdict != STORE_STORED)
+            return verdict;
     }
-    own_add(&worker->items_total);
+    own_add(&worker->items_total, 1);
+    own_add(&worker->written_bytes, size);
     *room = (struct store_room){0};
     grow_now_and_then(worker);
     return verdict;
@@ -421,57 +478,33 @@ enum store_verdict store_commit(struct store_worker *worker, struct store_room *
 
 /* ---- the whole ---- */
 
-static void flush_now(struct store *store) {
-    pthread_mutex_lock(&store->lock);
-    uint64_t before = store->live_segment_bytes;
-    segment_seal_tail(store);
-    for (uint32_t segment = store->first; segment != SEGMENT_NONE;
-         segment = store->entries[segment].next)
-        atomic_store_explicit(&store->entries[segment].state, SEGMENT_LEAVING,
-                              memory_order_seq_cst);
-    uint64_t cleared = index_clear_leaving(store);
-    atomic_fetch_sub_explicit(&store->items_other, (int64_t)cleared, memory_order_relaxed);
-    while (store->first != SEGMENT_NONE) {
-        atomic_store(&store->entries[store->first].live_bytes, 0);
-        segment_drop(store, store->first);
-    }
-    pthread_mutex_unlock(&store->lock);
-    ebb_dropped(before);
-}
-
 void store_flush(struct store *store, uint32_t at, uint32_t now) {
     if (at > now) {
         atomic_store(&store->flush_at, at);
         return;
     }
     atomic_store(&store->flush_at, 0);
-    flush_now(store);
+    evict_everything(store);
 }
 
 void store_tick(struct store *store, uint32_t now) {
     flush_when_due(store, now);
-    pthread_mutex_lock(&store->lock);
-    uint64_t bytes = evict_expired(store, now);
-    pthread_mutex_unlock(&store->lock);
-    if (bytes > 0)
-        ebb_dropped(bytes);
+    evict_expired(store, now);
     index_resize(store, store_items(store), TICK_STEPS);
 }
 
 bool store_limit_set(struct store *store, size_t limit_bytes, uint32_t now) {
-    size_t segment_bytes = store->segment_capacity;
-    if (limit_bytes < LIMIT_MIN || limit_bytes / segment_bytes > store->segments_max / 2)
+    if (limit_bytes < LIMIT_MIN || limit_bytes / store->segment_capacity > store->segments_max / 2)
         return false;
     pthread_mutex_lock(&store->lock);
-    uint64_t before = store->live_segment_bytes;
+    bool smaller = limit_bytes < store->config.limit_bytes;
     store->config.limit_bytes = limit_bytes;
-    while (store->first != SEGMENT_NONE && store->live_segment_bytes > segment_budget(store))
-        evict_segment(store, store->first, now);
-    bool dropped = store->live_segment_bytes < before;
     pthread_mutex_unlock(&store->lock);
     ebb_budget_set(limit_bytes);
-    if (dropped)
+    if (smaller) {
+        evict_to_budget(store, now);
         ebb_collect_fully(EBB_CAUSE_demand);
+    }
     return true;
 }
 
@@ -487,6 +520,9 @@ void store_stats_read(struct store *store, struct store_stats *stats) {
         .buckets = atomic_load(&store->index.buckets),
         .overflow_buckets = atomic_load(&store->index.overflow_count),
         .huge = atomic_load(&store->huge),
+        .copied_bytes = atomic_load(&store->copied_bytes),
+        .cleaned_segments = atomic_load(&store->cleaned_segments),
+        .ghost_hits = atomic_load(&store->ghost_hits),
     };
     for (int i = 0; i < store->config.workers; i++) {
         stats->items_total +=
@@ -495,14 +531,16 @@ void store_stats_read(struct store *store, struct store_stats *stats) {
             atomic_load_explicit(&store->workers[i]->reclaimed, memory_order_relaxed);
     }
     pthread_mutex_lock(&store->lock);
-    for (uint32_t segment = store->first; segment != SEGMENT_NONE;
-         segment = store->entries[segment].next) {
-        stats->segments++;
-        stats->bytes +=
-            atomic_load_explicit(&store->entries[segment].live_bytes, memory_order_relaxed);
-    }
-    stats->segment_bytes = store->live_segment_bytes;
-    uint64_t held = segment_bytes_held(store);
-    stats->dropped_bytes = held > store->live_segment_bytes ? held - store->live_segment_bytes : 0;
+    for (int pool = 0; pool < POOLS; pool++)
+        for (uint32_t at = store->fifo[pool].first; at != SEGMENT_NONE;
+             at = store->entries[at].next) {
+            stats->segments++;
+            stats->bytes +=
+                atomic_load_explicit(&store->entries[at].live_bytes, memory_order_relaxed);
+        }
+    stats->segment_bytes = segment_bytes_live(store);
+    stats->probation_bytes = store->fifo[PROBATION].bytes;
     pthread_mutex_unlock(&store->lock);
+    uint64_t held = segment_bytes_held(store);
+    stats->dropped_bytes = held > stats->segment_bytes ? held - stats->segment_bytes : 0;
 }
