@@ -63,9 +63,11 @@ def out_path(name):
 
 
 def write_json(name, data):
+    """Writes what was found, and on what a machine: the load of others shows in every latency."""
     path = out_path(name)
+    machine = {"processors": os.cpu_count(), "load_average": os.getloadavg(), "kernel": os.uname().release}
     with open(path, "w") as file:
-        json.dump(data, file, indent=1)
+        json.dump({"machine": machine, **data}, file, indent=1)
         file.write("\n")
     return path
 

@@ -23,9 +23,10 @@ def _style():
     dark = "".join(f".c{i}{{stroke:{z}}}" for i, (_, z) in enumerate(COLOURS))
     return ("<style>svg{background:#fff}text{font:13px system-ui,sans-serif;fill:#222}.title{font-size:16px;"
             "font-weight:600}.grid{stroke:#ddd}.axis{stroke:#666}.mark{stroke:#999;stroke-dasharray:3 3}"
+            ".note{paint-order:stroke;stroke:#fff;stroke-width:4px}"
             f"path,.key{{fill:none;stroke-width:2}}{light}"
             "@media(prefers-color-scheme:dark){svg{background:#16181c}text{fill:#e4e6ea}.grid{stroke:#30343b}"
-            f".axis{{stroke:#9aa0a8}}.mark{{stroke:#7a808a}}{dark}}}</style>")
+            f".axis{{stroke:#9aa0a8}}.mark{{stroke:#7a808a}}.note{{stroke:#16181c}}{dark}}}</style>")
 
 
 def line_chart(path, title, x_label, y_label, series, marks=()):
@@ -48,9 +49,8 @@ def line_chart(path, title, x_label, y_label, series, marks=()):
                    f'<text x="{LEFT - 8}" y="{at_y(y) + 4:.1f}" text-anchor="end">{y:g}</text>')
     for x in xs:
         out.append(f'<text x="{at_x(x):.1f}" y="{HEIGHT - BOTTOM + 18}" text-anchor="middle">{x:g}</text>')
-    for x, text in marks:
-        out.append(f'<line class="mark" x1="{at_x(x):.1f}" x2="{at_x(x):.1f}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>'
-                   f'<text x="{at_x(x) + 4:.1f}" y="{TOP + 13}">{escape(text)}</text>')
+    for x, _ in marks:
+        out.append(f'<line class="mark" x1="{at_x(x):.1f}" x2="{at_x(x):.1f}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>')
     out.append(f'<text x="{LEFT + plot_width / 2}" y="{HEIGHT - 8}" text-anchor="middle">{escape(x_label)}</text>'
                f'<text transform="translate(16 {TOP + plot_height / 2}) rotate(-90)" text-anchor="middle">'
                f'{escape(y_label)}</text>')
@@ -61,6 +61,8 @@ def line_chart(path, title, x_label, y_label, series, marks=()):
         x, y = LEFT + number % 5 * 165, 44 + number // 5 * 20
         out.append(f'<line {look.replace("class=" + chr(34), "class=" + chr(34) + "key ")} x1="{x}" x2="{x + 24}" '
                    f'y1="{y}" y2="{y}"/><text x="{x + 30}" y="{y + 4}">{escape(label)}</text>')
+    for x, text in marks:  # last, with a rim, so that no line hides them
+        out.append(f'<text class="note" x="{at_x(x) + 4:.1f}" y="{TOP + 13}">{escape(text)}</text>')
     out.append("</svg>\n")
     with open(path, "w") as file:
         file.write("\n".join(out))
