@@ -34,23 +34,24 @@ static uint64_t check_pool(struct store *store, int pool) {
     uint32_t previous = SEGMENT_NONE;
     for (uint32_t at = store->fifo[pool].first; at != SEGMENT_NONE; at = store->entries[at].next) {
         struct segment_entry *entry = &store->entries[at];
-        ebb_assert(entry->previous == previous && entry->pool == pool, "segment %u: broken list", at);
+        ebb_assert(entry->previous == previous && entry->pool == pool, "segment %u: broken list",
+                   at);
         ebb_assert(entry->used <= entry->capacity && entry->live_bytes <= entry->used,
                    "segment %u: %u live of %u used", at, entry->live_bytes, entry->used);
         const char *data = segment_data(store, at);
         for (uint32_t offset = 0; !entry->huge && offset < entry->used;) {
             uint32_t size =
                 segment_record_size(entry, ((const struct record *)(data + offset))->lead);
-            ebb_assert(size > 0 && offset + size <= entry->used, "segment %u cannot be walked at %u",
-                       at, offset);
+            ebb_assert(size > 0 && offset + size <= entry->used,
+                       "segment %u cannot be walked at %u", at, offset);
             offset += size;
         }
         live += entry->live_bytes;
         bytes += entry->capacity;
         previous = at;
     }
-    ebb_assert(bytes == store->fifo[pool].bytes, "pool %d: %lu bytes of segments, counted %lu", pool,
-               bytes, store->fifo[pool].bytes);
+    ebb_assert(bytes == store->fifo[pool].bytes, "pool %d: %lu bytes of segments, counted %lu",
+               pool, bytes, store->fifo[pool].bytes);
     return live;
 }
 

@@ -158,9 +158,10 @@ struct store_stats {
     uint64_t segments, segment_bytes; /* live ones: count, memory */
     uint64_t dropped_bytes;           /* memory of dropped segments not yet collected */
     uint64_t index_bytes, buckets, overflow_buckets;
-    uint64_t huge; /* values with a segment of their own */
+    uint64_t huge;            /* values with a segment of their own */
     uint64_t probation_bytes; /* memory of segments in probation */
-    uint64_t written_bytes, copied_bytes; /* of records: stored by commands; copied by eviction and cleaning */
+    uint64_t written_bytes,
+        copied_bytes; /* of records: stored by commands; copied by eviction and cleaning */
     uint64_t cleaned_segments, ghost_hits;
 };
 void store_stats_read(struct store *store, struct store_stats *stats);
