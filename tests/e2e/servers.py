@@ -25,7 +25,7 @@ import urllib.request
 
 START_SECONDS_MAX = 60
 STOP_SECONDS_MAX = 60
-REPLY_SECONDS_MAX = 60
+REPLY_SECONDS_MAX = 30
 PORT_TRIES = 8
 PR_SET_PDEATHSIG = 1
 
@@ -80,21 +80,21 @@ class Peer:
     def send(self, data):
         self.sock.sendall(data)
 
-    def _fill(self):
+    def fill(self):
         piece = self.sock.recv(1 << 18)
         self.buffer += piece
         return bool(piece)
 
     def read(self, count):
         while len(self.buffer) < count:
-            if not self._fill():
+            if not self.fill():
                 raise ServerError(f"closed after {self.buffer!r}, {count} bytes were due")
         out, self.buffer = self.buffer[:count], self.buffer[count:]
         return out
 
     def line(self):
         while b"\n" not in self.buffer:
-            if not self._fill():
+            if not self.fill():
                 raise ServerError(f"closed after {self.buffer!r}, a line was due")
         out, self.buffer = self.buffer.split(b"\n", 1)
         return out + b"\n"
@@ -133,7 +133,7 @@ class Peer:
     def closed(self):
         """True when the peer closed and nothing more came."""
         try:
-            while self._fill():
+            while self.fill():
                 pass
         except ConnectionResetError:
             pass

@@ -79,13 +79,16 @@ class Play:
         return self.peers[self.current]
 
     def expect(self, due):
-        got = b""
-        try:
-            got = self.peer().read(len(due))
-        except (ServerError, OSError) as error:
-            raise Mismatch(f"due {brief(due)}: {error}")
-        if got != due:
-            raise Mismatch(f"due {brief(due)}\n  got {brief(got + self.peer().buffer)}")
+        peer = self.peer()
+        while len(peer.buffer) < len(due) and due.startswith(peer.buffer):
+            try:
+                if not peer.fill():
+                    raise Mismatch(f"due {brief(due)}\n  closed after {brief(peer.buffer)}")
+            except OSError as error:
+                raise Mismatch(f"due {brief(due)}\n  got {brief(peer.buffer)}, then: {error}")
+        if not peer.buffer.startswith(due):
+            raise Mismatch(f"due {brief(due)}\n  got {brief(peer.buffer)}")
+        peer.buffer = peer.buffer[len(due):]
 
     def expect_line(self, pattern):
         try:
