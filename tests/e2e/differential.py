@@ -41,7 +41,7 @@ SERVER_FLAGS = ["-m", "1024"]
 ORACLE_FLAGS = ["-o", "no_modern"]
 FILLER = b"get filler-filler-filler-filler-filler-filler\r\n" * 2
 END_MARK = re.compile(rb"VERSION [^\r\n]*\r\n\Z")
-CAS_IN_REPLY = re.compile(rb"(VALUE (\S+) \d+ \d+ )(\d+)\r\n")
+CAS_IN_REPLY = re.compile(rb"(VALUE ([^ \r\n]+) \d+ \d+ )(\d+)\r\n")
 CAS_ABSENT = 999999999999999
 SHORT_TTL_SECONDS = 3
 
