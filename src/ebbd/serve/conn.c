@@ -13,8 +13,8 @@
  * 2. Station buffers are empty between turns: rest, block and backlog are all that a connection
  * keeps.
  * 3. While a block is on its way, rest is empty.
- * 4. A turn is bounded: one recv, TURN_REQUESTS lines, TURN_BYTES of answers. Who has more waits in
- * the station's list. */
+ * 4. A turn is bounded: one recv (two when a long block is on its way), TURN_REQUESTS lines,
+ * TURN_BYTES of answers. Who has more waits in the station's list. */
 #include "conn.h"
 
 #include "cmd/metrics.h"
@@ -46,6 +46,7 @@ struct turn {
     struct conn *conn;
     struct station *station;
     size_t at, length; /* of the input: station->in[at, length) is not yet carried out */
+    bool read_full;    /* the latest read took all it had room for: there may be more */
     unsigned requests;
     size_t sent; /* bytes */
 };
@@ -130,6 +131,7 @@ static enum flow receive(struct turn *turn) {
     if (got < 0)
         return errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR ? FLOW_WAIT : FLOW_GONE;
     ebb_count(&ebb_metric_read_bytes, (uint64_t)got);
+    turn->read_full = (size_t)got == missing + STATION_READ_SIZE;
     size_t placed = (size_t)got < missing ? (size_t)got : missing;
     conn->block_got += placed;
     turn->length += (size_t)got - placed;
@@ -270,6 +272,13 @@ static void finish(struct turn *turn, enum flow flow) {
         put_later(conn);
 }
 
+/* The rest of a long block may be there already: one more read, straight to its place. */
+static enum flow run_block(struct turn *turn) {
+    turn->at = turn->length = 0;
+    enum flow flow = receive(turn);
+    return flow == FLOW_ON ? carry_out(turn) : flow;
+}
+
 enum { TURN_READS = true, TURN_READS_NOT = false };
 
 static void run_turn(struct conn *conn, bool reads) {
@@ -281,6 +290,8 @@ static void run_turn(struct conn *conn, bool reads) {
         flow = receive(&turn);
     if (flow == FLOW_ON)
         flow = carry_out(&turn);
+    if (flow == FLOW_WAIT && turn.read_full && conn->in_block)
+        flow = run_block(&turn);
     finish(&turn, flow);
 }
 

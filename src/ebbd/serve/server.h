@@ -14,7 +14,7 @@
 #include "tbl/types.def"
 
 #define SERVER_LISTENERS_MAX 64
-#define STATION_READ_SIZE    (64 * 1024) /* bytes that one turn of a connection reads */
+#define STATION_READ_SIZE    (16 * 1024) /* bytes that one read takes, besides a data block */
 
 struct server;
 
