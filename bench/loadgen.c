@@ -38,10 +38,12 @@
 #define IN_ROOM        (256u << 10)
 #define LINE_ROOM      128 /* bytes of a request besides its value */
 #define VERIFY_EVERY   16
+#define RECENT_KEYS    2000  /* --order recent reads among so many that were written last */
 #define SILENCE_MS     20000 /* a server that says nothing for so long is broken */
 #define EVENTS         64
 
 enum mode { MODE_PIPELINE, MODE_META, MODE_MULTIGET };
+enum order { ORDER_RANDOM, ORDER_SEQUENTIAL, ORDER_RECENT };
 
 static struct {
     const char *host;
@@ -51,7 +53,7 @@ static struct {
     int threads, connections, depth;
     int set_percent;
     uint64_t keys, key_base;
-    bool sequential;
+    enum order order;
     uint64_t ops_max; /* 0: no bound */
     uint64_t duration_ns;
 } config = {.host = "127.0.0.1",
@@ -60,6 +62,8 @@ static struct {
             .depth = 1,
             .keys = 100000,
             .duration_ns = NS_PER_SECOND};
+
+static _Atomic uint64_t written; /* with --order recent: how many keys are */
 
 static uint32_t sizes[SIZES];
 static uint32_t size_max;
@@ -217,10 +221,21 @@ static char *put_multiget(struct worker *worker, struct conn *conn, char *to) {
     return put(to, "\r\n");
 }
 
+/* A new key to write, or one of the latest to read. */
+static uint64_t recent_key(struct worker *worker, bool set) {
+    if (set)
+        return config.key_base + atomic_fetch_add_explicit(&written, 1, memory_order_relaxed);
+    uint64_t end = atomic_load_explicit(&written, memory_order_relaxed);
+    uint64_t back = 1 + next_random(worker) % RECENT_KEYS;
+    return config.key_base + (back < end ? end - back : 0);
+}
+
 static char *put_pipeline(struct worker *worker, struct conn *conn, char *to) {
     for (int i = 0; i < config.depth; i++) {
         struct request *request = &conn->requests[i];
         request->set = next_random(worker) % 100 < (uint64_t)config.set_percent;
+        if (config.order == ORDER_RECENT)
+            request->key = recent_key(worker, request->set);
         to = request->set ? put_set(to, request->key) : put_get(to, request->key);
         *(request->set ? &worker->tally.sets : &worker->tally.gets) += 1;
     }
@@ -237,7 +252,7 @@ static bool batch_make(struct worker *worker, struct conn *conn, uint64_t now_ns
     if (config.ops_max != 0 && ticket >= config.ops_max)
         return false;
     for (int i = 0; i < config.depth; i++) {
-        uint64_t n = config.sequential ? ticket + (uint64_t)i : next_random(worker);
+        uint64_t n = config.order == ORDER_SEQUENTIAL ? ticket + (uint64_t)i : next_random(worker);
         conn->requests[i].key = config.key_base + n % config.keys;
     }
     char *end = config.mode == MODE_MULTIGET ? put_multiget(worker, conn, conn->out)
@@ -509,7 +524,8 @@ static const char usage_text[] =
     "  --threads N --connections N     connections are per thread\n"
     "  --set-percent N                 so many of the requests write\n"
     "  --value-size N | N,N,... | lognormal:MEDIAN:SIGMA\n"
-    "  --keys N --key-base N --order random|sequential\n"
+    "  --keys N --key-base N --order random|sequential|recent\n"
+    "                                  recent: new keys are written, the latest are read\n"
     "  --seconds S, --ops N            whichever comes first\n";
 
 /* The index of text among choices, which end in NULL. */
@@ -523,7 +539,7 @@ static int choice(const char *option, const char *text, const char *const *choic
 static void option_take(int letter) {
     static const char *const protocols[] = {"memcached", "redis", NULL};
     static const char *const modes[] = {"pipeline", "meta", "multiget", NULL};
-    static const char *const orders[] = {"random", "sequential", NULL};
+    static const char *const orders[] = {"random", "sequential", "recent", NULL};
     switch (letter) {
     case 'h':
         config.host = optarg;
@@ -560,7 +576,7 @@ static void option_take(int letter) {
         config.key_base = client_option_number("key-base", optarg, 0, UINT64_MAX / 2);
         break;
     case 'o':
-        config.sequential = choice("order", optarg, orders) == 1;
+        config.order = (enum order)choice("order", optarg, orders);
         break;
     case 'S':
         config.duration_ns = (uint64_t)(strtod(optarg, NULL) * NS_PER_SECOND);
