@@ -199,6 +199,8 @@ class Commands:
     def number_store(self):
         value = self.value()
         verb = self.rng.choice((b"set", b"set", b"set", b"set", b"add", b"append", b"prepend", b"replace"))
+        if verb[-3:] == b"end":
+            value = self.rng.choice((b" ", b"x", b""))  # no digits, which could make a number of 2^63
         return b"%s %s %s 0 %d%s\r\n%s\r\n" % (verb, self.key(), self.rng.choice(FLAGS_GOOD), len(value), self.noreply(), value)
 
     def count(self):
@@ -569,7 +571,7 @@ def report(history, found, options, folder):
 def main():
     parse = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parse.add_argument("--seed", type=int, default=int(os.environ.get("EBB_SEED", random.SystemRandom().randrange(1 << 32))))
-    parse.add_argument("--commands", type=int, default=int(os.environ.get("EBB_DIFFERENTIAL_COMMANDS", scaled(200000))))
+    parse.add_argument("--commands", type=int, default=int(os.environ.get("EBB_DIFFERENTIAL_COMMANDS", scaled(1000000))))
     parse.add_argument("--seconds", type=float, default=1e9, help="stop after so long")
     parse.add_argument("--expiry", type=int, default=0, help="so many rounds of short lives instead")
     parse.add_argument("--flag", action="append", default=[], help="a further flag for both servers")

@@ -12,6 +12,10 @@
 #include "settings.h"
 #include "store/store.h"
 
+/* What clients are told. libmemcached refuses a major version of 0, and clients take a low one for
+ * an old memcached: so it begins with the memcached whose protocol this is. */
+#define CMD_VERSION "1.6.18-ebbd-" EBB_VERSION
+
 /* What all workers share; nothing in it changes while they run, but log levels and the store's
  * limit. */
 struct cmd_shared {

@@ -26,7 +26,7 @@ enum cmd_result cmd_version(struct cmd_turn *turn, struct request *request,
                             struct cmd_block *block) {
     (void)request;
     (void)block;
-    reply_line(turn->reply, EBB_SPAN("VERSION " EBB_VERSION));
+    reply_line(turn->reply, EBB_SPAN("VERSION " CMD_VERSION));
     return CMD_DONE;
 }
 
