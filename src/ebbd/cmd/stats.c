@@ -39,6 +39,7 @@ static void general(struct cmd_turn *turn) {
     store_stats_read(turn->shared->store, &store);
     struct rusage usage;
     getrusage(RUSAGE_SELF, &usage);
+#define EBB_STAT_COUNTER(name, sum)       stat_number(turn, name, sum);
 #define EBB_STAT_NUMBER(name, expression) stat_number(turn, name, expression);
 #define EBB_STAT_TEXT(name, text)         stat_text(turn, name, text);
 #define EBB_STAT_TIME(name, time)         stat_time(turn, name, time);
