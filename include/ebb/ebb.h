@@ -18,6 +18,7 @@
 #include <ebb/loop.h>
 #include <ebb/mem.h>
 #include <ebb/metric.h>
+#include <ebb/resource.h>
 #include <ebb/scope.h>
 #include <ebb/setting.h>
 #include <ebb/span.h>

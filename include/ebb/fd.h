@@ -21,7 +21,7 @@ typedef struct {
 #define EBB_FD_NONE ((ebb_fd){0, 0})
 
 enum ebb_resource_class {
-#define EBB_RESOURCE(id, name, what) EBB_RESOURCE_##id,
+#define EBB_RESOURCE(id, name, ...) EBB_RESOURCE_##id,
 #include <ebb/tbl/resources.def>
     EBB_RESOURCE_CLASSES
 };
@@ -37,18 +37,35 @@ enum ebb_err ebb_fd_open(ebb_fd *handle, struct ebb_scope *scope, const char *pa
 enum ebb_err ebb_fd_eventfd(ebb_fd *handle, struct ebb_scope *scope,
                             const char *note) EBB_MUST_CHECK;
 
+/* Nonblocking ones of other kinds. A timer's clock is CLOCK_MONOTONIC; arm it with
+ * timerfd_settime. */
+enum ebb_err ebb_fd_timerfd(ebb_fd *handle, struct ebb_scope *scope,
+                            const char *note) EBB_MUST_CHECK;
+enum ebb_err ebb_fd_epoll(ebb_fd *handle, struct ebb_scope *scope, const char *note) EBB_MUST_CHECK;
+enum ebb_err ebb_fd_socket(ebb_fd *handle, struct ebb_scope *scope, int family, int type,
+                           const char *note) EBB_MUST_CHECK;
+/* ends[0] is to be read, ends[1] to be written. */
+enum ebb_err ebb_fd_pipe(ebb_fd ends[2], struct ebb_scope *scope, const char *note) EBB_MUST_CHECK;
+
 /* The descriptor, or -1 when the handle is stale. Valid until it is closed: do not keep it past a
  * turn. */
 int ebb_fd_get(ebb_fd handle);
 /* Moves it to another scope. False when stale. */
 bool ebb_fd_give(ebb_fd handle, struct ebb_scope *to);
-/* Closes it. Never fails, never allocates; a stale handle does nothing (counted). */
+/* Closes it. Never fails, never allocates; a stale handle does nothing (counted). While somebody
+ * has it pinned, the handle goes stale now and the resource is closed by the last unpin. */
 void ebb_fd_close(ebb_fd handle);
+/* Keeps the resource open until ebb_fd_unpin, whoever closes it meanwhile; the descriptor, or -1
+ * when the handle is stale (or its resource has no descriptor): then there is nothing to unpin. A
+ * loop pins what it calls a watch for. */
+int ebb_fd_pin(ebb_fd handle);
+void ebb_fd_unpin(ebb_fd handle);
 
 /* One open resource, as the inventory shows it. */
 struct ebb_resource_view {
     enum ebb_resource_class kind;
-    int fd;
+    int fd;            /* -1: it has none */
+    uint64_t at, size; /* a mapping's address and bytes, a child's process id */
     const char *note, *scope;
     uint64_t opened_ns;  /* ebb_clock_ns */
     uintptr_t opened_at; /* return address */

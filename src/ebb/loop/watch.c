@@ -5,7 +5,9 @@
  * object and, through it, the argument. Who drops a paused watch without closing it has leaked it,
  * and is told so.
  *
- * 1. An event is in libevent only while its loop has a base; closing after the loop is harmless. */
+ * 1. An event is in libevent only while its loop has a base; closing after the loop is harmless.
+ * 2. The descriptor is pinned while its function runs: closing it meanwhile, from anywhere, takes
+ * effect after. */
 #include <ebb/loop.h>
 
 #include <event2/event.h>
@@ -59,7 +61,11 @@ static void on_ready(evutil_socket_t fd, short what, void *arg) {
     (void)fd;
     struct ebb_watch *watch = arg;
     int events = ((what & EV_READ) ? EBB_READ : 0) | ((what & EV_WRITE) ? EBB_WRITE : 0);
+    ebb_fd handle = watch->handle; /* the watch itself may be closed by what it calls */
+    if (ebb_fd_pin(handle) < 0)
+        return; /* closed by another thread a moment ago */
     watch->fn(events, watch->arg);
+    ebb_fd_unpin(handle);
 }
 
 static void watch_start(struct ebb_watch *watch) {

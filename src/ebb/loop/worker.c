@@ -10,7 +10,7 @@
 
 #include <ebb/assert.h>
 #include <ebb/mem.h>
-#include <ebb/thread.h>
+#include <ebb/resource.h>
 
 #include "gc/types.h"
 
@@ -19,11 +19,12 @@
 struct worker {
     struct ebb_workers *workers;
     struct ebb_loop *loop;
-    struct ebb_thread *thread;
+    ebb_fd thread;
     char name[NAME_TEXT];
 };
 
 struct ebb_workers {
+    struct ebb_scope *scope; /* the threads */
     void (*start)(int index, struct ebb_loop *loop, void *arg);
     void *start_arg;
     void (*stop)(int index, void *arg);
@@ -60,6 +61,7 @@ enum ebb_err ebb_workers_start(struct ebb_workers **out, const char *name, int c
     workers->start = start;
     workers->start_arg = arg;
     workers->count = count;
+    workers->scope = ebb_scope_new("workers");
     enum ebb_err err = EBB_OK;
     for (int i = 0; i < count && err == EBB_OK; i++) {
         struct worker *worker = &workers->worker[i];
@@ -69,7 +71,7 @@ enum ebb_err ebb_workers_start(struct ebb_workers **out, const char *name, int c
     }
     for (int i = 0; i < count && err == EBB_OK; i++) {
         struct worker *worker = &workers->worker[i];
-        err = ebb_thread_start(&worker->thread, worker->name, worker_run, worker);
+        err = ebb_thread_open(&worker->thread, workers->scope, worker->name, worker_run, worker);
     }
     if (err != EBB_OK) {
         ebb_workers_stop(workers, NULL, NULL);
@@ -94,11 +96,12 @@ void ebb_workers_stop(struct ebb_workers *workers, void (*stop)(int, void *), vo
     workers->stop = stop;
     workers->stop_arg = arg;
     for (int i = 0; i < workers->count; i++)
-        if (workers->worker[i].thread != NULL)
+        if (workers->worker[i].thread.generation != 0)
             ebb_loop_post(workers->worker[i].loop, worker_end, &workers->worker[i]);
     for (int i = 0; i < workers->count; i++) {
-        ebb_thread_join(workers->worker[i].thread);
+        ebb_fd_close(workers->worker[i].thread); /* waits for its end */
         ebb_loop_close(workers->worker[i].loop);
     }
+    ebb_scope_close(workers->scope);
     ebb_done(workers);
 }

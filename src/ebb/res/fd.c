@@ -10,26 +10,19 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/resource.h>
+#include <sys/timerfd.h>
 #include <unistd.h>
 
+#include <ebb/assert.h>
 #include <ebb/collector.h>
-#include <ebb/log.h>
 
 #include "res_internal.h"
 #include "table.h"
-#include "tell/metrics.h"
 
 #define CALL_SITE ((uintptr_t)__builtin_return_address(0))
-
-const char *ebb_resource_class_name(enum ebb_resource_class kind) {
-    static const char *const names[] = {
-#define EBB_RESOURCE(id, name, what) name,
-#include <ebb/tbl/resources.def>
-    };
-    return kind < EBB_RESOURCE_CLASSES ? names[kind] : "unknown";
-}
 
 bool ebbi_fd_make_room(int error) {
     if (error != EMFILE && error != ENFILE)
@@ -55,12 +48,9 @@ enum ebb_err ebbi_fd_refused(int error, const char *what) {
 
 enum ebb_err ebbi_fd_adopt_at(ebb_fd *handle, struct ebb_scope *scope, enum ebb_resource_class kind,
                               int fd, const char *note, uintptr_t opened_at) {
-    if (ebbi_table_enter(handle, scope, kind, fd, note, opened_at))
-        return EBB_OK;
-    close(fd);
-    *handle = EBB_FD_NONE;
-    return ebb_err_set(EBB_ERR_LIMIT, "cannot keep %s %s: the table of resources is full",
-                       ebb_resource_class_name(kind), note == NULL ? "" : note);
+    ebb_assert(fd >= 0, "descriptor %d", fd);
+    struct ebbi_resource resource = {.kind = kind, .fd = fd};
+    return ebbi_resource_keep(handle, scope, &resource, note, opened_at);
 }
 
 __attribute__((noinline)) enum ebb_err ebb_fd_adopt(ebb_fd *handle, struct ebb_scope *scope,
@@ -84,34 +74,72 @@ __attribute__((noinline)) enum ebb_err ebb_fd_open(ebb_fd *handle, struct ebb_sc
     return ebbi_fd_adopt_at(handle, scope, EBB_RESOURCE_file, fd, path, CALL_SITE);
 }
 
+/* One try, and one more when there was room to be made. */
+#define WITH_ROOM(fd, call)                                                                        \
+    do {                                                                                           \
+        (fd) = (call);                                                                             \
+        if ((fd) < 0 && ebbi_fd_make_room(errno))                                                  \
+            (fd) = (call);                                                                         \
+    } while (0)
+
+static enum ebb_err keep_or_refuse(ebb_fd *handle, struct ebb_scope *scope,
+                                   enum ebb_resource_class kind, int fd, const char *note,
+                                   const char *what, uintptr_t opened_at) {
+    if (fd >= 0)
+        return ebbi_fd_adopt_at(handle, scope, kind, fd, note, opened_at);
+    *handle = EBB_FD_NONE;
+    return ebbi_fd_refused(errno, what);
+}
+
 __attribute__((noinline)) enum ebb_err ebb_fd_eventfd(ebb_fd *handle, struct ebb_scope *scope,
                                                       const char *note) {
-    int fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-    if (fd < 0 && ebbi_fd_make_room(errno))
-        fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-    if (fd < 0) {
-        *handle = EBB_FD_NONE;
-        return ebbi_fd_refused(errno, "make an eventfd");
+    int fd;
+    WITH_ROOM(fd, eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC));
+    return keep_or_refuse(handle, scope, EBB_RESOURCE_eventfd, fd, note, "make an eventfd",
+                          CALL_SITE);
+}
+
+__attribute__((noinline)) enum ebb_err ebb_fd_timerfd(ebb_fd *handle, struct ebb_scope *scope,
+                                                      const char *note) {
+    int fd;
+    WITH_ROOM(fd, timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC));
+    return keep_or_refuse(handle, scope, EBB_RESOURCE_timerfd, fd, note, "make a timer", CALL_SITE);
+}
+
+__attribute__((noinline)) enum ebb_err ebb_fd_epoll(ebb_fd *handle, struct ebb_scope *scope,
+                                                    const char *note) {
+    int fd;
+    WITH_ROOM(fd, epoll_create1(EPOLL_CLOEXEC));
+    return keep_or_refuse(handle, scope, EBB_RESOURCE_epoll, fd, note, "make an epoll set",
+                          CALL_SITE);
+}
+
+__attribute__((noinline)) enum ebb_err ebb_fd_socket(ebb_fd *handle, struct ebb_scope *scope,
+                                                     int family, int type, const char *note) {
+    int fd;
+    WITH_ROOM(fd, socket(family, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+    return keep_or_refuse(handle, scope, EBB_RESOURCE_socket, fd, note, "make a socket", CALL_SITE);
+}
+
+/* Room for both is tried together: a pipe with one end is of no use. */
+__attribute__((noinline)) enum ebb_err ebb_fd_pipe(ebb_fd ends[2], struct ebb_scope *scope,
+                                                   const char *note) {
+    int made, fd[2];
+    ends[0] = ends[1] = EBB_FD_NONE;
+    WITH_ROOM(made, pipe2(fd, O_NONBLOCK | O_CLOEXEC));
+    if (made != 0)
+        return ebbi_fd_refused(errno, "make a pipe");
+    enum ebb_err err = ebbi_fd_adopt_at(&ends[0], scope, EBB_RESOURCE_pipe, fd[0], note, CALL_SITE);
+    if (err != EBB_OK) {
+        close(fd[1]);
+        return err;
     }
-    return ebbi_fd_adopt_at(handle, scope, EBB_RESOURCE_eventfd, fd, note, CALL_SITE);
+    err = ebbi_fd_adopt_at(&ends[1], scope, EBB_RESOURCE_pipe, fd[1], note, CALL_SITE);
+    if (err != EBB_OK)
+        ebb_fd_close(ends[0]);
+    return err;
 }
 
 bool ebb_fd_give(ebb_fd handle, struct ebb_scope *to) {
     return ebbi_table_move(handle, to);
-}
-
-void ebbi_resource_close(const struct ebbi_resource *was) {
-    /* Linux lets go of the number before it may say EINTR, so trying again could close somebody
-     * else's. */
-    if (close(was->fd) != 0 && errno == EBADF)
-        ebb_log_error("res", "%s %s: descriptor %d was closed behind our back",
-                      ebb_resource_class_name(was->kind), was->note, was->fd);
-    ebb_count(ebbi_metric_resources_closed[was->kind], 1);
-    ebb_gauge_add(ebbi_metric_resources_open[was->kind], -1);
-}
-
-void ebb_fd_close(ebb_fd handle) {
-    struct ebbi_resource was;
-    if (ebbi_table_leave(handle, &was))
-        ebbi_resource_close(&was);
 }

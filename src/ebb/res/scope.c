@@ -45,7 +45,9 @@ static void tell_forgotten(const struct ebb_scope *scope, const struct ebbi_reso
 static void close_forgotten(void *object) {
     struct ebb_scope *scope = object;
     struct ebbi_resource was;
-    while (ebbi_table_leave_newest(scope, &was)) {
+    for (enum ebbi_leave left; (left = ebbi_table_leave_newest(scope, &was)) != EBBI_NOTHING;) {
+        if (left == EBBI_PINNED)
+            continue;
         atomic_fetch_add_explicit(&forgotten_count, 1, memory_order_relaxed);
         ebb_count(ebbi_metric_resources_forgotten[was.kind], 1);
         ebbi_resource_close(&was);
@@ -64,8 +66,9 @@ void ebb_scope_close(struct ebb_scope *scope) {
     if (scope == NULL)
         return;
     struct ebbi_resource was;
-    while (ebbi_table_leave_newest(scope, &was))
-        ebbi_resource_close(&was);
+    for (enum ebbi_leave left; (left = ebbi_table_leave_newest(scope, &was)) != EBBI_NOTHING;)
+        if (left == EBBI_LEFT)
+            ebbi_resource_close(&was);
     ebbi_finalizer_clear(scope);
     ebb_done(scope);
 }

@@ -17,22 +17,22 @@ struct ebb_metric *const ebbi_metric_collections[] = {
 };
 
 struct ebb_metric *const ebbi_metric_resources_open[] = {
-#define EBB_RESOURCE(id, name, what) &ebb_metric_resources_open_##id,
+#define EBB_RESOURCE(id, name, ...) &ebb_metric_resources_open_##id,
 #include <ebb/tbl/resources.def>
 };
 
 struct ebb_metric *const ebbi_metric_resources_opened[] = {
-#define EBB_RESOURCE(id, name, what) &ebb_metric_resources_opened_##id,
+#define EBB_RESOURCE(id, name, ...) &ebb_metric_resources_opened_##id,
 #include <ebb/tbl/resources.def>
 };
 
 struct ebb_metric *const ebbi_metric_resources_closed[] = {
-#define EBB_RESOURCE(id, name, what) &ebb_metric_resources_closed_##id,
+#define EBB_RESOURCE(id, name, ...) &ebb_metric_resources_closed_##id,
 #include <ebb/tbl/resources.def>
 };
 
 struct ebb_metric *const ebbi_metric_resources_forgotten[] = {
-#define EBB_RESOURCE(id, name, what) &ebb_metric_resources_forgotten_##id,
+#define EBB_RESOURCE(id, name, ...) &ebb_metric_resources_forgotten_##id,
 #include <ebb/tbl/resources.def>
 };
 

@@ -20,8 +20,8 @@
 
 #include "tell/metrics.h"
 
-#define THREADS           4
-#define CYCLES_PER_THREAD 25000
+#define THREADS           8
+#define CYCLES_PER_THREAD 125000 /* a million in all */
 #define OLD_HANDLES       32
 #define MANY              2500 /* more than two chunks of the table */
 
