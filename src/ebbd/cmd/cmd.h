@@ -16,6 +16,8 @@
  * an old memcached: so it begins with the memcached whose protocol this is. */
 #define CMD_VERSION "1.6.18-ebbd-" EBB_VERSION
 
+#define CMD_ECHO_MAX 40 /* bytes */
+
 /* What all workers share; nothing in it changes while they run, but log levels and the store's
  * limit. */
 struct cmd_shared {
@@ -42,8 +44,12 @@ struct cmd_block {
     uint32_t client_flags, expires;
     uint64_t cas;
     struct store_room room; /* at points into it, except for append and prepend */
-    uint8_t key_length;     /* of append and prepend */
+    uint8_t key_length;     /* of append, prepend and ms */
     char key[REQUEST_KEY_MAX];
+    /* of ms */
+    bool meta, invalidates, key_is_base64;
+    uint8_t echo_length;
+    char echo[CMD_ECHO_MAX]; /* flags to answer, with blanks between: opaque, 'k', 'c' */
 };
 
 enum cmd_result {

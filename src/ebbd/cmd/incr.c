@@ -5,35 +5,27 @@
  * version: room is reserved outside the lock, and the sum is made anew inside it.
  *
  * 1. The sum is always made from the version that is replaced. */
-#include "cmd.h"
+#include "incr.h"
 
 #include "metrics.h"
-#include "proto/number.h"
 
 #define NUMERIC_LENGTH_MAX                                                                         \
     (512 * 1024) /* memcached takes no number from a value that it keeps in chunks */
 
-enum outcome { OUTCOME_MISS, OUTCOME_DONE, OUTCOME_NOT_NUMERIC, OUTCOME_GROWS };
-
-struct delta {
-    bool negative;
-    uint64_t amount;
-    enum outcome outcome;
-    size_t length_needed; /* of the new version, when it grows */
-    size_t digits_count;
-    char digits[NUMBER_DIGITS_MAX];
-    struct store_room *room; /* of the new version */
-};
-
-/* The new number's digits; false when the old is none. */
+/* The new number's digits; false when the old is none, or another cas was wanted. */
 static bool add_up(struct delta *delta, const struct store_item *old) {
     uint64_t number;
     struct ebb_span text = {old->value, old->value_length};
-    if (old->value_length == 0 || old->value_length > NUMERIC_LENGTH_MAX ||
-        !number_u64(text, &number)) {
-        delta->outcome = OUTCOME_NOT_NUMERIC;
+    delta->outcome = DELTA_NOT_NUMERIC;
+    if (old->value_length == 0 || old->value_length > NUMERIC_LENGTH_MAX)
+        return false;
+    if (delta->cas_wanted != 0 && delta->cas_wanted != old->cas) {
+        delta->outcome = DELTA_EXISTS;
         return false;
     }
+    if (!number_u64(text, &number))
+        return false;
+    delta->expires_before = old->expires;
     if (delta->negative)
         number = delta->amount > number ? 0 : number - delta->amount;
     else
@@ -54,27 +46,31 @@ static void edit_number(struct store_edit *edit, void *context) {
     if (!add_up(delta, &edit->item))
         return;
     if (edit->value == NULL || delta->digits_count > edit->item.value_length) {
-        delta->outcome = OUTCOME_GROWS;
+        delta->outcome = DELTA_GROWS;
         return;
     }
     write_padded(delta, edit->value, edit->item.value_length);
     edit->cas = 0;
+    edit->cas_told = &delta->cas;
     edit->accessed = true;
-    delta->outcome = OUTCOME_DONE;
+    if (delta->sets_expires)
+        edit->expires = delta->expires;
+    delta->outcome = DELTA_DONE;
 }
 
 static enum store_verdict decide_number(const struct store_item *old, struct store_new *new,
                                         void *context) {
     struct delta *delta = context;
-    delta->outcome = OUTCOME_MISS;
+    delta->outcome = DELTA_MISS;
     if (old == NULL || !add_up(delta, old))
         return STORE_NOT_STORED;
     if (delta->length_needed != delta->room->value_length)
         return STORE_AGAIN;
     write_padded(delta, delta->room->value, delta->room->value_length);
     new->client_flags = old->client_flags;
-    new->expires = old->expires;
-    delta->outcome = OUTCOME_DONE;
+    new->expires = delta->sets_expires ? delta->expires : old->expires;
+    new->marks = old->marks &STORE_KEY_BASE64;
+    delta->outcome = DELTA_DONE;
     return STORE_STORED;
 }
 
@@ -89,33 +85,45 @@ static enum store_verdict grow(struct cmd_turn *turn, struct ebb_span key, struc
             return STORE_NO_MEMORY;
         delta->room = &room;
         verdict = store_commit(turn->worker, &room, turn->now, &new, decide_number, delta);
+        delta->cas = new.cas;
     } while (verdict == STORE_AGAIN);
     return verdict;
 }
 
 static void count(const struct delta *delta) {
-    if (delta->outcome == OUTCOME_MISS)
+    if (delta->outcome == DELTA_MISS && !delta->creates)
         ebb_count(delta->negative ? &ebb_metric_decr_misses : &ebb_metric_incr_misses, 1);
-    if (delta->outcome == OUTCOME_DONE)
+    if (delta->outcome == DELTA_DONE)
         ebb_count(delta->negative ? &ebb_metric_decr_hits : &ebb_metric_incr_hits, 1);
+}
+
+enum delta_outcome delta_add(struct cmd_turn *turn, struct ebb_span key, struct delta *delta) {
+    delta->outcome = DELTA_MISS;
+    if (store_edit(turn->worker, key, turn->now, edit_number, delta) &&
+        delta->outcome == DELTA_GROWS && grow(turn, key, delta) == STORE_NO_MEMORY) {
+        ebb_count(&ebb_metric_no_memory, 1);
+        return DELTA_NO_MEMORY;
+    }
+    count(delta);
+    return delta->outcome;
 }
 
 static enum cmd_result change(struct cmd_turn *turn, const struct request *request, bool negative) {
     struct delta delta = {.negative = negative, .amount = request->number};
-    if (store_edit(turn->worker, request->key, turn->now, edit_number, &delta) &&
-        delta.outcome == OUTCOME_GROWS && grow(turn, request->key, &delta) == STORE_NO_MEMORY) {
-        ebb_count(&ebb_metric_no_memory, 1);
-        cmd_answer(turn, false, EBB_SPAN("SERVER_ERROR out of memory"));
-        return CMD_DONE;
-    }
-    count(&delta);
-    if (delta.outcome == OUTCOME_DONE)
+    switch (delta_add(turn, request->key, &delta)) {
+    case DELTA_DONE:
         cmd_answer(turn, request->noreply, (struct ebb_span){delta.digits, delta.digits_count});
-    else if (delta.outcome == OUTCOME_NOT_NUMERIC)
+        break;
+    case DELTA_NOT_NUMERIC:
         cmd_answer(turn, request->noreply,
                    EBB_SPAN("CLIENT_ERROR cannot increment or decrement non-numeric value"));
-    else
+        break;
+    case DELTA_NO_MEMORY:
+        cmd_answer(turn, false, EBB_SPAN("SERVER_ERROR out of memory"));
+        break;
+    default:
         cmd_answer(turn, request->noreply, EBB_SPAN("NOT_FOUND"));
+    }
     return CMD_DONE;
 }
 

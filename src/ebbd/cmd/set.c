@@ -12,7 +12,7 @@
  * to replace it must not read it any more. As memcached: set only, not add or the others.
  * 2. The item's size is memcached's: its header, the key, the value and CRLF, so -I refuses the
  * same values. */
-#include "cmd.h"
+#include "set.h"
 
 #include "metrics.h"
 
@@ -36,13 +36,14 @@ static void set_remove(struct store_edit *edit, void *context) {
 /* The block will come all the same: it is thrown away. */
 static enum cmd_result refuse(struct cmd_turn *turn, const struct request *request,
                               struct cmd_block *block, enum store_verdict verdict) {
+    bool removes = request->verb == REQUEST_set || block->meta;
     bool large = verdict == STORE_TOO_LARGE;
     ebb_count(large ? &ebb_metric_too_large : &ebb_metric_no_memory, 1);
     if (large)
         cmd_answer(turn, request->noreply, EBB_SPAN("SERVER_ERROR object too large for cache"));
     else /* memcached tells this one even to who wants no reply */
         cmd_answer(turn, false, EBB_SPAN("SERVER_ERROR out of memory storing object"));
-    if (request->verb == REQUEST_set)
+    if (removes)
         store_edit(turn->worker, request->key, turn->now, set_remove, NULL);
     *block = (struct cmd_block){.length = request->value_length};
     return CMD_BLOCK;
@@ -58,8 +59,7 @@ static void block_init(struct cmd_turn *turn, const struct request *request,
     block->cas = request->number;
 }
 
-static enum cmd_result begin(struct cmd_turn *turn, struct request *request,
-                             struct cmd_block *block) {
+enum cmd_result set_begin(struct cmd_turn *turn, struct request *request, struct cmd_block *block) {
     if (too_large(turn, request->key.length, request->client_flags, request->value_length))
         return refuse(turn, request, block, STORE_TOO_LARGE);
     block_init(turn, request, block);
@@ -71,8 +71,8 @@ static enum cmd_result begin(struct cmd_turn *turn, struct request *request,
     return CMD_BLOCK;
 }
 
-static enum cmd_result begin_join(struct cmd_turn *turn, struct request *request,
-                                  struct cmd_block *block) {
+enum cmd_result set_begin_join(struct cmd_turn *turn, struct request *request,
+                               struct cmd_block *block) {
     if (too_large(turn, request->key.length, request->client_flags, request->value_length))
         return refuse(turn, request, block, STORE_TOO_LARGE);
     block_init(turn, request, block);
@@ -85,30 +85,30 @@ static enum cmd_result begin_join(struct cmd_turn *turn, struct request *request
 }
 
 enum cmd_result cmd_set(struct cmd_turn *turn, struct request *request, struct cmd_block *block) {
-    return begin(turn, request, block);
+    return set_begin(turn, request, block);
 }
 
 enum cmd_result cmd_add(struct cmd_turn *turn, struct request *request, struct cmd_block *block) {
-    return begin(turn, request, block);
+    return set_begin(turn, request, block);
 }
 
 enum cmd_result cmd_replace(struct cmd_turn *turn, struct request *request,
                             struct cmd_block *block) {
-    return begin(turn, request, block);
+    return set_begin(turn, request, block);
 }
 
 enum cmd_result cmd_cas(struct cmd_turn *turn, struct request *request, struct cmd_block *block) {
-    return begin(turn, request, block);
+    return set_begin(turn, request, block);
 }
 
 enum cmd_result cmd_append(struct cmd_turn *turn, struct request *request,
                            struct cmd_block *block) {
-    return begin_join(turn, request, block);
+    return set_begin_join(turn, request, block);
 }
 
 enum cmd_result cmd_prepend(struct cmd_turn *turn, struct request *request,
                             struct cmd_block *block) {
-    return begin_join(turn, request, block);
+    return set_begin_join(turn, request, block);
 }
 
 /* --- under the bucket's lock --- */
@@ -130,9 +130,14 @@ static enum store_verdict decide_replace(const struct store_item *old, struct st
 static enum store_verdict decide_cas(const struct store_item *old, struct store_new *new,
                                      void *context) {
     const struct cmd_block *block = context;
-    (void)new;
     if (old == NULL)
         return STORE_NOT_FOUND;
+    if (block->invalidates && block->cas != 0 && block->cas < old->cas) {
+        /* Meta: who recached an older version may still leave it, as a stale one. */
+        new->expires = old->expires;
+        new->marks |= STORE_STALE | (old->marks & STORE_WIN_SENT);
+        return STORE_STORED;
+    }
     return old->cas == block->cas ? STORE_STORED : STORE_EXISTS;
 }
 
@@ -146,6 +151,7 @@ static enum store_verdict decide_join(const struct store_item *old, struct store
         return STORE_AGAIN;
     new->client_flags = old->client_flags;
     new->expires = old->expires;
+    new->marks = old->marks &STORE_KEY_BASE64;
     return STORE_STORED;
 }
 
@@ -163,7 +169,8 @@ static store_decide *decide_of(enum request_verb verb) {
 }
 
 /* One try to store old + added; the view was still valid when its bytes were copied. */
-static enum store_verdict join_once(struct cmd_turn *turn, const struct cmd_block *block) {
+static enum store_verdict join_once(struct cmd_turn *turn, const struct cmd_block *block,
+                                    struct store_new *new) {
     struct ebb_span key = {block->key, block->key_length};
     struct store_read read;
     if (!store_find(turn->worker, key, turn->now, &read))
@@ -171,6 +178,8 @@ static enum store_verdict join_once(struct cmd_turn *turn, const struct cmd_bloc
     struct store_item old = read.item;
     if (!store_still(&read))
         return STORE_AGAIN;
+    if (block->cas != 0 && block->cas != old.cas)
+        return STORE_EXISTS;
     if (too_large(turn, key.length, old.client_flags, old.value_length + block->length))
         return STORE_NOT_STORED;
     struct store_room room = {0};
@@ -186,15 +195,16 @@ static enum store_verdict join_once(struct cmd_turn *turn, const struct cmd_bloc
         return STORE_AGAIN;
     }
     ebb_keep(old.pin);
-    struct store_new new = {0};
-    return store_commit(turn->worker, &room, turn->now, &new, decide_join, &old.cas);
+    return store_commit(turn->worker, &room, turn->now, new, decide_join, &old.cas);
 }
 
-static enum store_verdict join(struct cmd_turn *turn, const struct cmd_block *block) {
+static enum store_verdict join(struct cmd_turn *turn, const struct cmd_block *block,
+                               struct store_new *new) {
     enum store_verdict verdict;
-    do
-        verdict = join_once(turn, block);
-    while (verdict == STORE_AGAIN);
+    do {
+        *new = (struct store_new){0};
+        verdict = join_once(turn, block, new);
+    } while (verdict == STORE_AGAIN);
     return verdict;
 }
 
@@ -229,24 +239,30 @@ void cmd_block_done(struct cmd_turn *turn, struct cmd_block *block, bool crlf) {
         return;
     }
     if (!crlf) {
-        bool noreply = block->noreply;
+        bool noreply = block->noreply, meta = block->meta;
         ebb_count(&ebb_metric_set_stored, 1);
         cmd_block_drop(turn, block);
-        cmd_answer(turn, noreply, EBB_SPAN("CLIENT_ERROR bad data chunk"));
+        cmd_answer(turn, noreply && !meta, EBB_SPAN("CLIENT_ERROR bad data chunk"));
         return;
     }
     enum store_verdict verdict;
+    struct store_new new = {.client_flags = block->client_flags,
+                            .expires = block->expires,
+                            .marks = block->key_is_base64 ? STORE_KEY_BASE64 : 0};
     if (block->room.record) {
-        struct store_new new = {.client_flags = block->client_flags, .expires = block->expires};
         verdict = store_commit(turn->worker, &block->room, turn->now, &new, decide_of(block->verb),
                                block);
     } else {
-        verdict = join(turn, block);
+        verdict = join(turn, block, &new);
     }
     count(block, verdict);
-    cmd_answer(turn, block->noreply, sentence(verdict));
+    if (block->meta)
+        meta_set_answer(turn, block, verdict, new.cas);
+    else
+        cmd_answer(turn, block->noreply, sentence(verdict));
     block->at = NULL;
     block->length = 0;
+    block->meta = block->invalidates = block->key_is_base64 = false;
     block->room = (struct store_room){0};
 }
 

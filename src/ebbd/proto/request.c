@@ -169,6 +169,12 @@ static struct ebb_span read_words(const struct verb_row *row, struct request *re
     }
 }
 
+/* memcached knows HTTP by the last word, and asks only where its search by first letters ended. */
+static bool may_be_http(struct ebb_span name) {
+    bool meta = name.length == 2 && name.at[0] == 'm';
+    return name.length >= 2 && !meta && memchr("gsacidt", name.at[0], 7) == NULL;
+}
+
 void request_parse(struct ebb_span line, struct request *request) {
     const char *nul = memchr(line.at, '\0', line.length);
     if (nul)
@@ -179,15 +185,16 @@ void request_parse(struct ebb_span line, struct request *request) {
     request->noreply = request->hang_up = false;
     request->error = EBB_SPAN("");
     const struct verb_row *row = &verbs[request->verb];
-    if (request->verb != REQUEST_NONE && row->form <= REQUEST_FORM_TOUCH_KEYS) {
+    if (request->verb != REQUEST_NONE && row->form <= REQUEST_FORM_META) {
         request->keys = rest;
-        request->error = read_keys(row, request);
+        if (row->form != REQUEST_FORM_META)
+            request->error = read_keys(row, request);
         return;
     }
     split(line, request);
     if (request->verb == REQUEST_NONE || request->words < row->words_min ||
         request->words > row->words_max) {
-        request->hang_up = request->hang_up && request->verb == REQUEST_NONE;
+        request->hang_up = request->hang_up && request->verb == REQUEST_NONE && may_be_http(name);
         request->noreply = false;
         request->error = error_unknown;
         return;

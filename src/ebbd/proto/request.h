@@ -23,6 +23,7 @@ enum request_verb {
 enum request_form {
     REQUEST_FORM_KEYS,       /* key ... */
     REQUEST_FORM_TOUCH_KEYS, /* exptime key ... */
+    REQUEST_FORM_META,       /* key [length] flag ...; keys is all of it, for meta_parse */
     REQUEST_FORM_STORE,      /* key flags exptime length [noreply]; then length bytes and CRLF */
     REQUEST_FORM_STORE_CAS,  /* key flags exptime length cas [noreply] */
     REQUEST_FORM_DELETE,     /* key [0] [noreply] */

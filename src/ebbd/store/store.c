@@ -258,6 +258,8 @@ static void edit_apply(struct store *store, _Atomic uint64_t *place, const struc
     if (edit->cas != edit->item.cas)
         atomic_store_explicit(&record->cas, edit->cas ? edit->cas : cas_next(store, edit->item.cas),
                               memory_order_relaxed);
+    if (edit->cas_told)
+        *edit->cas_told = atomic_load_explicit(&record->cas, memory_order_relaxed);
     if (edit->accessed) {
         record_accessed(record, now);
         slot_used(place, slot);

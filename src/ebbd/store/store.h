@@ -44,9 +44,10 @@ void store_close(struct store *store);
 
 /* Marks of an item. */
 enum {
-    STORE_FETCHED = 1,  /* was read since it was stored */
-    STORE_STALE = 2,    /* meta: invalidated, waits for a recache */
-    STORE_WIN_SENT = 4, /* meta: somebody was told to recache */
+    STORE_FETCHED = 1,    /* was read since it was stored */
+    STORE_STALE = 2,      /* meta: invalidated, waits for a recache */
+    STORE_WIN_SENT = 4,   /* meta: somebody was told to recache */
+    STORE_KEY_BASE64 = 8, /* meta: the key came as base64, so it is shown so */
 };
 
 struct store_item {
@@ -89,6 +90,7 @@ struct store_edit {
     uint8_t marks;
     uint64_t cas;          /* set to 0 for a fresh one */
     bool remove, accessed; /* accessed: counts as a use, as store_touched */
+    uint64_t *cas_told;    /* not NULL: gets the cas that the item has afterwards */
 };
 /* Calls edit once under the bucket's lock (so: short, no allocation, no store call); false: a miss.
  */

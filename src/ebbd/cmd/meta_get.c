@@ -1,0 +1,210 @@
+/* meta_get -- mg and me.
+ *
+ * Most mg are as cheap as a get: the item is read without a lock, copied, and asked for
+ * (store_still). Those that change the item (T), or may make its asker the one who recaches (R, a
+ * stale item), are answered under the bucket's lock, so of many askers one wins.
+ *
+ * 1. A stale item, or one that R finds short of life, has one winner: the first asker under the
+ * lock sets STORE_WIN_SENT, and everybody after it is told Z.
+ * 2. N makes a missing item with an empty value; its maker has won. Who comes between is not its
+ * maker, and starts over.
+ * 3. h and l tell how it was before this request. */
+#include "metaflags.h"
+
+#include "metrics.h"
+#include "proto/base64.h"
+
+#include <stdio.h>
+
+#define FLAGS_SHOWN                                                                                \
+    (META_FLAG('s') | META_FLAG('t') | META_FLAG('c') | META_FLAG('f') | META_FLAG('l') |          \
+     META_FLAG('h') | META_FLAG('O') | META_FLAG('k') | META_FLAG('T') | META_FLAG('N') |          \
+     META_FLAG('R'))
+
+#define DEBUG_LINE_MAX 512 /* bytes behind the key */
+#define ITEM_HEADER    56  /* bytes: memcached's item with a cas number */
+#define ITEM_FLAGS     4
+#define ITEM_ENDS      3 /* the key's NUL, the value's CRLF */
+
+static void add_value(struct reply *reply, const struct meta *meta, const struct store_item *item) {
+    if (!meta_has(meta, 'v'))
+        return;
+    if (item->value_length > STORE_COPY_MAX)
+        reply_piece(reply, item->value, item->value_length, item->pin);
+    else
+        reply_bytes(reply, item->value, item->value_length);
+    reply_bytes(reply, "\r\n", 2);
+}
+
+static struct metaflags_item shown(const struct meta *meta, const struct store_item *item) {
+    return (struct metaflags_item){
+        .key = meta->key, .key_is_base64 = (item->marks & STORE_KEY_BASE64) != 0, .item = *item};
+}
+
+/* The answer tells the item only, and changes nothing. */
+static bool needs_edit(const struct meta *meta, const struct store_item *item) {
+    return (meta->has & (META_FLAG('T') | META_FLAG('R'))) ||
+           (item->marks & (STORE_STALE | STORE_WIN_SENT)) == STORE_STALE;
+}
+
+enum found { FOUND, FOUND_NOT, FOUND_NEEDS_EDIT };
+
+static enum found read_only(struct cmd_turn *turn, const struct meta *meta) {
+    struct reply_mark mark = reply_mark(turn->reply);
+    struct store_read read;
+    while (store_find(turn->worker, meta->key, turn->now, &read)) {
+        if (needs_edit(meta, &read.item))
+            return FOUND_NEEDS_EDIT;
+        struct metaflags_item item = shown(meta, &read.item);
+        metaflags_answer(turn, meta, FLAGS_SHOWN, &item);
+        add_value(turn->reply, meta, &read.item);
+        if (store_still(&read)) {
+            if (!meta_has(meta, 'u'))
+                store_touched(&read);
+            return FOUND;
+        }
+        reply_take_back(turn->reply, mark);
+    }
+    return FOUND_NOT;
+}
+
+struct edit {
+    const struct cmd_turn *turn;
+    const struct meta *meta;
+};
+
+static void edit_item(struct store_edit *edit, void *context) {
+    const struct edit *asked = context;
+    struct metaflags_item item = shown(asked->meta, &edit->item);
+    metaflags_answer(asked->turn, asked->meta, FLAGS_SHOWN, &item);
+    add_value(asked->turn->reply, asked->meta, &edit->item);
+    edit->expires = item.item.expires;
+    if (meta_is_cut(asked->meta))
+        return;
+    if (item.won)
+        edit->marks |= STORE_WIN_SENT;
+    edit->accessed = !meta_has(asked->meta, 'u');
+}
+
+/* An empty item as N makes it. */
+static struct metaflags_item empty_item(const struct cmd_turn *turn, const struct meta *meta) {
+    return (struct metaflags_item){
+        .key = meta->key,
+        .key_is_base64 = meta->key_is_base64,
+        .created = true,
+        .item = {.value = "", .last_access = turn->now},
+    };
+}
+
+static enum store_verdict decide_create(const struct store_item *old, struct store_new *new,
+                                        void *context) {
+    (void)new;
+    (void)context;
+    return old ? STORE_AGAIN : STORE_STORED;
+}
+
+static enum found create(struct cmd_turn *turn, const struct meta *meta) {
+    struct metaflags_item item = empty_item(turn, meta);
+    struct store_room room = {0};
+    metaflags_apply(turn, meta, FLAGS_SHOWN, &item);
+    if (store_reserve(turn->worker, meta->key, 0, item.item.expires, turn->now, &room) !=
+        STORE_STORED)
+        return FOUND_NOT;
+    struct store_new new = {.expires = item.item.expires};
+    new.marks = (item.won && !meta_is_cut(meta) ? STORE_WIN_SENT : 0) |
+                (meta->key_is_base64 ? STORE_KEY_BASE64 : 0) |
+                (meta_has(meta, 'u') ? 0 : STORE_FETCHED);
+    switch (store_commit(turn->worker, &room, turn->now, &new, decide_create, NULL)) {
+    case STORE_STORED:
+        item = empty_item(turn, meta);
+        item.item.cas = new.cas;
+        metaflags_answer(turn, meta, FLAGS_SHOWN, &item);
+        add_value(turn->reply, meta, &item.item);
+        return FOUND;
+    case STORE_AGAIN:
+        return FOUND_NEEDS_EDIT;
+    default:
+        return FOUND_NOT;
+    }
+}
+
+static bool answer_item(struct cmd_turn *turn, const struct meta *meta) {
+    struct edit edit = {turn, meta};
+    enum found found = read_only(turn, meta);
+    for (;;) {
+        if (found == FOUND_NEEDS_EDIT)
+            found = store_edit(turn->worker, meta->key, turn->now, edit_item, &edit) ? FOUND
+                                                                                     : FOUND_NOT;
+        if (found == FOUND_NOT && meta_has(meta, 'N'))
+            found = create(turn, meta);
+        if (found != FOUND_NEEDS_EDIT)
+            return found == FOUND;
+    }
+}
+
+static void count(const struct meta *meta, bool hit) {
+    if (!hit)
+        ebb_count(&ebb_metric_get_misses, 1);
+    else
+        ebb_count(meta_has(meta, 'T') ? &ebb_metric_touch_hits : &ebb_metric_get_hits, 1);
+}
+
+enum cmd_result cmd_mg(struct cmd_turn *turn, struct request *request, struct cmd_block *block) {
+    (void)block;
+    struct meta meta;
+    meta_parse(REQUEST_mg, request->keys, &meta);
+    if (meta.error.length > 0) {
+        reply_line(turn->reply, meta.error);
+        return CMD_DONE;
+    }
+    struct reply_mark mark = reply_mark(turn->reply);
+    bool hit = answer_item(turn, &meta);
+    count(&meta, hit);
+    if (meta_is_cut(&meta)) {
+        reply_take_back(turn->reply, mark);
+        reply_line(turn->reply, meta_error_opaque);
+    } else if (!hit && !meta_has(&meta, 'q')) {
+        metaflags_answer_code(turn, &meta, "EN");
+    }
+    return CMD_DONE;
+}
+
+static void answer_debug(struct cmd_turn *turn, struct ebb_span key,
+                         const struct store_item *item) {
+    struct reply *reply = turn->reply;
+    char line[DEBUG_LINE_MAX];
+    char *at = reply->text + reply->used;
+    memcpy(at, "ME ", 3);
+    at += 3;
+    at = item->marks & STORE_KEY_BASE64 ? base64_write(at, key)
+                                        : (char *)memcpy(at, key.at, key.length) + key.length;
+    reply->used = (size_t)(at - reply->text);
+    size_t size = ITEM_HEADER + (item->client_flags ? ITEM_FLAGS : 0) + key.length +
+                  item->value_length + ITEM_ENDS;
+    int length = snprintf(line, sizeof(line), " exp=%d la=%u cas=%llu fetch=%s cls=%u size=%zu\r\n",
+                          item->expires == 0 ? -1 : (int)(turn->now - item->expires),
+                          turn->now - item->last_access, (unsigned long long)item->cas,
+                          item->marks & STORE_FETCHED ? "yes" : "no", 1u, size);
+    reply_bytes(reply, line, (size_t)length);
+}
+
+enum cmd_result cmd_me(struct cmd_turn *turn, struct request *request, struct cmd_block *block) {
+    (void)block;
+    char room[REQUEST_KEY_MAX];
+    struct ebb_span key;
+    if (!meta_parse_debug(request->keys, &key, room)) {
+        reply_line(turn->reply, EBB_SPAN("CLIENT_ERROR bad command line format"));
+        return CMD_DONE;
+    }
+    ebb_count(&ebb_metric_debugged, 1);
+    struct store_read read;
+    while (store_find(turn->worker, key, turn->now, &read)) {
+        struct store_item item = read.item;
+        if (store_still(&read)) {
+            answer_debug(turn, key, &item);
+            return CMD_DONE;
+        }
+    }
+    reply_line(turn->reply, EBB_SPAN("EN"));
+    return CMD_DONE;
+}

@@ -1,0 +1,115 @@
+/* meta_incr -- ma: incr and decr that may create the number, compare a cas, set an expiry.
+ *
+ * 1. An opaque that is too long is noticed when the answer is made, as in memcached: the number has
+ * changed by then. */
+#include "incr.h"
+#include "metaflags.h"
+
+#include "metrics.h"
+
+#define FLAGS_SHOWN                                                                                \
+    (META_FLAG('t') | META_FLAG('c') | META_FLAG('O') | META_FLAG('k') | META_FLAG('T') |          \
+     META_FLAG('N'))
+
+/* Makes the number that was missing. STORE_AGAIN: it is there now. */
+static enum store_verdict decide_create(const struct store_item *old, struct store_new *new,
+                                        void *context) {
+    (void)new;
+    (void)context;
+    return old ? STORE_AGAIN : STORE_STORED;
+}
+
+static struct metaflags_item shown(const struct meta *meta, const struct delta *delta,
+                                   bool created) {
+    return (struct metaflags_item){
+        .key = meta->key,
+        .key_is_base64 = meta->key_is_base64,
+        .created = created,
+        .item = {.value_length = delta->digits_count,
+                 .expires = created ? 0 : delta->expires_before,
+                 .cas = delta->cas},
+    };
+}
+
+static enum store_verdict create(struct cmd_turn *turn, const struct meta *meta,
+                                 struct delta *delta) {
+    delta->digits_count = number_write(delta->digits, meta->initial);
+    struct metaflags_item item = shown(meta, delta, true);
+    metaflags_apply(turn, meta, FLAGS_SHOWN, &item);
+    struct store_room room = {0};
+    if (store_reserve(turn->worker, meta->key, delta->digits_count, item.item.expires, turn->now,
+                      &room) != STORE_STORED)
+        return STORE_NO_MEMORY;
+    memcpy(room.value, delta->digits, delta->digits_count);
+    struct store_new new = {.expires = item.item.expires,
+                            .marks = meta->key_is_base64 ? STORE_KEY_BASE64 : 0};
+    enum store_verdict verdict =
+        store_commit(turn->worker, &room, turn->now, &new, decide_create, NULL);
+    delta->cas = new.cas;
+    return verdict;
+}
+
+static struct delta delta_of(const struct cmd_turn *turn, const struct meta *meta) {
+    return (struct delta){
+        .negative = meta->mode == 'D' || meta->mode == '-',
+        .amount = meta->delta,
+        .cas_wanted = meta->cas,
+        .sets_expires = (meta->reached & META_FLAG('T')) != 0,
+        .expires = exptime_second(&turn->shared->clock, meta->ttl, turn->now),
+        .creates = meta_has(meta, 'N'),
+    };
+}
+
+static struct ebb_span check(const struct meta *meta) {
+    if (meta->error.length > 0)
+        return meta->error;
+    if (meta->mode != 0 && memchr("ID+-", meta->mode, 4) == NULL)
+        return EBB_SPAN("CLIENT_ERROR invalid mode for ma M token");
+    return EBB_SPAN("");
+}
+
+static void answer(struct cmd_turn *turn, const struct meta *meta, const struct delta *delta,
+                   bool created) {
+    struct metaflags_item item = shown(meta, delta, created);
+    if (meta_has(meta, 'q') && !created)
+        return;
+    metaflags_answer(turn, meta, FLAGS_SHOWN, &item);
+    if (!meta_has(meta, 'v'))
+        return;
+    reply_bytes(turn->reply, delta->digits, delta->digits_count);
+    reply_bytes(turn->reply, "\r\n", 2);
+}
+
+enum cmd_result cmd_ma(struct cmd_turn *turn, struct request *request, struct cmd_block *block) {
+    (void)block;
+    struct meta meta;
+    meta_parse(REQUEST_ma, request->keys, &meta);
+    struct ebb_span error = check(&meta);
+    if (error.length > 0) {
+        reply_line(turn->reply, error);
+        return CMD_DONE;
+    }
+    struct delta delta = delta_of(turn, &meta);
+    enum delta_outcome outcome;
+    enum store_verdict made = STORE_NOT_FOUND;
+    do {
+        outcome = delta_add(turn, meta.key, &delta);
+        made =
+            outcome == DELTA_MISS && delta.creates ? create(turn, &meta, &delta) : STORE_NOT_FOUND;
+    } while (made == STORE_AGAIN);
+    if (outcome == DELTA_NOT_NUMERIC)
+        error = EBB_SPAN("CLIENT_ERROR cannot increment or decrement non-numeric value");
+    else if (outcome == DELTA_NO_MEMORY)
+        error = EBB_SPAN("SERVER_ERROR out of memory");
+    else if (made == STORE_NO_MEMORY)
+        error = EBB_SPAN("SERVER_ERROR Out of memory allocating new item");
+    else if (meta_is_cut(&meta))
+        error = meta_error_opaque;
+    if (error.length > 0)
+        reply_line(turn->reply, error);
+    else if (outcome == DELTA_DONE || made == STORE_STORED)
+        answer(turn, &meta, &delta, made == STORE_STORED);
+    else
+        metaflags_answer_code(turn, &meta, outcome == DELTA_EXISTS ? "EX" : "NF");
+    return CMD_DONE;
+}

@@ -1,0 +1,176 @@
+/* meta_set -- ms and md.
+ *
+ * ms is a set, add, replace, cas, append or prepend: it makes a request of that kind, and the block
+ * remembers what its answer shall tell. */
+#include "metaflags.h"
+#include "set.h"
+
+#include "metrics.h"
+#include "proto/number.h"
+
+/* What the answer tells, until the block is there: the key and the cas stand as one letter. */
+static void remember_flags(const struct meta *meta, struct cmd_block *block) {
+    char *at = block->echo;
+    for (unsigned i = 0; i < meta->flags; i++) {
+        struct ebb_span flag = meta->flag[i];
+        char letter = flag.at[0];
+        if (letter != 'O' && letter != 'k' && letter != 'c')
+            continue;
+        *at++ = ' ';
+        if (letter != 'O')
+            flag.length = 1;
+        memcpy(at, flag.at, flag.length);
+        at += flag.length;
+    }
+    block->echo_length = (uint8_t)(at - block->echo);
+}
+
+/* What mode makes of ms; REQUEST_NONE: no such mode. With a cas number a set compares. */
+static enum request_verb verb_of(const struct meta *meta) {
+    bool compares = meta_has(meta, 'C');
+    switch (meta->mode) {
+    case 0:
+    case 'S':
+        return compares ? REQUEST_cas : REQUEST_set;
+    case 'R':
+        return compares ? REQUEST_cas : REQUEST_replace;
+    case 'E':
+        return REQUEST_add;
+    case 'A':
+        return REQUEST_append;
+    case 'P':
+        return REQUEST_prepend;
+    default:
+        return REQUEST_NONE;
+    }
+}
+
+static enum cmd_result refuse(struct cmd_turn *turn, const struct meta *meta,
+                              struct cmd_block *block, struct ebb_span error) {
+    reply_line(turn->reply, error);
+    if (!meta->has_block)
+        return CMD_DONE;
+    *block = (struct cmd_block){.length = meta->value_length};
+    return CMD_BLOCK;
+}
+
+enum cmd_result cmd_ms(struct cmd_turn *turn, struct request *request, struct cmd_block *block) {
+    struct meta meta;
+    meta_parse(REQUEST_ms, request->keys, &meta);
+    if (meta.error.length > 0)
+        return refuse(turn, &meta, block, meta.error);
+    enum request_verb verb = verb_of(&meta);
+    if (verb == REQUEST_NONE)
+        return refuse(turn, &meta, block, EBB_SPAN("CLIENT_ERROR invalid mode for ms M token"));
+    if (meta_is_cut(&meta))
+        return refuse(turn, &meta, block, meta_error_opaque);
+    struct request store = {
+        .verb = verb,
+        .key = meta.key,
+        .client_flags = meta.client_flags,
+        .exptime = meta.ttl,
+        .value_length = meta.value_length,
+        .number = meta.cas,
+    };
+    block->meta = true;
+    block->key_is_base64 = meta.key_is_base64;
+    block->invalidates = verb == REQUEST_cas && meta_has(&meta, 'I');
+    block->key_length = (uint8_t)meta.key.length;
+    memcpy(block->key, meta.key.at, meta.key.length);
+    remember_flags(&meta, block);
+    bool joins = verb == REQUEST_append || verb == REQUEST_prepend;
+    enum cmd_result result =
+        joins ? set_begin_join(turn, &store, block) : set_begin(turn, &store, block);
+    block->noreply = meta_has(&meta, 'q');
+    return result;
+}
+
+static const char *code_of(enum store_verdict verdict) {
+    switch (verdict) {
+    case STORE_STORED:
+        return "HD";
+    case STORE_EXISTS:
+        return "EX";
+    case STORE_NOT_FOUND:
+        return "NF";
+    default:
+        return "NS";
+    }
+}
+
+void meta_set_answer(struct cmd_turn *turn, const struct cmd_block *block,
+                     enum store_verdict verdict, uint64_t cas) {
+    if (verdict == STORE_NO_MEMORY) {
+        reply_line(turn->reply, EBB_SPAN("SERVER_ERROR out of memory storing object"));
+        return;
+    }
+    if (verdict == STORE_STORED && block->noreply)
+        return;
+    struct ebb_span flags = {block->echo, block->echo_length}, flag;
+    char *at = turn->reply->text + turn->reply->used;
+    memcpy(at, code_of(verdict), 2);
+    at += 2;
+    while (request_next_key(&flags, &flag)) {
+        if (flag.at[0] == 'k') {
+            at = metaflags_write_key(at, (struct ebb_span){block->key, block->key_length},
+                                     block->key_is_base64);
+            continue;
+        }
+        *at++ = ' ';
+        memcpy(at, flag.at, flag.length);
+        at += flag.length;
+        if (flag.at[0] == 'c')
+            at += number_write(at, verdict == STORE_STORED ? cas : 0);
+    }
+    memcpy(at, "\r\n", 2);
+    turn->reply->used = (size_t)(at + 2 - turn->reply->text);
+}
+
+enum removal { REMOVED, REMOVED_NOT_FOUND, REMOVED_EXISTS, REMOVED_MARKED };
+
+struct edit {
+    const struct cmd_turn *turn;
+    const struct meta *meta;
+    enum removal result;
+};
+
+static void edit_remove(struct store_edit *edit, void *context) {
+    struct edit *asked = context;
+    const struct meta *meta = asked->meta;
+    if (meta_has(meta, 'C') && edit->item.cas != meta->cas) {
+        asked->result = REMOVED_EXISTS;
+        return;
+    }
+    asked->result = meta_has(meta, 'I') ? REMOVED_MARKED : REMOVED;
+    edit->remove = asked->result == REMOVED;
+    if (edit->remove)
+        return;
+    if (meta_has(meta, 'T'))
+        edit->expires = exptime_second(&asked->turn->shared->clock, meta->ttl, asked->turn->now);
+    edit->marks = (uint8_t)((edit->marks | STORE_STALE) & ~STORE_WIN_SENT);
+    edit->cas = 0;
+}
+
+enum cmd_result cmd_md(struct cmd_turn *turn, struct request *request, struct cmd_block *block) {
+    (void)block;
+    struct meta meta;
+    meta_parse(REQUEST_md, request->keys, &meta);
+    if (meta.error.length == 0 && meta_is_cut(&meta))
+        meta.error = meta_error_opaque;
+    if (meta.error.length > 0) {
+        reply_line(turn->reply, meta.error);
+        return CMD_DONE;
+    }
+    struct edit edit = {turn, &meta, REMOVED_NOT_FOUND};
+    store_edit(turn->worker, meta.key, turn->now, edit_remove, &edit);
+    if (edit.result == REMOVED)
+        ebb_count(&ebb_metric_delete_hits, 1);
+    else if (edit.result != REMOVED_MARKED)
+        ebb_count(&ebb_metric_delete_misses, 1);
+    bool done = edit.result == REMOVED || edit.result == REMOVED_MARKED;
+    if (!done)
+        metaflags_answer_code(turn, &meta, edit.result == REMOVED_EXISTS ? "EX" : "NF");
+    else if (!meta_has(&meta, 'q'))
+        metaflags_answer_code(turn, &meta, "HD");
+    return CMD_DONE;
+}

@@ -1,0 +1,18 @@
+/* set -- storing, for the text and the meta commands. */
+#ifndef EBBD_CMD_SET_H
+#define EBBD_CMD_SET_H
+
+#include "cmd.h"
+
+/* Of request: verb, key, client_flags, exptime, value_length, number (a cas), noreply. Makes the
+ * block, or answers why not; CMD_BLOCK in any case. */
+enum cmd_result set_begin(struct cmd_turn *turn, struct request *request, struct cmd_block *block);
+/* The same for REQUEST_append and REQUEST_prepend. */
+enum cmd_result set_begin_join(struct cmd_turn *turn, struct request *request,
+                               struct cmd_block *block);
+
+/* meta_set.c: the answer to ms. */
+void meta_set_answer(struct cmd_turn *turn, const struct cmd_block *block,
+                     enum store_verdict verdict, uint64_t cas);
+
+#endif
