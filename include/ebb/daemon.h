@@ -39,6 +39,9 @@ struct ebb_daemon_plan {
     void (*tick)(struct ebb_daemon *daemon, void *arg);
     /* After start, when ready: print where it listens; or NULL. */
     void (*ready)(struct ebb_daemon *daemon, void *arg);
+    /* Adds the program's own members to the JSON object of /debug/status, each with a comma before
+     * it: `,"cache":{...}`; or NULL. */
+    void (*status)(struct ebb_daemon *daemon, struct ebb_writer *writer, void *arg);
     void *arg;
 };
 

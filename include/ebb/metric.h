@@ -16,6 +16,7 @@
 
 #include <ebb/writer.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -38,6 +39,8 @@ struct ebb_metric {
     uint64_t (*read)(void);    /* PROBE kinds only */
     uint32_t slot;             /* 0: not added yet */
     _Atomic int64_t gauge;
+    struct ebb_metric *next; /* of the same name */
+    bool first;              /* of its name */
 };
 
 /* Declares or defines the rows of a table; see src/ebb/tell/metrics.c for the two lines that use
@@ -97,6 +100,19 @@ uint64_t ebb_metric_quantile_ns(const struct ebb_metric *metric, double q);
 void ebb_metrics_reset(void);
 uint64_t ebb_metric_since_reset(const struct ebb_metric *metric);
 
+/* Calls see for each row, in the order in which they were added. */
+void ebb_metrics_each(void (*see)(struct ebb_metric *metric, void *context), void *context);
+/* The row of this name and these labels, or NULL. Slow: compares texts. */
+struct ebb_metric *ebb_metric_find(const char *name, const char *labels);
+
+/* A histogram as a JSON object: count, sum_seconds, p50, p90, p99, p999 (seconds), buckets: how
+ * many were observed in each, the one beyond the last bound at the end. */
+void ebb_metric_write_json(struct ebb_writer *writer, const struct ebb_metric *metric);
+/* The upper bounds of those buckets in seconds, as a JSON array. */
+void ebb_metric_write_bounds_json(struct ebb_writer *writer);
+
+/* All families in OpenMetrics text format 1.0. Allocates nothing. */
+void ebb_metrics_write_openmetrics(struct ebb_writer *writer);
 /* All families in Prometheus text format 0.0.4. Allocates nothing. */
 void ebb_metrics_write_prometheus(struct ebb_writer *writer);
 

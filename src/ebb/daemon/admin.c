@@ -119,6 +119,13 @@ static void index_page(struct ebb_http_request *request, void *arg) {
 
 static void metrics_page(struct ebb_http_request *request, void *arg) {
     (void)arg;
+    /* Who can read OpenMetrics says so; nobody names it who wants the older format more. */
+    const char *accept = ebb_http_header(request, "Accept");
+    if (accept && strstr(accept, "application/openmetrics-text")) {
+        ebb_metrics_write_openmetrics(ebb_http_body(request));
+        ebb_http_reply(request, 200, "application/openmetrics-text; version=1.0.0; charset=utf-8");
+        return;
+    }
     ebb_metrics_write_prometheus(ebb_http_body(request));
     ebb_http_reply(request, 200, "text/plain; version=0.0.4; charset=utf-8");
 }

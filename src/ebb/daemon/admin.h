@@ -18,6 +18,11 @@ enum ebb_err ebbi_admin_address(struct ebbi_address *address, const char *text,
 enum ebb_err ebbi_admin_open(struct ebb_http **http, struct ebb_loop *loop,
                              const struct ebbi_address *address, const char *title) EBB_MUST_CHECK;
 
+/* status.c: adds /debug/status. */
+struct ebb_daemon_plan;
+struct ebb_daemon;
+void ebbi_status_add(struct ebb_daemon *daemon, const struct ebb_daemon_plan *plan);
+
 /* Adds /debug/heap, /debug/resources and /debug/leaks (pages.c). */
 void ebbi_admin_add_debug_pages(void);
 /* A page that answers GET and HEAD alone. */

@@ -173,6 +173,8 @@ static enum ebb_err open_all(struct ebb_daemon *self) {
     self->tick = ebb_timer_open(self->loop, TICK_MS, true, tick, self);
     if (plan->pid_file)
         error = ebbi_pid_file_open(&self->pid_file, self->scope, plan->pid_file);
+    if (plan->admin)
+        ebbi_status_add(self, plan);
     if (error == EBB_OK && plan->admin)
         error = ebbi_admin_open(&self->admin, self->loop, &self->admin_address, plan->name);
     if (error == EBB_OK)

@@ -42,6 +42,7 @@ static struct {
 } memory;
 
 static atomic_bool taken[EBB_METRIC_THREADS];
+static _Atomic size_t blocks_used; /* blocks from here on were never taken: nothing to sum */
 static struct ebb_metric *rows[ROWS_MAX];
 static size_t rows_count;
 static uint32_t slots_used = 1;
@@ -60,6 +61,20 @@ static uint32_t slots_of(const struct ebb_metric *metric) {
     return metric->kind == EBB_HISTOGRAM ? HISTOGRAM_SLOTS : 1;
 }
 
+/* Behind the last row of the same name, so that a scrape need not search. */
+static void join_family(struct ebb_metric *metric) {
+    metric->first = true;
+    for (size_t i = 0; i < rows_count; i++)
+        if (strcmp(rows[i]->name, metric->name) == 0) {
+            struct ebb_metric *last = rows[i];
+            while (last->next)
+                last = last->next;
+            last->next = metric;
+            metric->first = false;
+            return;
+        }
+}
+
 void ebb_metrics_add(struct ebb_metric *const *added, size_t count) {
     for (size_t i = 0; i < count; i++) {
         struct ebb_metric *metric = added[i];
@@ -70,6 +85,7 @@ void ebb_metrics_add(struct ebb_metric *const *added, size_t count) {
                    slots_used);
         metric->slot = slots_used;
         slots_used += slots_of(metric);
+        join_family(metric);
         rows[rows_count++] = metric;
     }
 }
@@ -95,6 +111,9 @@ struct ebb_metric_block *ebb_metric_block_take(void) {
                                                      memory_order_acquire, memory_order_relaxed))
             continue;
         ebb_metric_block = &memory.of_thread[i];
+        size_t used = atomic_load(&blocks_used);
+        while (used < i + 1 && !atomic_compare_exchange_weak(&blocks_used, &used, i + 1))
+            ;
         pthread_setspecific(block_key, ebb_metric_block);
         return ebb_metric_block;
     }
@@ -133,7 +152,8 @@ void ebb_observe_ns(struct ebb_metric *metric, uint64_t ns) {
 
 static uint64_t slot_sum(uint32_t slot) {
     uint64_t sum = atomic_load_explicit(&memory.shared.slot[slot], memory_order_relaxed);
-    for (size_t i = 0; i < EBB_METRIC_THREADS; i++)
+    size_t blocks = atomic_load_explicit(&blocks_used, memory_order_acquire);
+    for (size_t i = 0; i < blocks; i++)
         sum += atomic_load_explicit(&memory.of_thread[i].slot[slot], memory_order_relaxed);
     return sum;
 }
@@ -203,78 +223,18 @@ uint64_t ebb_metric_since_reset(const struct ebb_metric *metric) {
     return ebb_metric_value(metric) - before;
 }
 
-/* --- Prometheus text format 0.0.4 --- */
-
-/* A value in its exported unit; nanoseconds exactly, without floating point. */
-static void write_value(struct ebb_writer *writer, const struct ebb_metric *metric) {
-    uint64_t value = ebb_metric_value(metric);
-    if (metric->unit == EBB_UNIT_SECONDS)
-        ebb_writef(writer, "%llu.%09llu\n", (unsigned long long)(value / S),
-                   (unsigned long long)(value % S));
-    else if (metric->kind == EBB_GAUGE)
-        ebb_writef(writer, "%lld\n", (long long)value);
-    else
-        ebb_writef(writer, "%llu\n", (unsigned long long)value);
+void ebb_metrics_each(void (*see)(struct ebb_metric *, void *), void *context) {
+    for (size_t i = 0; i < rows_count; i++)
+        see(rows[i], context);
 }
 
-static void write_histogram(struct ebb_writer *writer, const struct ebb_metric *metric) {
-    uint64_t counts[EBBI_HISTOGRAM_BOUNDS + 1], total = 0, sum = ebb_metric_sum_ns(metric);
-    const char *comma = metric->labels[0] ? "," : "";
-    ebbi_histogram_read(metric, counts);
-    for (size_t i = 0; i < EBBI_HISTOGRAM_BOUNDS; i++) {
-        total += counts[i];
-        ebb_writef(writer, "%s_bucket{%s%sle=\"%g\"} %llu\n", metric->name, metric->labels, comma,
-                   (double)ebbi_histogram_bound_ns[i] / (double)S, (unsigned long long)total);
-    }
-    total += counts[EBBI_HISTOGRAM_BOUNDS];
-    const char *open = metric->labels[0] ? "{" : "", *close = metric->labels[0] ? "}" : "";
-    ebb_writef(writer, "%s_bucket{%s%sle=\"+Inf\"} %llu\n", metric->name, metric->labels, comma,
-               (unsigned long long)total);
-    ebb_writef(writer, "%s_sum%s%s%s %llu.%09llu\n", metric->name, open, metric->labels, close,
-               (unsigned long long)(sum / S), (unsigned long long)(sum % S));
-    ebb_writef(writer, "%s_count%s%s%s %llu\n", metric->name, open, metric->labels, close,
-               (unsigned long long)total);
+struct ebb_metric *ebb_metric_find(const char *name, const char *labels) {
+    for (size_t i = 0; i < rows_count; i++)
+        if (strcmp(rows[i]->name, name) == 0 && strcmp(rows[i]->labels, labels) == 0)
+            return rows[i];
+    return NULL;
 }
 
-static void write_row(struct ebb_writer *writer, const struct ebb_metric *metric) {
-    if (metric->kind == EBB_HISTOGRAM) {
-        write_histogram(writer, metric);
-        return;
-    }
-    if (metric->labels[0])
-        ebb_writef(writer, "%s{%s} ", metric->name, metric->labels);
-    else
-        ebb_writef(writer, "%s ", metric->name);
-    write_value(writer, metric);
-}
-
-static const char *type_word(enum ebb_metric_kind kind) {
-    switch (kind) {
-    case EBB_COUNTER:
-    case EBB_PROBE_COUNTER:
-        return "counter";
-    case EBB_HISTOGRAM:
-        return "histogram";
-    default:
-        return "gauge";
-    }
-}
-
-static bool first_of_family(size_t index) {
-    for (size_t i = 0; i < index; i++)
-        if (strcmp(rows[i]->name, rows[index]->name) == 0)
-            return false;
-    return true;
-}
-
-void ebb_metrics_write_prometheus(struct ebb_writer *writer) {
-    for (size_t i = 0; i < rows_count; i++) {
-        if (!first_of_family(i))
-            continue;
-        ebb_writef(writer, "# HELP %s %s\n# TYPE %s %s\n", rows[i]->name, rows[i]->help,
-                   rows[i]->name, type_word(rows[i]->kind));
-        for (size_t j = i; j < rows_count; j++)
-            if (strcmp(rows[j]->name, rows[i]->name) == 0)
-                write_row(writer, rows[j]);
-    }
+struct ebb_metric *ebbi_metric_at(size_t index) {
+    return index < rows_count ? rows[index] : NULL;
 }

@@ -29,6 +29,9 @@ extern const uint64_t ebbi_histogram_bound_ns[EBBI_HISTOGRAM_BOUNDS];
 void ebbi_histogram_read(const struct ebb_metric *metric,
                          uint64_t counts[EBBI_HISTOGRAM_BOUNDS + 1]);
 
+/* The row added as the index-th, NULL past the last. */
+struct ebb_metric *ebbi_metric_at(size_t index);
+
 /* process.c: what /proc says of this process, for the probes. */
 uint64_t ebbi_process_resident(void);
 uint64_t ebbi_process_open_fds(void);

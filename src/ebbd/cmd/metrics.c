@@ -5,7 +5,12 @@
  * here. */
 #include "metrics.h"
 
+#include <ebb/assert.h>
 #include <ebb/clock.h>
+#include <stdio.h>
+
+#define METRICS_WORKERS_MAX 48 /* the most that --threads allows */
+#define LABEL_MAX           16
 
 #define EBB_METRIC EBB_METRIC_DEFINE
 #include "tbl/metrics.def"
@@ -15,6 +20,34 @@ struct ebb_metric *const metrics_rows[] = {
 #include "tbl/metrics.def"
 };
 const size_t metrics_rows_count = sizeof(metrics_rows) / sizeof(metrics_rows[0]);
+
+enum worker_row {
+#define EBB_WORKER_METRIC(id, ...) ROW_##id,
+#include "tbl/metrics.def"
+    WORKER_ROWS
+};
+
+static struct ebb_metric worker_rows[METRICS_WORKERS_MAX][WORKER_ROWS];
+static char worker_labels[METRICS_WORKERS_MAX][LABEL_MAX];
+
+void metrics_worker_add(struct metrics_worker *worker, int index) {
+    static const struct ebb_metric forms[WORKER_ROWS] = {
+#define EBB_WORKER_METRIC(id, kind_, name_, unit_, help_)                                          \
+    [ROW_##id] = {.name = name_, .help = help_, .kind = kind_, .unit = unit_},
+#include "tbl/metrics.def"
+    };
+    ebb_assert(index >= 0 && index < METRICS_WORKERS_MAX, "worker %d", index);
+    snprintf(worker_labels[index], LABEL_MAX, "worker=\"%d\"", index);
+    struct ebb_metric *added[WORKER_ROWS];
+    for (int i = 0; i < WORKER_ROWS; i++) {
+        added[i] = &worker_rows[index][i];
+        *added[i] = forms[i];
+        added[i]->labels = worker_labels[index];
+    }
+    ebb_metrics_add(added, WORKER_ROWS);
+#define EBB_WORKER_METRIC(id, ...) worker->id = added[ROW_##id];
+#include "tbl/metrics.def"
+}
 
 static struct store *the_store; /* static, as a probe has no argument */
 static uint64_t started_ns;
@@ -30,7 +63,16 @@ static uint64_t started_ns;
     PROBE(segment_bytes, segment_bytes)                                                            \
     PROBE(segments_dropped_bytes, dropped_bytes)                                                   \
     PROBE(index_bytes, index_bytes)                                                                \
-    PROBE(huge_values, huge)
+    PROBE(huge_values, huge)                                                                       \
+    PROBE(evicted_unfetched, evicted_unfetched)                                                    \
+    PROBE(expired_unfetched, expired_unfetched)                                                    \
+    PROBE(store_written_bytes, written_bytes)                                                      \
+    PROBE(store_copied_bytes, copied_bytes)                                                        \
+    PROBE(cleaned_segments, cleaned_segments)                                                      \
+    PROBE(ghost_hits, ghost_hits)                                                                  \
+    PROBE(probation_bytes, probation_bytes)                                                        \
+    PROBE(index_buckets, buckets)                                                                  \
+    PROBE(index_overflow_buckets, overflow_buckets)
 
 #define PROBE_FUNCTION(id, member)                                                                 \
     static uint64_t read_##id(void) {                                                              \

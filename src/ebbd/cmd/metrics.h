@@ -12,6 +12,14 @@
 extern struct ebb_metric *const metrics_rows[];
 extern const size_t metrics_rows_count;
 
+/* One worker's own rows. */
+struct metrics_worker {
+#define EBB_WORKER_METRIC(id, ...) struct ebb_metric *id;
+#include "tbl/metrics.def"
+};
+/* Gives worker index its rows. When: start, before the threads. */
+void metrics_worker_add(struct metrics_worker *worker, int index);
+
 /* From now on the probes answer for this store (NULL: zeros). */
 void metrics_store_set(struct store *store);
 

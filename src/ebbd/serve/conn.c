@@ -48,7 +48,9 @@ struct turn {
     size_t at, length; /* of the input: station->in[at, length) is not yet carried out */
     bool read_full;    /* the latest read took all it had room for: there may be more */
     unsigned requests;
-    size_t sent; /* bytes */
+    size_t sent, received;  /* bytes */
+    enum request_verb verb; /* of the first request */
+    const char *first;      /* its line, NULL: none yet */
 };
 
 static void conn_close(struct conn *conn) {
@@ -61,6 +63,7 @@ static void conn_close(struct conn *conn) {
     ebb_scope_close(conn->scope);
     conn->rest = NULL;
     conn->backlog = NULL;
+    ebb_gauge_add(conn->station->metrics.conns, -1);
     ebb_done(conn);
     server_conn_gone(server);
 }
@@ -132,6 +135,7 @@ static enum flow receive(struct turn *turn) {
         return errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR ? FLOW_WAIT : FLOW_GONE;
     ebb_count(&ebb_metric_read_bytes, (uint64_t)got);
     turn->read_full = (size_t)got == missing + STATION_READ_SIZE;
+    turn->received += (size_t)got;
     size_t placed = (size_t)got < missing ? (size_t)got : missing;
     conn->block_got += placed;
     turn->length += (size_t)got - placed;
@@ -201,9 +205,15 @@ static enum flow one_request(struct turn *turn) {
     request_parse(line, &request);
     struct request asked = request;
     turn->requests++;
+    if (turn->first == NULL) {
+        turn->verb = request.verb;
+        turn->first = start;
+    }
     switch (cmd_run(&station->turn, &request, &turn->conn->block)) {
     case CMD_BLOCK:
         begin_block(turn->conn);
+        if (turn->length - turn->at - taken < turn->conn->block.length) /* not all of it is here */
+            timing_text(turn->conn->block_line, start, taken);
         break;
     case CMD_AGAIN:
         turn->at += request_shorten(start, &asked, request.keys);
@@ -281,18 +291,46 @@ static enum flow run_block(struct turn *turn) {
 
 enum { TURN_READS = true, TURN_READS_NOT = false };
 
+/* What the turn was about, for timing. A block that went on from an earlier turn comes first. */
+static void tell_turn(const struct turn *turn, bool block_went_on) {
+    const struct station *station = turn->station;
+    struct timing_turn told = {.verb = turn->verb,
+                               .text = turn->first,
+                               .bytes = turn->received + turn->sent,
+                               .requests = turn->requests + block_went_on};
+    if (turn->first == turn->conn->block_line)
+        told.length = TIMING_TEXT;
+    else if (turn->first)
+        told.length = (size_t)(station->in + station->in_size - turn->first);
+    timing_end(&turn->station->timing, &told);
+    ebb_count(station->metrics.turns, 1);
+    ebb_count(station->metrics.requests, turn->requests);
+    ebb_count(station->metrics.busy, station->timing.end_ns - station->timing.begin_ns);
+}
+
 static void run_turn(struct conn *conn, bool reads) {
     struct station *station = conn->station;
     struct turn turn = {.conn = conn, .station = station};
-    station->turn.now = exptime_now(&station->server->shared.clock, ebb_loop_now_ns(station->loop));
+    bool block_goes_on = conn->in_block;
+    uint64_t now_ns = ebb_loop_now_ns(station->loop);
+    station->turn.now = exptime_now(&station->server->shared.clock, now_ns);
+    timing_begin(&station->timing, now_ns);
+    if (block_goes_on) {
+        turn.verb = conn->block.verb;
+        turn.first = conn->block_line;
+    }
     enum flow flow = take_rest(&turn) ? FLOW_ON : FLOW_GONE;
     if (flow == FLOW_ON && reads)
         flow = receive(&turn);
     if (flow == FLOW_ON)
         flow = carry_out(&turn);
-    if (flow == FLOW_WAIT && turn.read_full && conn->in_block)
+    if (flow == FLOW_WAIT && turn.read_full && conn->in_block) {
+        turn.first = conn->block_line; /* the input buffer is used again */
         flow = run_block(&turn);
+    }
+    timing_done(&station->timing);
     finish(&turn, flow);
+    tell_turn(&turn, block_goes_on);
 }
 
 static void run_later(void *arg) {
@@ -339,6 +377,7 @@ static void on_event(int events, void *arg) {
 static void begin(void *arg) {
     struct conn *conn = arg;
     ebb_list_append(&conn->station->conns, &conn->link);
+    ebb_gauge_add(conn->station->metrics.conns, 1);
     conn->watch = ebb_watch_open(conn->station->loop, conn->fd, EBB_READ, on_event, conn);
     if (conn->station->closing)
         conn_close(conn);

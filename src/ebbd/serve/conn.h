@@ -21,6 +21,7 @@ struct conn {
     struct cmd_block block;
     size_t block_got; /* bytes of the block and its CRLF that came */
     char block_end[2];
+    char block_line[TIMING_TEXT]; /* its line, when the block did not come in one piece with it */
     bool in_block;
     bool closing; /* close when the backlog is sent */
     struct backlog *backlog;

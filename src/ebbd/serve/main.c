@@ -32,6 +32,12 @@ static void tick(struct ebb_daemon *daemon, void *arg) {
     server_tick();
 }
 
+static void status(struct ebb_daemon *daemon, struct ebb_writer *writer, void *arg) {
+    (void)daemon;
+    (void)arg;
+    server_status(writer);
+}
+
 static void ready(struct ebb_daemon *daemon, void *arg) {
     (void)arg;
     server_tell(daemon);
@@ -57,6 +63,7 @@ static int serve(void) {
         .stop = stop,
         .tick = tick,
         .ready = ready,
+        .status = status,
     };
     ebb_log_level_set(
         (enum ebb_log_level)(EBB_LOG_INFO + (settings.verbose < 2 ? settings.verbose : 2)));

@@ -38,6 +38,8 @@ static struct station *station_new(struct server *server, int index) {
     station->turn.shared = &server->shared;
     station->turn.worker = store_worker_at(server->shared.store, index);
     station->turn.reply = &station->reply;
+    station->timing.sample_every = (uint32_t)server->shared.settings->latency_sample;
+    metrics_worker_add(&station->metrics, index);
     station->reply.text = ebb_bytes(REPLY_TEXT_SIZE);
     station->reply.size = REPLY_TEXT_SIZE;
     ebb_list_init(&station->conns);
@@ -90,9 +92,11 @@ enum ebb_err server_open(const struct settings *settings, struct ebb_loop *loop)
         server->stations[i] = station_new(server, i);
     ebb_gauge_set(&ebb_metric_up, 1);
     ebb_gauge_set(&ebb_metric_version, 1);
+    ebb_gauge_set(&ebb_metric_build_info, 1);
     ebb_gauge_set(&ebb_metric_accepting, 1);
     ebb_gauge_set(&ebb_metric_threads, (int64_t)settings->threads);
     ebb_gauge_set(&ebb_metric_connections_max, (int64_t)settings->connections);
+    status_pages_add(&the_server);
     error = ebb_workers_start(&server->workers, "worker", server->stations_count, station_start,
                               server);
     if (error == EBB_OK)
@@ -113,6 +117,11 @@ void server_close(void) {
     store_close(server->shared.store);
     the_server = NULL;
     ebb_done(server);
+}
+
+void server_status(struct ebb_writer *writer) {
+    if (the_server)
+        status_write(the_server, writer);
 }
 
 void server_tick(void) {

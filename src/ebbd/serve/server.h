@@ -3,6 +3,8 @@
 #define EBBD_SERVE_SERVER_H
 
 #include "cmd/cmd.h"
+#include "cmd/metrics.h"
+#include "timing.h"
 
 #include <ebb/daemon.h>
 #include <ebb/list.h>
@@ -30,6 +32,8 @@ struct station {
     struct ebb_list later; /* those that had to let others go first */
     bool later_posted;
     bool closing; /* the daemon stops: take no more */
+    struct timing timing;
+    struct metrics_worker metrics;
 };
 
 struct server {
@@ -60,6 +64,12 @@ void listen_pause(struct server *server, bool paused);
 void listen_close(struct server *server);
 /* "127.0.0.1:11211, ..." for the log. */
 void listen_describe(const struct server *server, struct ebb_writer *writer);
+
+/* status.c: the daemon's members of /debug/status, and its page /debug/slow. */
+void status_write(const struct server *server, struct ebb_writer *writer);
+void status_pages_add(struct server **server);
+/* The same, of the server that is open. */
+void server_status(struct ebb_writer *writer);
 
 struct conn;
 

@@ -1,0 +1,58 @@
+/* timing -- how long a connection's turn took, and which were the slowest; see timing.c. */
+#ifndef EBBD_SERVE_TIMING_H
+#define EBBD_SERVE_TIMING_H
+
+#include "proto/request.h"
+
+#include <ebb/writer.h>
+#include <stdatomic.h>
+
+#define TIMING_TEXT         48 /* bytes of a request line: the command and the start of its key */
+#define TIMING_SLOWEST      16 /* turns remembered for each worker */
+#define TIMING_STATIONS_MAX 48 /* the most that --threads allows */
+
+/* One slow turn. */
+struct timing_slow {
+    uint64_t unix_ns;
+    uint64_t queue_ns; /* from the moment the loop saw its bytes to its turn */
+    uint64_t store_ns; /* reading, and carrying out */
+    uint64_t send_ns;
+    uint64_t bytes;    /* in and out */
+    uint32_t requests; /* that were pipelined in it */
+    char text[TIMING_TEXT];
+};
+
+/* A station's. Only its thread writes. */
+struct timing {
+    uint32_t sample_every; /* 0: no clock is read */
+    uint32_t until_sample;
+    uint64_t ready_ns, begin_ns, done_ns, end_ns; /* of the present turn */
+    struct {
+        _Atomic uint32_t version; /* odd: being written */
+        struct timing_slow turn;
+    } slowest[TIMING_SLOWEST];
+};
+
+/* A turn, as it was. */
+struct timing_turn {
+    enum request_verb verb; /* of its first request */
+    const char *text;       /* the line of its first request, or NULL */
+    size_t length;          /* bytes that may be read at text */
+    uint64_t bytes;
+    uint32_t requests;
+};
+
+/* The turn begins; ready_ns: when the loop woke up for it. */
+void timing_begin(struct timing *timing, uint64_t ready_ns);
+/* Its requests are carried out, and sending begins. */
+void timing_done(struct timing *timing);
+/* It is over. */
+void timing_end(struct timing *timing, const struct timing_turn *turn);
+
+/* Copies the start of a line, up to its end, with '?' for what is not printable. */
+void timing_text(char out[TIMING_TEXT], const char *line, size_t length);
+
+/* The slowest turns of these stations, slowest first, as JSON. Any thread. */
+void timing_write_slowest(struct timing *const *stations, int count, struct ebb_writer *writer);
+
+#endif
