@@ -29,7 +29,8 @@ REPLY_SECONDS_MAX = 30
 PORT_TRIES = 8
 PR_SET_PDEATHSIG = 1
 
-EBBD = os.environ.get("EBB_EBBD", "/usr/bin/memcached")
+SOURCE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+EBBD = os.environ.get("EBB_EBBD", os.path.join(SOURCE, "build/deploy/bin/ebbd"))
 MEMCACHED = os.environ.get("EBB_MEMCACHED", "/usr/bin/memcached")
 SCALE = float(os.environ.get("EBB_TEST_SCALE", "1"))
 
