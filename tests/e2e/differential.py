@@ -15,8 +15,8 @@ the next batch, so the order of effects is defined although there are several co
    counted on one connection only, and never counted after it was read in the same batch.
 5. memcached drops the replies it has not sent yet when a get names a bad key, so such a get begins its batch. And
    it drops some when it is told to quit: a quit is a batch of its own.
-6. No stored number reaches 2^63: memcached looks for a '-' in such a one beyond its end, in whatever lay there before.
-   (Transcripts test these, where nothing lay there.)
+6. No stored number reaches 2^63, and none is white space alone: memcached looks for a '-' in the one, for digits in the
+   other, beyond their end, in whatever lay there before. (Transcripts test large ones, where nothing lay there.)
 7. Nothing here depends on the clock, except in --expiry, where all that is short-lived is stored well before and looked
    at well after its second.
 
@@ -89,7 +89,7 @@ FLAGS_GOOD = [b"0", b"0", b"0", b"1", b"42", b"65536", b"4294967295"]
 KEYS_BAD = [b"k" * 251, b"k" * 300, b"k" * 1000, b"", b"a\x01b", b"\x7f", b"a\tb", b"caf\xc3\xa9", b"a\x00b", b"k" * 250,
             b"noreply", b"0", b"-1"]
 CLOSERS = [b"quit\r\n", b"quit\n", b"quit now\r\n", b"quit noreply\r\n"]
-NUMERIC = [b"0", b"1", b"9", b"10", b"99", b"100", b"12345", b"4611686018427387904", b"99999999999999999999", b"-1", b"1 ", b" 1", b"1x", b"", b"007", b"1" * 21, b"4294967295"]
+NUMERIC = [b"0", b"1", b"9", b"10", b"99", b"100", b"12345", b"99999999999999999999", b"-1", b"1 ", b" 1", b"1x", b"007", b"1" * 21, b"4294967295"]
 NOISE = [b"", b" ", b"  ", b"get", b"gets", b"set", b"gat", b"gat 0", b"touch", b"touch k", b"delete", b"incr", b"incr k",
          b"cas", b"cas k 0 0 1", b"set k", b"set k 0", b"set k 0 0", b"add k 0 0", b"hello", b"GET k1", b"Set k 0 0 1",
          b"get ", b" get k1", b"get  k1", b"get k1 ", b"gets k1  k2", b"delete k1 0", b"delete k1 1", b"delete k1 0 noreply",
