@@ -14,6 +14,7 @@
 /* One member per row of src/ebb/tbl/profile.def. */
 struct ebb_profile {
     char name[256]; /* NAME or FILE as chosen */
+    char path[512]; /* the file it was read from */
 #define EBB_PROFILE_BOOL(key, dflt, help)              bool key;
 #define EBB_PROFILE_NUMBER(key, dflt, low, high, help) uint64_t key;
 #include <ebb/tbl/profile.def>

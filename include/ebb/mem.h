@@ -80,6 +80,18 @@ void *ebb_try_bytes(size_t size) __attribute__((malloc, alloc_size(1)));
  * otherwise. NULL is fine. */
 void ebb_done(const void *object);
 
+/* The goodbye to an object that others may still come to after it, by design: it is not watched for
+ * late use. */
+void ebb_done_late(const void *object);
+
+/* In debug builds ebb_done fills the object with 0xDB, and the collector counts those that were
+ * written to after that (kind="use_after_done").
+ *
+ * Asks whether p is the start of an object that nobody said goodbye to. If not: a panic in debug
+ * builds that names its type and where it was made; counted, logged and false otherwise. */
+#define ebb_assert_live(p) ebb_check_live(p, __FILE__, __LINE__)
+bool ebb_check_live(const void *object, const char *file, int line);
+
 /* Frees a FOREIGN object now. NULL is fine. */
 void ebb_foreign_free(void *object);
 void *ebb_foreign_realloc(struct ebb_type *type, void *object, size_t size);

@@ -229,7 +229,8 @@ static bool prove_clean(struct ebb_daemon *self) {
     ebb_scope_close(self->scope);
     self->scope = NULL;
     size_t open_still = ebb_resources_each(warn_still_open, NULL);
-    uint64_t leaks = ebb_leaks_count(), forgotten = ebb_resources_forgotten();
+    uint64_t leaks = ebb_leaks_inexcusable() + ebb_used_after_done_count(),
+             forgotten = ebb_resources_forgotten();
     if (open_still == 0 && leaks == 0 && forgotten == 0)
         return true;
     ebb_log_warn("daemon",

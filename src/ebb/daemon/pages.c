@@ -116,18 +116,9 @@ static void resources_page(struct ebb_http_request *request, void *arg) {
     ebb_http_reply(request, 200, "text/plain; charset=utf-8");
 }
 
-static void write_leak(const struct ebb_site *site, void *context) {
-    char where[SITE_TEXT_MAX];
-    ebb_site_describe(site, EBB_SITE_FRAMES, where, sizeof(where));
-    ebb_writef(context, "%-20s %8llu objects %14llu bytes  %s\n", site->type->name,
-               (unsigned long long)site->leaked, (unsigned long long)site->leaked_bytes, where);
-}
-
 static void leaks_page(struct ebb_http_request *request, void *arg) {
     (void)arg;
-    struct ebb_writer *body = ebb_http_body(request);
-    uint64_t count = ebb_leaks_each(write_leak, body);
-    ebb_writef(body, "%llu objects leaked since start\n", (unsigned long long)count);
+    ebb_leaks_write_text(ebb_http_body(request));
     ebb_http_reply(request, 200, "text/plain; charset=utf-8");
 }
 

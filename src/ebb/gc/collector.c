@@ -115,8 +115,10 @@ static void before_init(void) {
            0); /* the library has no function for it; it reads it once */
     if (profile.markers > 0)
         GC_set_markers_count((unsigned)profile.markers);
-    if (profile.find_leak)
+    if (profile.find_leak) {
+        ebbi_second_start();
         GC_set_find_leak(1);
+    }
     GC_set_no_dls(0);
     GC_set_all_interior_pointers(1);
     GC_set_finalize_on_demand(1);
@@ -197,21 +199,14 @@ static int GC_CALLBACK never(void) {
     return 0;
 }
 
-/* With find_leak the collector tells what it found at the next allocation, not when it finds it. */
-static void find_leak_tell(void) {
-    enum { NORMAL = 1 };
-    if (GC_get_find_leak())
-        GC_free(GC_generic_malloc(sizeof(void *), NORMAL));
-}
-
 /* A collection with a stop function of ours first sweeps all garbage that earlier cycles found, so
  * two of them leave nothing that is known to be dead unreclaimed. */
 void ebb_collect_fully(enum ebb_cause cause) {
+    ebb_second_opinion();
     for (int i = 0; i < 3; i++) {
         cause_now = cause;
         GC_try_to_collect(never);
         cause_now = EBB_CAUSE_allocation;
-        find_leak_tell();
         ebb_finalizers_run();
     }
     cause_now = cause;

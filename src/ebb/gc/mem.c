@@ -10,8 +10,11 @@
  * 2. allocated - gone = what the heap holds of a type, garbage not yet reclaimed included.
  * 3. disclaim runs under the allocation lock, in any thread: it allocates nothing and takes no
  * lock.
- * 4. With find_leak the collector calls no disclaim procedure; then ebb_done frees at once, as it
- * demands. */
+ * 4. With find_leak ebb_done frees at once, as the collector demands; its report pass comes before
+ * disclaim, which then keeps the OWNED objects that did not fit into the report, for the next one
+ * (second.c).
+ * 5. In debug builds a done object is filled with POISON, and disclaim looks whether it still is.
+ */
 #include "gc/object.h"
 #include "gc/types.h"
 #include "tell/metrics.h"
@@ -19,6 +22,7 @@
 #include <ebb/collector.h>
 #include <ebb/hash.h>
 #include <ebb/log.h>
+#include <stdio.h>
 #include <string.h>
 
 #define GC_THREADS
@@ -26,6 +30,8 @@
 #include <gc.h>
 #include <gc/gc_disclaim.h>
 #include <gc/gc_mark.h>
+
+enum { POISON = 0xDB };
 
 static unsigned kind_pointers, kind_bytes;
 static uint32_t check_seed;
@@ -49,13 +55,26 @@ static void count_gone(struct object_header *header, struct ebb_type *type) {
     }
 }
 
+static bool poison_broken(const struct object_header *header) {
+    const unsigned char *byte = (const unsigned char *)(header + 1);
+    for (size_t i = 0; i < header->size; i++)
+        if (byte[i] != POISON)
+            return true;
+    return false;
+}
+
 static int GC_CALLBACK disclaim(void *base) {
     struct object_header *header = base;
     if (header->check != check_of(base))
         return 0; /* a free cell, or one that was never handed out */
     struct ebb_type *type = ebbi_type_at(header->type);
-    if (type->lifetime == EBB_OWNED && header->state == OBJECT_LIVE)
+    if (type->lifetime == EBB_OWNED && header->state == OBJECT_LIVE) {
+        if (ebb_collector_profile()->find_leak)
+            return 1; /* it stays until the collector's own report had room for it */
         ebbi_leak_count(type, header);
+    }
+    if (EBB_DEBUG && header->state == OBJECT_POISONED && poison_broken(header))
+        ebbi_used_after_done_count(header);
     count_gone(header, type);
     header->check = 0;
     return 0;
@@ -63,10 +82,15 @@ static int GC_CALLBACK disclaim(void *base) {
 
 void ebbi_objects_start(void) {
     check_seed = (uint32_t)ebb_hash_seed() | 1;
-    kind_pointers = GC_new_kind(GC_new_free_list(), GC_DS_LENGTH, 1, 1);
-    kind_bytes = GC_new_kind(GC_new_free_list(), GC_DS_LENGTH, 0, 0);
+    int find_leak = GC_get_find_leak();
+    /* With find_leak a freed cell must keep its header until second.c has read it, so cells are
+     * then cleared when they are handed out instead. */
+    kind_pointers = GC_new_kind(GC_new_free_list(), GC_DS_LENGTH, 1, !find_leak);
+    kind_bytes = GC_new_kind(GC_new_free_list(), 0, 0, 0);
+    GC_set_find_leak(0); /* a procedure is refused while it is on */
     GC_register_disclaim_proc((int)kind_pointers, disclaim, 0);
     GC_register_disclaim_proc((int)kind_bytes, disclaim, 0);
+    GC_set_find_leak(find_leak);
     GC_register_displacement(sizeof(struct object_header));
     ebbi_types_add_own();
 }
@@ -89,29 +113,52 @@ static void *from_collector(const struct ebb_type *type, size_t size) {
     return GC_generic_malloc(size, (int)(type->scan == EBB_BYTES ? kind_bytes : kind_pointers));
 }
 
+/* Twice: the out-of-memory hook has collected after the first refusal. */
+static struct object_header *cell_take(const struct ebb_type *type, size_t size) {
+    bool find_leak = ebb_collector_profile()->find_leak;
+    if (find_leak)
+        ebbi_second_lock();
+    void *cell = from_collector(type, size);
+    if (cell == NULL)
+        cell = from_collector(type, size);
+    if (find_leak) {
+        if (cell && type->scan == EBB_POINTERS)
+            memset(cell, 0, size);
+        ebbi_second_unlock();
+    }
+    return cell;
+}
+
+static uint16_t take_site(const struct ebb_type *type, size_t size, void *frame_address) {
+    uintptr_t frame[EBB_SITE_FRAMES];
+    int frames = ebb_collector_profile()->full_stacks
+                     ? ebbi_frames_unwind(frame, EBB_SITE_FRAMES, frame_address)
+                     : ebbi_frames_walk(frame, SITE_FRAMES_WALK, frame_address);
+    uint16_t site = ebbi_site_take(type, frame, frames);
+    count(&ebbi_site_at(site)->allocated, 1);
+    count(&ebbi_site_at(site)->allocated_bytes, size);
+    return site;
+}
+
+static bool wants_site(const struct ebb_type *type, size_t size) {
+    return ebb_collector_profile()->leak_watch &&
+           (type->lifetime != EBB_SHARED || size >= SITE_SHARED_BYTES);
+}
+
 /* frame_address: of the public function's frame, whose return address is the call site. */
 static void *allocate(struct ebb_type *type, size_t size, void *frame_address) {
     ebb_assert(type->id != 0, "type %s was never added: see ebb_types_add", type->name);
-    if (size > SIZE_MAX / 4)
+    if (size > OBJECT_SIZE_MAX)
         return NULL;
-    struct object_header *header = from_collector(type, sizeof *header + size);
-    if (header == NULL) /* the out-of-memory hook has collected meanwhile */
-        header = from_collector(type, sizeof *header + size);
+    struct object_header *header = cell_take(type, sizeof *header + size);
     if (header == NULL)
         return NULL;
-    uint16_t site = 0;
-    if (type->lifetime != EBB_SHARED && ebb_collector_profile()->leak_watch) {
-        uintptr_t frame[EBB_SITE_FRAMES];
-        int frames = ebb_collector_profile()->full_stacks
-                         ? ebbi_frames_unwind(frame, EBB_SITE_FRAMES)
-                         : ebbi_frames_walk(frame, EBB_SITE_FRAMES, frame_address);
-        site = ebbi_site_take(type, frame, frames);
-        count(&ebbi_site_at(site)->allocated, 1);
-        count(&ebbi_site_at(site)->allocated_bytes, size);
-    }
+    bool sited = wants_site(type, size);
+    uint16_t site = sited ? take_site(type, size, frame_address) : 0;
     count(&type->allocated, 1);
     count(&type->allocated_bytes, size);
-    header->size = size;
+    header->size = size & OBJECT_SIZE_MAX;
+    header->born = sited ? ebbi_seconds() & OBJECT_BORN_MASK : 0;
     header->state = OBJECT_LIVE;
     header->type = (uint16_t)type->id;
     header->site = site;
@@ -141,27 +188,37 @@ void *ebb_try_bytes(size_t size) {
     return ebb_try_sized(&ebb_type_bytes, size);
 }
 
-static void misuse(struct ebb_metric *metric, const void *object, const char *what) {
-    ebb_count(metric, 1);
-    ebb_assert(!EBB_DEBUG, "ebb_done(%p): %s", object, what);
-    ebb_log_error("gc", "ebb_done(%p): %s; ignored, but mend the program", object, what);
+/* Where the object was made, as far as its header says. */
+static const char *made_at(const struct object_header *header) {
+    return header->site ? ebb_site_label(ebbi_site_at(header->site)) : "an unknown place";
 }
 
-void ebb_done(const void *object) {
+static void misuse(struct ebb_metric *metric, const void *object, const char *what,
+                   const struct object_header *header) {
+    const char *type = header ? ebbi_type_at(header->type)->name : "no object of ours";
+    const char *place = header ? made_at(header) : "nowhere";
+    ebb_count(metric, 1);
+    ebb_assert(!EBB_DEBUG, "%p (%s, made in %s): %s", object, type, place, what);
+    ebb_log_error("gc", "%p (%s, made in %s): %s; ignored, but mend the program", object, type,
+                  place, what);
+}
+
+/* poison: whether nobody may come late. */
+static void done(const void *object, bool poison) {
     if (object == NULL)
         return;
     struct object_header *header = ebbi_object_header(object);
     if (header == NULL) {
-        misuse(&ebb_metric_misuse_foreign_pointer, object, "not the start of an object of ours");
+        misuse(&ebb_metric_misuse_foreign_pointer, object, "ebb_done of a foreign pointer", NULL);
         return;
     }
     struct ebb_type *type = ebbi_type_at(header->type);
     if (type->lifetime != EBB_OWNED) {
-        misuse(&ebb_metric_misuse_foreign_pointer, object, "the object's type is not OWNED");
+        misuse(&ebb_metric_misuse_foreign_pointer, object, "ebb_done of what is not OWNED", header);
         return;
     }
-    if (header->state == OBJECT_DONE) {
-        misuse(&ebb_metric_misuse_done_twice, object, "said twice");
+    if (header->state != OBJECT_LIVE) {
+        misuse(&ebb_metric_misuse_done_twice, object, "ebb_done for the second time", header);
         return;
     }
     header->state = OBJECT_DONE;
@@ -170,7 +227,29 @@ void ebb_done(const void *object) {
         count_gone(header, type);
         header->check = 0;
         GC_free(header);
+    } else if (EBB_DEBUG && poison) {
+        header->state = OBJECT_POISONED;
+        memset(header + 1, POISON, header->size);
     }
+}
+
+void ebb_done(const void *object) {
+    done(object, true);
+}
+
+void ebb_done_late(const void *object) {
+    done(object, false);
+}
+
+bool ebb_check_live(const void *object, const char *file, int line) {
+    const struct object_header *header = ebbi_object_header(object);
+    if (header && header->state == OBJECT_LIVE)
+        return true;
+    char what[160];
+    snprintf(what, sizeof what, "%s:%d: used %s", file, line,
+             header ? "after ebb_done" : "although it is not alive");
+    misuse(&ebb_metric_misuse_use_after_done, object, what, header);
+    return false;
 }
 
 void ebb_foreign_free(void *object) {

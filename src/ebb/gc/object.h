@@ -9,15 +9,23 @@
 /* 16 bytes, so that the object behind it stays 16-aligned. Word 0 is overwritten by the collector's
  * free lists, so what tells a live header from rubbish stands in word 1. */
 struct object_header {
-    uint64_t size : 56; /* as asked for */
-    uint64_t state : 8; /* enum object_state */
+    uint64_t size : 38; /* as asked for */
+    uint64_t born : 24; /* seconds since the collector's start; only with a site */
+    uint64_t state : 2; /* enum object_state */
     uint32_t check;     /* object_check: unguessable, so cached values cannot look like a header */
     uint16_t type;
     uint16_t site; /* 0: none taken */
 };
 _Static_assert(sizeof(struct object_header) == 16, "the header keeps objects 16-aligned");
 
-enum object_state { OBJECT_LIVE = 1, OBJECT_DONE = 2 };
+enum object_state { OBJECT_LIVE = 1, OBJECT_DONE = 2, OBJECT_POISONED = 3 };
+
+#define OBJECT_SIZE_MAX  ((UINT64_C(1) << 38) - 1)
+#define OBJECT_BORN_MASK ((UINT32_C(1) << 24) - 1)
+#define SITE_FRAMES_WALK 8 /* without full stacks: some 30 ns */
+#define SITE_SHARED_BYTES                                                                          \
+    2048 /* from this size on SHARED objects have a site too, for profiles                         \
+          */
 
 void ebbi_objects_start(void);
 /* The header of an object's start, or NULL when it is none of ours. */
@@ -29,9 +37,27 @@ struct object_header *ebbi_object_at_base(void *base);
 uint16_t ebbi_site_take(const struct ebb_type *type, const uintptr_t *frame, int frames);
 struct ebb_site *ebbi_site_at(uint16_t site);
 int ebbi_frames_walk(uintptr_t *frame, int frames_max, void *frame_address);
-int ebbi_frames_unwind(uintptr_t *frame, int frames_max);
+int ebbi_frames_unwind(uintptr_t *frame, int frames_max, void *frame_address);
 void ebbi_sites_start(void);
+uint16_t ebbi_site_index(const struct ebb_site *site);
 /* Under the allocation lock: an OWNED object died without a goodbye. */
 void ebbi_leak_count(struct ebb_type *type, struct object_header *header);
+/* Under the allocation lock: it was written to after its goodbye. */
+void ebbi_used_after_done_count(struct object_header *header);
+/* Coarse seconds since the collector's start. */
+uint32_t ebbi_seconds(void);
+
+/* Symbols of many sites in one session: between begin and end, ebb_site_describe is quick. */
+void ebbi_symbols_begin(void);
+void ebbi_symbols_end(void);
+
+/* suppress.c: does a suppression excuse the leaks of this site? Looks up names the first time. */
+bool ebbi_site_excused(struct ebb_site *site);
+
+/* second.c: before GC_init, so that the collector's own messages come to us. */
+void ebbi_second_start(void);
+/* With find_leak: around each allocation. */
+void ebbi_second_lock(void);
+void ebbi_second_unlock(void);
 
 #endif

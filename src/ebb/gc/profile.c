@@ -125,6 +125,7 @@ enum ebb_err ebb_profile_read(struct ebb_profile *profile, const char *name_or_f
     struct reading reading = {.profile = profile, .path = path, .file = file};
     int bad_line = ini_parse_stream(next_line, &reading, on_pair, &reading);
     fclose(file);
+    snprintf(profile->path, sizeof profile->path, "%s", path);
     if (reading.err == EBB_OK && bad_line != 0)
         reading.err = ebb_err_set(EBB_ERR_USAGE, "%s:%d: not a line of the form key = value", path,
                                   bad_line > 0 ? bad_line : 0);

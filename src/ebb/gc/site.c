@@ -1,7 +1,8 @@
 /* site -- call sites: where OWNED objects come from, and the leaks found there.
  *
- * The stack is walked by frame pointers (some 30 ns for 8 frames), the frames are hashed into a
- * static table, and the object's header keeps the table's index. The table is not scanned.
+ * The stack is walked by frame pointers (some 30 ns for 8 frames) or, for full stacks, by the
+ * unwinder; the frames are hashed into a static table, and the object's header keeps the table's
+ * index. The table is not scanned.
  *
  * 1. A site is written once (used: 0 free -> 1 being filled -> 2 filled) and never removed; only
  * its counters move.
@@ -15,6 +16,7 @@
 #include <execinfo.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #define GC_THREADS
 #define GC_NO_THREAD_REDIRECTS
@@ -23,14 +25,22 @@
 enum { SITES = 8192, PROBES = 64 };
 
 static struct ebb_site sites[SITES];
+static time_t started_seconds;
 static _Thread_local uintptr_t stack_top;
 
 void ebbi_sites_start(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+    started_seconds = now.tv_sec;
     GC_exclude_static_roots(sites, sites + SITES);
 }
 
 struct ebb_site *ebbi_site_at(uint16_t site) {
     return &sites[site];
+}
+
+uint16_t ebbi_site_index(const struct ebb_site *site) {
+    return (uint16_t)(site - sites);
 }
 
 static uintptr_t stack_top_of_thread(void) {
@@ -59,23 +69,33 @@ __attribute__((no_sanitize("address"))) int ebbi_frames_walk(uintptr_t *frame, i
     return n;
 }
 
-int ebbi_frames_unwind(uintptr_t *frame, int frames_max) {
-    void *all[EBB_SITE_FRAMES + 4];
-    int skip = 3; /* this function, allocate, ebb_new_sized */
-    int got = backtrace(all, frames_max + skip < EBB_SITE_FRAMES + 4 ? frames_max + skip
-                                                                     : EBB_SITE_FRAMES + 4);
+/* The public function's return address, which stands beside its frame, tells where the caller's
+ * part of the stack begins, whatever was inlined below it. */
+int ebbi_frames_unwind(uintptr_t *frame, int frames_max, void *frame_address) {
+    enum { BELOW_MAX = 8 };
+    void *all[EBB_SITE_FRAMES + BELOW_MAX];
+    const uintptr_t caller = ((const uintptr_t *)frame_address)[1];
+    int got = backtrace(all, EBB_SITE_FRAMES + BELOW_MAX), first = 0;
+    while (first < got && (uintptr_t)all[first] != caller)
+        first++;
     int n = 0;
-    for (int i = skip; i < got && n < frames_max; i++)
+    for (int i = first; i < got && n < frames_max; i++)
         frame[n++] = (uintptr_t)all[i];
-    return n;
+    return n > 0 ? n : ebbi_frames_walk(frame, SITE_FRAMES_WALK, frame_address);
+}
+
+uint32_t ebbi_seconds(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+    return (uint32_t)(now.tv_sec - started_seconds);
 }
 
 static bool same(const struct ebb_site *site, const struct ebb_type *type, const uintptr_t *frame,
                  int frames) {
-    for (int i = 0; i < EBB_SITE_FRAMES; i++)
-        if (site->frame[i] != (i < frames ? frame[i] : 0))
+    for (int i = 0; i < frames; i++)
+        if (site->frame[i] != frame[i])
             return false;
-    return site->type == type;
+    return site->type == type && (frames == EBB_SITE_FRAMES || site->frame[frames] == 0);
 }
 
 static void fill(struct ebb_site *site, const struct ebb_type *type, const uintptr_t *frame,
@@ -106,15 +126,30 @@ uint16_t ebbi_site_take(const struct ebb_type *type, const uintptr_t *frame, int
     return 0;
 }
 
+static void add(_Atomic uint64_t *counter, uint64_t more) {
+    atomic_fetch_add_explicit(counter, more, memory_order_relaxed);
+}
+
 void ebbi_leak_count(struct ebb_type *type, struct object_header *header) {
     struct ebb_site *site = &sites[header->site];
-    atomic_fetch_add_explicit(&type->leaked, 1, memory_order_relaxed);
-    atomic_fetch_add_explicit(&type->leaked_bytes, header->size, memory_order_relaxed);
-    atomic_fetch_add_explicit(&site->leaked, 1, memory_order_relaxed);
-    atomic_fetch_add_explicit(&site->leaked_bytes, header->size, memory_order_relaxed);
+    uint32_t age = (ebbi_seconds() - header->born) & OBJECT_BORN_MASK;
+    add(&type->leaked, 1);
+    add(&type->leaked_bytes, header->size);
+    add(&site->leaked, 1);
+    add(&site->leaked_bytes, header->size);
+    add(&site->age_seconds_sum, age);
+    if (age > site->age_seconds_max)
+        site->age_seconds_max = age;
     atomic_fetch_add_explicit(&site->untold, 1, memory_order_relaxed);
     ebb_count(&ebb_metric_leaked_objects, 1);
     ebb_count(&ebb_metric_leaked_bytes, header->size);
+}
+
+void ebbi_used_after_done_count(struct object_header *header) {
+    struct ebb_site *site = &sites[header->site];
+    atomic_fetch_add_explicit(&site->used_after_done, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&site->untold_used, 1, memory_order_relaxed);
+    ebb_count(&ebb_metric_misuse_use_after_done, 1);
 }
 
 uint64_t ebb_leaks_each(void (*see)(const struct ebb_site *, void *), void *context) {
@@ -141,5 +176,18 @@ uint64_t ebb_leaks_count(void) {
     uint64_t sum = 0;
     for (const struct ebb_type *type = ebb_types_first(); type; type = type->next)
         sum += atomic_load_explicit(&type->leaked, memory_order_relaxed);
+    return sum;
+}
+
+void ebb_sites_each(void (*see)(const struct ebb_site *, void *), void *context) {
+    for (uint32_t i = 1; i < SITES; i++)
+        if (atomic_load_explicit(&sites[i].used, memory_order_acquire) == 2)
+            see(&sites[i], context);
+}
+
+uint64_t ebb_used_after_done_count(void) {
+    uint64_t sum = 0;
+    for (uint32_t i = 0; i < SITES; i++)
+        sum += atomic_load_explicit(&sites[i].used_after_done, memory_order_relaxed);
     return sum;
 }

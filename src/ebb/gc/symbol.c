@@ -4,8 +4,7 @@
  * or the bare address stands. It is slow (the first answer takes some 50 ms) and uses libc's
  * memory, all of which is returned before we return: for reports, between turns, never on a hot
  * path. */
-#include <ebb/leak.h>
-#include <ebb/log.h>
+#include "gc/object.h"
 #include <ebb/writer.h>
 #include <dlfcn.h>
 #include <elfutils/libdwfl.h>
@@ -14,7 +13,6 @@
 #include <string.h>
 #include <unistd.h>
 
-static pthread_mutex_t symbol_lock = PTHREAD_MUTEX_INITIALIZER;
 static char *no_debuginfo_path = NULL;
 
 static Dwfl *session_open(void) {
@@ -48,47 +46,57 @@ static void describe_frame(Dwfl *dwfl, uintptr_t address, struct ebb_writer *out
         ebb_writef(out, " (%s:%d)", strrchr(file, '/') ? strrchr(file, '/') + 1 : file, number);
 }
 
+/* The session of the thread between begin and end; all under symbol_lock, which may be taken again
+ * by its holder. */
+static pthread_mutex_t symbol_lock = PTHREAD_RECURSIVE_MUTEX_INITIALIZER_NP;
+static Dwfl *session;
+static int session_users;
+
+void ebbi_symbols_begin(void) {
+    pthread_mutex_lock(&symbol_lock);
+    if (session_users++ == 0)
+        session = session_open();
+}
+
+void ebbi_symbols_end(void) {
+    if (--session_users == 0 && session) {
+        dwfl_end(session);
+        session = NULL;
+    }
+    pthread_mutex_unlock(&symbol_lock);
+}
+
 void ebb_site_describe(const struct ebb_site *site, int frames_max, char *out, size_t size) {
     struct ebb_array_writer writer;
     ebb_array_writer_init(&writer, out, size);
-    pthread_mutex_lock(&symbol_lock);
-    Dwfl *dwfl = session_open();
+    ebbi_symbols_begin();
     for (int i = 0; i < EBB_SITE_FRAMES && i < frames_max && site->frame[i] != 0; i++) {
         if (i > 0)
             ebb_write(&writer.writer, " < ");
-        describe_frame(dwfl, site->frame[i], &writer.writer);
+        describe_frame(session, site->frame[i], &writer.writer);
     }
-    if (dwfl)
-        dwfl_end(dwfl);
-    pthread_mutex_unlock(&symbol_lock);
+    ebbi_symbols_end();
     if (site->frame[0] == 0)
         ebb_write(&writer.writer, "(call site unknown)");
 }
 
-struct telling {
-    int sites;
-};
+enum { LABELS = 200, LABEL_MAX = 128 };
+static char labels[LABELS + 1][LABEL_MAX];
+static _Atomic uint32_t labels_used;
 
-static void tell_site(const struct ebb_site *site, void *context) {
-    struct telling *telling = context;
+const char *ebb_site_label(const struct ebb_site *site) {
     struct ebb_site *writable = (struct ebb_site *)(uintptr_t)site;
-    uint32_t untold = atomic_exchange_explicit(&writable->untold, 0, memory_order_relaxed);
-    if (untold == 0 || site->leaked > untold) /* once per site: only its first leaks are told */
-        return;
-    char where[1024];
-    ebb_site_describe(site, EBB_SITE_FRAMES, where, sizeof where);
-    ebb_log_warn("leak", "%u %s (%" PRIu64 " bytes) collected without ebb_done, from %s", untold,
-                 site->type ? site->type->name : "objects of several types", site->leaked_bytes,
-                 where);
-    telling->sites++;
-}
-
-int ebb_leaks_tell(void) {
-    static _Atomic uint64_t told;
-    uint64_t now = ebb_leaks_count();
-    if (atomic_exchange_explicit(&told, now, memory_order_relaxed) == now)
-        return 0;
-    struct telling telling = {0};
-    ebb_leaks_each(tell_site, &telling);
-    return telling.sites;
+    uint32_t label = atomic_load_explicit(&writable->label, memory_order_acquire);
+    if (label == 0 && atomic_load_explicit(&labels_used, memory_order_relaxed) < LABELS) {
+        ebbi_symbols_begin();
+        label = atomic_load_explicit(&writable->label, memory_order_acquire);
+        if (label == 0 && labels_used < LABELS) {
+            label = labels_used + 1;
+            ebb_site_describe(site, 1, labels[label], LABEL_MAX);
+            labels_used = label;
+            atomic_store_explicit(&writable->label, label, memory_order_release);
+        }
+        ebbi_symbols_end();
+    }
+    return label ? labels[label] : "other";
 }

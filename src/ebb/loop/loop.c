@@ -183,7 +183,7 @@ void ebb_loop_close(struct ebb_loop *loop) {
     ebb_fd_close(loop->wake);
     pthread_mutex_unlock(&loop->mutex);
     ebb_scope_close(loop->scope);
-    ebb_done(loop);
+    ebb_done_late(loop); /* a late post or wake finds that it is closed */
 }
 
 void ebb_loop_post(struct ebb_loop *loop, void (*fn)(void *), void *arg) {

@@ -218,11 +218,13 @@ static void run_thread(void *arg) {
         object->next = list;
         list = object;
     }
-    for (int i = 19999; i >= 0; i--, list = list->next) {
+    for (int i = 19999; i >= 0; i--) {
         char text[16];
         snprintf(text, sizeof text, "%d", i);
         *bad += strcmp(text, list->room) != 0;
+        struct planted *next = list->next;
         ebb_done(list);
+        list = next;
     }
     const char *slot = *ebb_thread_slot();
     for (int i = 0; i < 128; i++)
