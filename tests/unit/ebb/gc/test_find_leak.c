@@ -11,7 +11,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { TYPES = 3, THREADS = 4, PLANTED = 2000, OTHERS = 3000 };
+/* HELD: so many cells may be held by words on stacks that look like pointers to them. */
+enum { TYPES = 3, THREADS = 4, PLANTED = 2000, OTHERS = 3000, HELD = 10 };
 
 EBB_TYPE_DEFINE(planted_small, EBB_POINTERS, EBB_OWNED, "a small object that somebody forgets")
 EBB_TYPE_DEFINE(planted_bytes, EBB_BYTES, EBB_OWNED, "a pointer-free object that somebody forgets")
@@ -98,11 +99,10 @@ START_TEST(the_watch_and_the_collectors_finder_agree_on_thousands_of_leaks_of_se
     struct opinion watch = ask(false), finder = ask(true);
     for (int type = 0; type < TYPES; type++) {
         uint64_t planted = (uint64_t)shares[type] * THREADS;
-        /* The cell of the last object may still stand in a register or an old frame. */
         ck_assert_uint_le(watch.leaked[type], planted);
-        ck_assert_uint_ge(watch.leaked[type], planted - 2);
+        ck_assert_uint_ge(watch.leaked[type], planted - HELD);
         ck_assert_uint_le(finder.leaked[type], planted);
-        ck_assert_uint_ge(finder.leaked[type], planted - 2);
+        ck_assert_uint_ge(finder.leaked[type], planted - HELD);
     }
     ck_assert_uint_eq(watch.shared, 0);
     ck_assert_uint_eq(finder.shared, 0);
