@@ -54,6 +54,9 @@ bool ebb_dropped(size_t bytes);
 /* Dropped since the latest collection. */
 size_t ebb_dropped_now(void);
 
+/* Share of recent time that went into collections, per mille; smoothed over some eight of them. */
+uint32_t ebb_collect_per_mille(void);
+
 /* Finalizers that are ready run here, on the caller's thread; returns how many. The loop calls it
  * between turns. */
 int ebb_finalizers_run(void);

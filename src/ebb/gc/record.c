@@ -33,6 +33,8 @@ static struct ebb_heap_record open_record;
 static uint64_t moment_ns[RECORD_MOMENTS];
 static uint64_t finalized_before;
 static uint64_t cpu_at_start;
+static uint64_t began_ns, ended_ns;          /* of this collection; of the one before */
+static _Atomic uint32_t share_per_mille_x16; /* smoothed, in sixteenths */
 
 void ebbi_records_start(void) {
     GC_exclude_static_roots(ring, ring + RING);
@@ -77,6 +79,7 @@ void ebbi_record_begin(enum ebb_cause cause, size_t dropped) {
     memset(&open_record, 0, sizeof open_record);
     memset(moment_ns, 0, sizeof moment_ns);
     cpu_at_start = thread_cpu_ns();
+    began_ns = ebb_clock_ns();
     open_record.cause = cause;
     open_record.dropped_since = dropped;
     open_record.allocated_since = stats.bytes_allocd_since_gc;
@@ -88,6 +91,21 @@ void ebbi_record_mark(enum record_moment moment) {
 
 static uint64_t between(enum record_moment from, enum record_moment to) {
     return moment_ns[from] && moment_ns[to] > moment_ns[from] ? moment_ns[to] - moment_ns[from] : 0;
+}
+
+enum { SMOOTHING = 8 };
+
+static void share_count(void) {
+    uint64_t now = ebb_clock_ns(), whole = now - ended_ns;
+    uint32_t was = atomic_load_explicit(&share_per_mille_x16, memory_order_relaxed);
+    uint32_t is = ended_ns && whole ? (uint32_t)((now - began_ns) * 16000 / whole) : 0;
+    atomic_store_explicit(&share_per_mille_x16, was - was / SMOOTHING + is / SMOOTHING,
+                          memory_order_relaxed);
+    ended_ns = now;
+}
+
+uint32_t ebb_collect_per_mille(void) {
+    return atomic_load_explicit(&share_per_mille_x16, memory_order_relaxed) / 16;
 }
 
 void ebbi_record_end(void) {
@@ -104,6 +122,7 @@ void ebbi_record_end(void) {
     atomic_store_explicit(&written, at + 1, memory_order_release);
     ebb_observe_ns(&ebb_metric_gc_pause, open_record.pause_ns);
     ebb_count(ebbi_metric_collections[open_record.cause], 1);
+    share_count();
     ebb_count(&ebb_metric_gc_cpu, thread_cpu_ns() - cpu_at_start);
 }
 

@@ -7,9 +7,9 @@
  * others leave. Survivors share one open main segment per class.
  *
  * A segment leaves in four steps: it is marked as leaving; its records are walked and each slot
- * that points into it is cleared or moved; its root is cleared; its bytes are told to the
- * collector. Readers and writers go on meanwhile. Whoever opened a fresh segment evicts ahead, one
- * thread at a time (evict_lock), so that the next one finds room.
+ * that points into it is cleared or moved; its root is cleared; the
+ * next collection has its memory. Readers and writers go on meanwhile. Whoever opened a fresh
+ * segment evicts ahead, one thread at a time (evict_lock), so that the next one finds room.
  *
  * 1. Marking comes before walking, both sequentially consistent: a writer either sees the mark
  * under its bucket's lock and moves its record elsewhere, or the walk sees the record and finds the
@@ -22,30 +22,28 @@
 #include <string.h>
 
 enum {
-    BATCH_SHARE = 50,        /* 2% of the limit */
-    BATCH_MIN = 2 << 20,     /* but not oftener than every 2 MiB, */
-    BATCH_SHARE_LARGEST = 8, /* nor more than an eighth */
+    BATCH_LEAST_SHARE = 100, /* 1% of the limit, */
+    BATCH_MOST_SHARE = 16,   /* 6%: as collections cost little or much; */
+    BATCH_SEGMENTS_MIN = 2,  /* survivors may need them */
+    COLLECT_CHEAP_PER_MILLE = 5,
+    COLLECT_DEAR_PER_MILLE = 20,
     AHEAD_SEGMENTS = 2,
     PROBATION_SHARE = 10,
     PROMOTE_FREQ = 2,      /* reads in probation that lead to main; */
     STAY_FREQ = 1,         /* reads in main since last time that keep an item there, */
+    STAY_FREQ_UNREAD = 3,  /* the same while nobody reads */
+    LOOKUPS_LEAST = 4,     /* somebody reads when there is a look-up for so many items stored */
     STRICTER_EVERY = 8,    /* one more for so many segments that were walked and freed nothing */
     CLEAN_DEAD_TENTHS = 4, /* of a segment's used bytes */
     CLEAN_DEAD_TENTHS_LOW = 2,
-    STUCK_ROUNDS = 8, /* collections one request may start when readers hold on to segments */
+    WALK_GROUP = 16,
 };
 
 enum leaving { BY_POLICY, BY_CLEANING, WHOLE };
 
-static uint64_t batch_bytes(const struct store *store) {
-    uint64_t limit = store->config.limit_bytes, batch = limit / BATCH_SHARE;
-    if (batch < BATCH_MIN)
-        batch = BATCH_MIN;
-    return batch < limit / BATCH_SHARE_LARGEST ? batch : limit / BATCH_SHARE_LARGEST;
-}
-
 static uint64_t live_most(const struct store *store) {
-    uint64_t budget = segment_budget(store), batch = batch_bytes(store);
+    uint64_t budget = segment_budget(store),
+             batch = atomic_load_explicit(&store->batch_bytes, memory_order_relaxed);
     return budget > batch ? budget - batch : 0;
 }
 
@@ -54,7 +52,7 @@ bool evict_has_room(const struct store *store, uint64_t bytes) {
     if (segment_bytes_held(store) + bytes > budget || store->free_entries == SEGMENT_NONE)
         return false;
     return segment_bytes_live(store) + bytes <= live_most(store) ||
-           (bytes > batch_bytes(store) &&
+           (bytes > atomic_load_explicit(&store->batch_bytes, memory_order_relaxed) &&
             segment_bytes_live(store) + bytes <= budget); /* a huge value may need all */
 }
 
@@ -124,11 +122,10 @@ static void move_record(const struct walk *walk, _Atomic uint64_t *place, struct
 
 /* One record of a leaving segment: its item goes, or moves to `room` (NULL: none yet). Returns
  * false when it wants to survive and needs a room first. */
-static bool leave(const struct walk *walk, uint32_t offset, struct record *record, uint32_t size,
-                  const struct store_room *room) {
+static bool leave(const struct walk *walk, uint64_t hash, struct record *record, uint32_t size,
+                  struct store_room *room) {
     struct store *store = walk->store;
-    uint32_t length = lead_key_length(atomic_load_explicit(&record->lead, memory_order_relaxed));
-    uint64_t hash = store_hash(store, (struct ebb_span){record->key, length});
+    uint32_t offset = (uint32_t)((char *)record - segment_data(store, walk->segment));
     struct bucket *bucket = index_lock(store, hash);
     uint64_t where = slot_make(0, walk->segment, offset, 0) & SLOT_PLACE;
     _Atomic uint64_t *place = index_find_place(store, bucket, hash, where);
@@ -151,36 +148,64 @@ static bool leave(const struct walk *walk, uint32_t offset, struct record *recor
     index_unlock(bucket);
     if (remember)
         ghost_add(store, hash);
+    if (place == NULL && room && room->record) /* deleted meanwhile */
+        segment_unreserve(store->evictor, room);
     return answered;
 }
 
+static uint64_t record_hash(const struct store *store, const struct record *record) {
+    uint32_t length = lead_key_length(atomic_load_explicit(&record->lead, memory_order_relaxed));
+    return store_hash(store, (struct ebb_span){record->key, length});
+}
+
+static void leave_or_move(const struct walk *walk, struct record *record, uint64_t hash) {
+    uint32_t size =
+        segment_record_size(walk->entry, atomic_load_explicit(&record->lead, memory_order_relaxed));
+    if (leave(walk, hash, record, size, NULL))
+        return;
+    struct store_room room = {0};
+    enum pool pool = walk->leaving == BY_CLEANING ? walk->entry->pool : MAIN;
+    segment_reserve_survivor(walk->store, pool, record_expires(record), size, walk->now, &room);
+    leave(walk, hash, record, size, &room); /* without a room it must go */
+}
+
+/* In groups: the buckets of a group are fetched into the cache together, before the first is
+ * needed. */
 static void walk_records(const struct walk *walk) {
     struct store *store = walk->store;
     char *data = segment_data(store, walk->segment);
-    uint32_t used = atomic_load_explicit(&walk->entry->used, memory_order_acquire);
-    for (uint32_t at = 0, size; at < used; at += size) {
-        struct record *record = (struct record *)(data + at);
-        uint64_t lead = atomic_load_explicit(&record->lead, memory_order_acquire);
-        size = segment_record_size(walk->entry, lead);
-        ebb_assert(size > 0 && at + size <= used, "segment %u: record at %u of %u bytes, used %u",
-                   walk->segment, at, size, used);
-        if (lead_key_length(lead) == 0 || leave(walk, at, record, size, NULL))
-            continue;
-        struct store_room room = {0};
-        enum pool pool = walk->leaving == BY_CLEANING ? walk->entry->pool : MAIN;
-        segment_reserve_survivor(store, pool, record_expires(record), size, walk->now, &room);
-        leave(walk, at, record, size, &room); /* without a room it must go */
+    uint32_t used = atomic_load_explicit(&walk->entry->used, memory_order_acquire), at = 0;
+    while (at < used) {
+        struct record *group[WALK_GROUP];
+        uint64_t hash[WALK_GROUP];
+        int n = 0;
+        while (at < used && n < WALK_GROUP) {
+            struct record *record = (struct record *)(data + at);
+            uint64_t lead = atomic_load_explicit(&record->lead, memory_order_acquire);
+            uint32_t size = segment_record_size(walk->entry, lead);
+            ebb_assert(size > 0 && at + size <= used,
+                       "segment %u: record at %u of %u bytes, used %u", walk->segment, at, size,
+                       used);
+            at += size;
+            if (lead_key_length(lead) == 0)
+                continue;
+            hash[n] = record_hash(store, record);
+            index_prefetch(store, hash[n]);
+            group[n++] = record;
+        }
+        for (int i = 0; i < n; i++)
+            leave_or_move(walk, group[i], hash[i]);
     }
+    ebb_keep(data);
 }
 
 /* A huge segment's one item stays where it is: only its slot and its place in the FIFO change. */
 static bool huge_stays(const struct walk *walk) {
     struct store *store = walk->store;
     struct record *record = (struct record *)segment_data(store, walk->segment);
-    uint32_t length = lead_key_length(atomic_load_explicit(&record->lead, memory_order_acquire));
-    if (length == 0)
+    if (lead_key_length(atomic_load_explicit(&record->lead, memory_order_acquire)) == 0)
         return false;
-    uint64_t hash = store_hash(store, (struct ebb_span){record->key, length});
+    uint64_t hash = record_hash(store, record);
     struct bucket *bucket = index_lock(store, hash);
     _Atomic uint64_t *place =
         index_find_place(store, bucket, hash, slot_make(0, walk->segment, 0, 0) & SLOT_PLACE);
@@ -204,14 +229,13 @@ static void huge_leaves(const struct walk *walk) {
     struct record *record = (struct record *)segment_data(walk->store, walk->segment);
     struct store_room none = {0};
     if (lead_key_length(atomic_load_explicit(&record->lead, memory_order_acquire)) != 0)
-        leave(walk, 0, record, walk->entry->capacity, &none);
+        leave(walk, record_hash(walk->store, record), record, walk->entry->capacity, &none);
 }
 
 /* Under evict_lock. */
 static void evict_segment(struct store *store, uint32_t segment, enum leaving leaving,
                           uint32_t stay_freq, uint32_t now) {
     struct walk walk = {store, &store->entries[segment], segment, now, leaving, stay_freq};
-    uint64_t bytes = walk.entry->capacity;
     pthread_mutex_lock(&store->lock);
     segment_seal(store, segment);
     atomic_store_explicit(&walk.entry->state, SEGMENT_LEAVING, memory_order_seq_cst);
@@ -229,7 +253,6 @@ static void evict_segment(struct store *store, uint32_t segment, enum leaving le
     pthread_mutex_lock(&store->lock);
     segment_drop(store, segment);
     pthread_mutex_unlock(&store->lock);
-    ebb_dropped(bytes);
 }
 
 /* ---- choosing; under evict_lock ---- */
@@ -275,12 +298,33 @@ static uint32_t find_dead(struct store *store, uint32_t tenths, uint32_t now,
     return worst;
 }
 
+/* Once a window (about a probation's worth of stored items): does anybody read at all? Writes that
+ * nobody reads only push each other out of probation, and main would keep for ever what it got
+ * while the cache filled. A main that is only read seldom is left alone: under a loop larger than
+ * the cache it is what still hits. */
+static void judge_main(struct store *store) {
+    uint64_t lookups = 0, items = 0;
+    for (int i = 0; i < store->config.workers; i++) {
+        lookups += atomic_load_explicit(&store->workers[i]->lookups, memory_order_relaxed);
+        items += atomic_load_explicit(&store->workers[i]->items_total, memory_order_relaxed);
+    }
+    if ((items - store->window_items) * PROBATION_SHARE < store_items(store))
+        return;
+    store->nobody_reads =
+        (lookups - store->window_lookups) * LOOKUPS_LEAST < items - store->window_items;
+    store->window_lookups = lookups;
+    store->window_items = items;
+}
+
+/* Probation's oldest when it holds more than its share, else main's. */
 static uint32_t oldest(struct store *store) {
+    judge_main(store);
     pthread_mutex_lock(&store->lock);
-    struct fifo *probation = &store->fifo[PROBATION], *main = &store->fifo[MAIN];
-    bool young =
-        probation->bytes > live_most(store) / PROBATION_SHARE || main->first == SEGMENT_NONE;
-    uint32_t segment = young && probation->first != SEGMENT_NONE ? probation->first : main->first;
+    uint32_t probation = store->fifo[PROBATION].first, main = store->fifo[MAIN].first, segment;
+    if (probation == SEGMENT_NONE || main == SEGMENT_NONE)
+        segment = main == SEGMENT_NONE ? probation : main;
+    else
+        segment = evict_probation_full(store) && !store->nobody_reads ? probation : main;
     pthread_mutex_unlock(&store->lock);
     return segment;
 }
@@ -299,7 +343,9 @@ static bool evict_step(struct store *store, uint32_t tries, uint32_t now) {
         return false;
     if (leaving == BY_CLEANING)
         atomic_fetch_add_explicit(&store->cleaned_segments, 1, memory_order_relaxed);
-    evict_segment(store, segment, leaving, STAY_FREQ + tries / STRICTER_EVERY, now);
+    evict_segment(store, segment, leaving,
+                  (store->nobody_reads ? STAY_FREQ_UNREAD : STAY_FREQ) + tries / STRICTER_EVERY,
+                  now);
     return true;
 }
 
@@ -317,10 +363,32 @@ static uint64_t live_now(struct store *store) {
     return live;
 }
 
+/* Garbage between two collections is memory that holds nothing; too little of it, and collections
+ * take the time. */
+static void batch_fit(struct store *store) {
+    uint64_t batch = store->batch_bytes, limit = store->config.limit_bytes,
+             share = ebb_collect_per_mille();
+    if (share > COLLECT_DEAR_PER_MILLE)
+        batch += batch / 4;
+    else if (share < COLLECT_CHEAP_PER_MILLE)
+        batch -= batch / 8;
+    uint64_t least = (uint64_t)BATCH_SEGMENTS_MIN * segment_bytes(store);
+    if (batch > limit / BATCH_MOST_SHARE)
+        batch = limit / BATCH_MOST_SHARE;
+    if (batch < limit / BATCH_LEAST_SHARE)
+        batch = limit / BATCH_LEAST_SHARE;
+    store->batch_bytes = batch > least ? batch : least;
+}
+
+static void collect(struct store *store) {
+    ebb_collect(EBB_CAUSE_dropped);
+    batch_fit(store);
+}
+
 /* Survivors need room too: a segment's worth must be free before a segment is walked. */
 static void collect_if_held(struct store *store, uint64_t bytes) {
     if (segment_bytes_held(store) + bytes > segment_budget(store))
-        ebb_collect(EBB_CAUSE_dropped);
+        collect(store);
 }
 
 static void evict_until(struct store *store, uint64_t live, uint32_t now) {
@@ -349,16 +417,19 @@ bool evict_for(struct store *store, uint64_t bytes, uint32_t now) {
     if (bytes > budget)
         return false;
     pthread_mutex_lock(&store->evict_lock);
-    uint64_t most = bytes > batch_bytes(store) ? budget : live_most(store);
+    uint64_t most = bytes > atomic_load_explicit(&store->batch_bytes, memory_order_relaxed)
+                        ? budget
+                        : live_most(store);
     evict_until(store, most > bytes ? most - bytes : 0, now);
-    for (int round = 0; !has_room(store, bytes) && round < STUCK_ROUNDS; round++) {
-        ebb_collect(EBB_CAUSE_dropped);
-        if (has_room(store, bytes) || !evict_step(store, 0, now))
-            break;
+    /* Readers, rooms and chunks may hold what was dropped, and others may take what was freed: on,
+     * until nothing is left to evict. */
+    bool possible = true;
+    while (possible && !has_room(store, bytes)) {
+        collect(store);
+        possible = has_room(store, bytes) || evict_step(store, 0, now);
     }
-    bool room = has_room(store, bytes);
     pthread_mutex_unlock(&store->evict_lock);
-    return room;
+    return possible;
 }
 
 uint64_t evict_expired(struct store *store, uint32_t now) {
@@ -371,6 +442,8 @@ uint64_t evict_expired(struct store *store, uint32_t now) {
         evict_segment(store, segment, WHOLE, 0, now);
     }
     pthread_mutex_unlock(&store->evict_lock);
+    if (bytes > 0)
+        ebb_dropped(bytes);
     return bytes;
 }
 

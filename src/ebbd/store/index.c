@@ -84,9 +84,9 @@ void index_start(struct store *store) {
     index->page_shift = 8;
     while (index->page_shift < 16 && (sizeof(struct bucket) << index->page_shift) < page_bytes)
         index->page_shift++;
-    /* Room for eight times the first limit, half of it index: cache_memlimit may raise it. */
+    /* Room for four times the first limit, half of it index: cache_memlimit may raise it. */
     index->directory_size =
-        (uint32_t)(store->config.limit_bytes * 4 / (sizeof(struct bucket) << index->page_shift)) +
+        (uint32_t)(store->config.limit_bytes * 2 / (sizeof(struct bucket) << index->page_shift)) +
         16;
     size_t bytes = index->directory_size * sizeof *index->pages;
     index->pages = ebb_new_sized(&ebb_type_index_directory, bytes);
@@ -141,27 +141,44 @@ static void overflow_put(struct store *store, uint32_t number_plus_1) {
     overflow_unlocked(index);
 }
 
-void index_provision(struct store *store) {
+/* Under resize_lock. */
+static void provision(struct store *store) {
     struct index *index = &store->index;
-    if (atomic_load_explicit(&index->overflow_free_count, memory_order_relaxed) >= SPARE_LOW)
+    if (atomic_load_explicit(&index->overflow_free_count, memory_order_relaxed) >= SPARE_LOW ||
+        index->overflow_pages == index->directory_size)
         return;
-    if (pthread_mutex_trylock(&index->resize_lock) != 0)
+    struct bucket *page = page_new(store);
+    if (page == NULL)
         return;
-    struct bucket *page = index->overflow_pages < index->directory_size ? page_new(store) : NULL;
-    if (page) {
-        uint32_t first = index->overflow_pages << index->page_shift;
-        atomic_store_explicit(&index->overflow[index->overflow_pages++], page,
-                              memory_order_release);
-        overflow_locked(index);
-        for (uint32_t i = page_buckets(index); i-- > 0;) {
-            atomic_store_explicit(&page[i].overflow, index->overflow_free, memory_order_relaxed);
-            index->overflow_free = first + i + 1;
-        }
-        atomic_fetch_add_explicit(&index->overflow_free_count, page_buckets(index),
-                                  memory_order_relaxed);
-        overflow_unlocked(index);
+    uint32_t first = index->overflow_pages << index->page_shift;
+    atomic_store_explicit(&index->overflow[index->overflow_pages++], page, memory_order_release);
+    overflow_locked(index);
+    for (uint32_t i = page_buckets(index); i-- > 0;) {
+        atomic_store_explicit(&page[i].overflow, index->overflow_free, memory_order_relaxed);
+        index->overflow_free = first + i + 1;
     }
-    pthread_mutex_unlock(&index->resize_lock);
+    atomic_fetch_add_explicit(&index->overflow_free_count, page_buckets(index),
+                              memory_order_relaxed);
+    overflow_unlocked(index);
+}
+
+void index_provision(struct store *store) {
+    uint32_t spare = atomic_load_explicit(&store->index.overflow_free_count, memory_order_relaxed);
+    if (spare >= SPARE_LOW)
+        return;
+    /* Somebody who resizes provides too; only when it gets tight is he waited for. */
+    if (spare < SPARE_LOW / 4)
+        pthread_mutex_lock(&store->index.resize_lock);
+    else if (pthread_mutex_trylock(&store->index.resize_lock) != 0)
+        return;
+    provision(store);
+    pthread_mutex_unlock(&store->index.resize_lock);
+}
+
+void index_prefetch(const struct store *store, uint64_t hash) {
+    uint32_t buckets = atomic_load_explicit(&store->index.buckets, memory_order_relaxed);
+    const struct bucket *bucket = index_bucket_at(store, number_of(hash, buckets));
+    __builtin_prefetch(bucket, 1);
 }
 
 /* ---- locking ---- */
@@ -446,6 +463,7 @@ void index_resize(struct store *store, uint64_t items, int steps) {
     if (pthread_mutex_trylock(&index->resize_lock) != 0)
         return;
     for (; steps > 0; steps--) {
+        provision(store);
         uint64_t buckets = atomic_load_explicit(&index->buckets, memory_order_relaxed);
         bool moved = false;
         if (items * 10 > buckets * LOAD_GROW_TENTHS)

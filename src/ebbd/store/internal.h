@@ -100,7 +100,7 @@ struct store_worker {
     uint32_t inserts; /* since the index was last offered to grow */
     /* Counters of this thread; others only read them. */
     _Atomic int64_t items;
-    _Atomic uint64_t items_total, reclaimed, written_bytes;
+    _Atomic uint64_t items_total, reclaimed, written_bytes, lookups;
     char padding[64];
 };
 
@@ -186,6 +186,9 @@ struct store {
     uint32_t ttl_classes;              /* in use: fewer when segments are scarce */
     uint32_t free_entries;             /* linked by next */
     bool has_evicted;
+    _Atomic uint64_t batch_bytes;          /* garbage between two collections */
+    uint64_t window_lookups, window_items; /* under evict_lock; see evict.c */
+    bool nobody_reads;
     _Atomic size_t index_bytes; /* pages, overflow pages, tables */
 
     _Atomic uint64_t cas;
@@ -288,6 +291,8 @@ struct bucket *index_bucket_at(const struct store *store, uint32_t number);
 struct bucket *index_overflow_at(const struct store *store, uint32_t number);
 /* Enough spare overflow buckets for what a few inserts may need. Outside locks. */
 void index_provision(struct store *store);
+/* Fetches the bucket of a hash into the processor's cache. */
+void index_prefetch(const struct store *store, uint64_t hash);
 
 static inline uint64_t store_hash(const struct store *store, struct ebb_span key) {
     return ebb_hash(key.at, key.length, store->seed);

@@ -29,9 +29,10 @@ enum {
     CHUNK_MIN = 2 << 10,
     CHUNK_MAX = 32 << 10,
     CHUNKS_PER_SEGMENT = 32,
-    ENTRIES_PER_SEGMENT = 8, /* for huge values, and for a limit raised at run time */
+    ENTRIES_PER_SEGMENT = 5, /* for huge values, and for a limit raised at run time */
     SEGMENTS_PER_CLASS = 48, /* a class more for so many segments: an open segment is half empty */
-    TTL_SHORTEST_LOG2 = 4,   /* up to 32 s share the first class */
+    BATCH_SHARE_AT_START = 50,
+    TTL_SHORTEST_LOG2 = 4, /* up to 32 s share the first class */
 };
 
 void segments_start(struct store *store) {
@@ -55,6 +56,7 @@ void segments_start(struct store *store) {
     store->index_bytes += count * (sizeof *store->data + sizeof *store->entries);
     size_t classes = store->config.limit_bytes / bytes / SEGMENTS_PER_CLASS + 1;
     store->ttl_classes = classes < TTL_CLASSES ? (uint32_t)classes : TTL_CLASSES;
+    store->batch_bytes = store->config.limit_bytes / BATCH_SHARE_AT_START + 2 * bytes;
     store->free_entries = SEGMENT_NONE;
     for (int pool = 0; pool < POOLS; pool++) {
         store->fifo[pool] = (struct fifo){SEGMENT_NONE, SEGMENT_NONE, 0};

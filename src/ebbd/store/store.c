@@ -143,6 +143,7 @@ bool store_find(struct store_worker *worker, struct ebb_span key, uint32_t now,
                 struct store_read *read) {
     struct store *store = worker->store;
     flush_when_due(store, now);
+    own_add(&worker->lookups, 1);
     uint64_t hash = store_hash(store, key);
     for (;;) {
         struct bucket *bucket;
@@ -529,6 +530,8 @@ void store_stats_read(struct store *store, struct store_stats *stats) {
     for (int i = 0; i < store->config.workers; i++) {
         stats->items_total +=
             atomic_load_explicit(&store->workers[i]->items_total, memory_order_relaxed);
+        stats->written_bytes +=
+            atomic_load_explicit(&store->workers[i]->written_bytes, memory_order_relaxed);
         stats->reclaimed +=
             atomic_load_explicit(&store->workers[i]->reclaimed, memory_order_relaxed);
     }

@@ -2,6 +2,7 @@
  * threads at once. */
 #include "harness.h"
 #include "ebbd/store/store.h"
+#include <ebb/assert.h>
 #include <ebb/hash.h>
 #include <ebb/mem.h>
 #include <ebb/thread.h>
@@ -44,7 +45,7 @@ static long take(struct store_worker *worker, const char *key, uint32_t now, cha
     do {
         if (!store_find(worker, ebb_span_of(key), now, &read))
             return -1;
-        ck_assert(read.item.value_length <= size);
+        ebb_assert(read.item.value_length <= size, "%zu bytes", read.item.value_length);
         memcpy(out, read.item.value, read.item.value_length);
     } while (!store_still(&read));
     store_touched(&read);
@@ -300,6 +301,7 @@ static bool value_good(const char *value, size_t length, uint32_t key) {
     return said == key && sum == ebb_hash(value, length - 8, 42);
 }
 
+/* Check's own assertions leave by longjmp, which another thread must not. */
 static void stress_run(void *arg) {
     struct stress *me = arg;
     struct store_worker *worker = store_worker_at(me->store, me->index);
@@ -313,13 +315,14 @@ static void stress_run(void *arg) {
         if (what < 50) {
             long length = take(worker, key, 2, out, sizeof out);
             if (length >= 0)
-                ck_assert_msg(value_good(out, (size_t)length, number),
-                              "key %u: a foreign or torn value", number);
+                ebb_assert(value_good(out, (size_t)length, number),
+                           "key %u: a foreign or torn value", number);
             me->hits += length >= 0;
         } else if (what < 98) {
             size_t length = what == 97 ? 20000 + random % 19000 : random % 900;
             length = value_make(value, number, (uint32_t)random, length);
-            ck_assert_int_eq(put(worker, key, value, length, 0, 2), STORE_STORED);
+            enum store_verdict verdict = put(worker, key, value, length, 0, 2);
+            ebb_assert(verdict == STORE_STORED, "set: %d", verdict);
             me->sets++;
         } else {
             store_edit(worker, ebb_span_of(key), 2, remove_it, NULL);
