@@ -8,6 +8,7 @@
 #define EBB_DAEMON_H
 
 #include <ebb/collector.h>
+#include <ebb/log.h>
 #include <ebb/loop.h>
 #include <ebb/mem.h>
 #include <ebb/metric.h>
@@ -20,8 +21,12 @@ struct ebb_daemon_plan {
     const char *heap_trace;  /* CSV file, or NULL */
     const char *admin;       /* "HOST:PORT", or NULL for none */
     bool admin_allow_remote; /* else an admin address that is not loopback is a usage error */
-    const char *pid_file;    /* or NULL */
-    const char *user;        /* to become when root, or NULL */
+    const char *log_file;    /* appended to, opened anew on SIGHUP; NULL: stderr */
+    const char *log_format;  /* "auto" or NULL, "text", "json", "journald" */
+    const struct ebb_event *const *events; /* the program's own, for ebb_tell */
+    size_t events_count;
+    const char *pid_file; /* or NULL */
+    const char *user;     /* to become when root, or NULL */
     bool background; /* fork; the parent waits until the start succeeded or failed; then 0-2 go to
                         /dev/null */
     size_t budget;   /* bytes of memory the program means to use */

@@ -3,6 +3,7 @@
  * The pages say what the daemon holds and where it was told to listen, so they are for people on
  * the same machine unless somebody allows more: an address that is not loopback is refused. */
 #include "admin.h"
+#include "logs.h"
 
 #include <arpa/inet.h>
 #include <ebb/assert.h>
@@ -165,6 +166,7 @@ static void add_first_pages(void) {
     ebbi_admin_page_read_only("/metrics", "all metrics, for Prometheus", metrics_page);
     ebbi_admin_page_read_only("/healthz", "\"ok\" while the main loop turns", health_page);
     ebbi_admin_add_debug_pages();
+    ebbi_logs_add_pages();
     for (size_t i = 0; i < earlier_count; i++)
         add(earlier[i]);
 }

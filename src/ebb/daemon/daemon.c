@@ -11,13 +11,14 @@
 #include <ebb/daemon.h>
 
 #include "admin.h"
+#include "logs.h"
 #include "process.h"
+#include "tell/events.h"
 #include "tell/metrics.h"
 #include "trace.h"
 
 #include <ebb/clock.h>
 #include <ebb/leak.h>
-#include <ebb/log.h>
 #include <ebb/scope.h>
 #include <signal.h>
 #include <stdio.h>
@@ -38,6 +39,7 @@ struct ebb_daemon {
     struct ebb_scope *scope; /* pid file and heap trace */
     ebb_fd pid_file;
     struct ebb_http *admin;
+    struct ebbi_logs logs;
     struct ebbi_trace trace;
     struct ebb_timer *tick;
     struct ebb_signal *signals[SIGNALS_MAX];
@@ -92,25 +94,20 @@ static void on_stop_signal(void *arg) {
 }
 
 static void on_hangup(void *arg) {
-    (void)arg;
-    ebb_log_info("daemon", "SIGHUP: there is nothing to read again");
+    struct ebb_daemon *self = arg;
+    ebbi_logs_reopen(&self->logs);
 }
 
 static void log_census(void *arg) {
     (void)arg;
     struct ebb_heap_record now;
     ebb_heap_now(&now);
-    ebb_log_info(
-        "heap", "heap %llu bytes, live %llu, free %llu, resident %llu, leaked objects %llu",
-        (unsigned long long)now.heap, (unsigned long long)now.live, (unsigned long long)now.free,
-        (unsigned long long)now.rss, (unsigned long long)ebb_leaks_count());
+    ebb_tell(heap_figures, now.heap, now.live, now.free, now.rss, ebb_leaks_count());
     const struct ebb_type *types[CENSUS_TYPES_MAX];
     size_t count = ebbi_census(types, CENSUS_TYPES_MAX);
     for (size_t i = 0; i < count; i++)
-        ebb_log_info("heap", "%s: %llu objects, %llu bytes, %llu leaked", types[i]->name,
-                     (unsigned long long)(types[i]->allocated - types[i]->gone),
-                     (unsigned long long)(types[i]->allocated_bytes - types[i]->gone_bytes),
-                     (unsigned long long)types[i]->leaked);
+        ebb_tell(heap_type, types[i]->name, types[i]->allocated - types[i]->gone,
+                 types[i]->allocated_bytes - types[i]->gone_bytes, types[i]->leaked);
 }
 
 static void open_signals(struct ebb_daemon *self) {
@@ -129,8 +126,8 @@ static void open_signals(struct ebb_daemon *self) {
 
 static enum ebb_err check_plan(struct ebb_daemon *self) {
     const struct ebb_daemon_plan *plan = self->plan;
-    enum ebb_err error = EBB_OK;
-    if (plan->admin)
+    enum ebb_err error = ebbi_logs_check(plan);
+    if (error == EBB_OK && plan->admin)
         error = ebbi_admin_address(&self->admin_address, plan->admin, plan->admin_allow_remote);
     if (error)
         return error;
@@ -145,6 +142,7 @@ static enum ebb_err start_library(struct ebb_daemon *self) {
     ebbi_metrics_add_library();
     ebb_types_add(plan->types, plan->types_count);
     ebb_metrics_add(plan->metrics, plan->metrics_count);
+    ebb_events_add(plan->events, plan->events_count);
     ebb_loop_library_start();
     enum ebb_err error = ebb_loop_new(&self->loop, "main");
     if (error)
@@ -168,7 +166,9 @@ static enum ebb_err open_trace(struct ebb_daemon *self) {
 
 static enum ebb_err open_all(struct ebb_daemon *self) {
     const struct ebb_daemon_plan *plan = self->plan;
-    enum ebb_err error = EBB_OK;
+    enum ebb_err error = ebbi_logs_open(&self->logs, plan);
+    if (error)
+        return error;
     open_signals(self);
     self->tick = ebb_timer_open(self->loop, TICK_MS, true, tick, self);
     if (plan->pid_file)
@@ -214,9 +214,9 @@ static void close_all(struct ebb_daemon *self) {
 }
 
 static void warn_still_open(const struct ebb_resource_view *view, void *context) {
-    (void)context;
-    ebb_log_warn("daemon", "still open at the end: %s %d (%s), owner %s",
-                 ebb_resource_class_name(view->kind), view->fd, view->note,
+    const struct ebb_daemon *self = context;
+    if (view->fd != ebb_fd_get(self->logs.fd)) /* the log is closed last */
+        ebb_tell(still_open, ebb_resource_class_name(view->kind), view->fd, view->note,
                  view->scope ? view->scope : "none");
 }
 
@@ -228,14 +228,13 @@ static bool prove_clean(struct ebb_daemon *self) {
     ebbi_pid_file_remove(self->pid_file, self->plan->pid_file);
     ebb_scope_close(self->scope);
     self->scope = NULL;
-    size_t open_still = ebb_resources_each(warn_still_open, NULL);
+    size_t open_still = ebb_resources_each(warn_still_open, self);
+    open_still -= ebb_fd_get(self->logs.fd) >= 0;
     uint64_t leaks = ebb_leaks_inexcusable() + ebb_used_after_done_count(),
              forgotten = ebb_resources_forgotten();
     if (open_still == 0 && leaks == 0 && forgotten == 0)
         return true;
-    ebb_log_warn("daemon",
-                 "ended with %llu leaked objects, %llu forgotten resources, %zu still open",
-                 (unsigned long long)leaks, (unsigned long long)forgotten, open_still);
+    ebb_tell(ended_unclean, leaks, forgotten, open_still);
     return false;
 }
 
@@ -246,11 +245,12 @@ static int run_until_stopped(struct ebb_daemon *self) {
         plan->ready(self, plan->arg);
     ebbi_background_ready();
     ebb_loop_run(self->loop);
-    ebb_log_info("daemon", "%s stops", plan->name);
+    ebb_tell(stops, plan->name);
     if (plan->stop)
         plan->stop(self, plan->arg);
     close_all(self);
     bool clean = prove_clean(self);
+    ebbi_logs_close(&self->logs);
     return !clean && self->profile.exit_status_on_leak ? EXIT_LEAK : EXIT_SUCCESS;
 }
 
@@ -261,6 +261,7 @@ static int give_up(struct ebb_daemon *self, enum ebb_err error) {
         close_all(self);
     ebbi_pid_file_remove(self->pid_file, self->plan->pid_file);
     ebb_scope_close(self->scope);
+    ebbi_logs_close(&self->logs);
     return status_of(error);
 }
 

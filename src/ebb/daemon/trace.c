@@ -4,10 +4,10 @@
  * daemon. */
 #include "trace.h"
 
+#include "tell/events.h"
 #include "tell/metrics.h"
 
 #include <ebb/collector.h>
-#include <ebb/log.h>
 #include <fcntl.h>
 
 #define TRACE_MODE 0644
@@ -49,7 +49,7 @@ void ebbi_trace_rows(struct ebbi_trace *trace) {
     ebb_heap_now(&record);
     ebb_heap_record_write(&file.writer, &record);
     if (file.failed) {
-        ebb_log_error("trace", "the heap trace cannot be written any more; it ends here");
+        ebb_tell(heap_trace_ends);
         ebbi_trace_pause(trace);
         ebb_fd_close(trace->file);
     }

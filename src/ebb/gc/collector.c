@@ -14,11 +14,12 @@
 #include "gc/finalizer.h"
 #include "gc/object.h"
 #include "gc/record.h"
+#include "tell/events.h"
+#include "tell/log.h"
 #include "tell/metrics.h"
 #include <ebb/assert.h>
 #include <ebb/clock.h>
 #include <ebb/collector.h>
-#include <ebb/log.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -89,7 +90,7 @@ static void GC_CALLBACK on_warning(char *message, GC_word arg) {
     for (char *end = text; *end; end++)
         if (*end == '\n')
             *end = ' ';
-    ebb_log_debug("gc", "%s", text);
+    ebb_tell(gc_says, text);
 }
 
 static void *GC_CALLBACK on_out_of_memory(size_t bytes) {
@@ -158,6 +159,9 @@ static void probes_start(void) {
     size_t size;
     ebbi_metric_memory(&counters, &size);
     GC_exclude_static_roots(counters, (char *)counters + size);
+    void *lines;
+    ebbi_sink_memory(&lines, &size);
+    GC_exclude_static_roots(lines, (char *)lines + size);
 }
 
 void ebb_collector_start(const struct ebb_profile *chosen) {

@@ -17,11 +17,11 @@
  */
 #include "gc/object.h"
 #include "gc/types.h"
+#include "tell/events.h"
 #include "tell/metrics.h"
 #include <ebb/assert.h>
 #include <ebb/collector.h>
 #include <ebb/hash.h>
-#include <ebb/log.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -199,8 +199,7 @@ static void misuse(struct ebb_metric *metric, const void *object, const char *wh
     const char *place = header ? made_at(header) : "nowhere";
     ebb_count(metric, 1);
     ebb_assert(!EBB_DEBUG, "%p (%s, made in %s): %s", object, type, place, what);
-    ebb_log_error("gc", "%p (%s, made in %s): %s; ignored, but mend the program", object, type,
-                  place, what);
+    ebb_tell(misuse, object, type, place, what);
 }
 
 /* poison: whether nobody may come late. */

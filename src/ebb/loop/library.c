@@ -5,12 +5,12 @@
  * collector does not look into libc's heap, so with libevent on malloc it would reclaim objects
  * that are about to be called. On the wrapper's FOREIGN memory, which is scanned and lives until
  * libevent frees it, they are held. */
+#include "tell/events.h"
 #include <ebb/loop.h>
 
 #include <event2/event.h>
 
 #include <ebb/assert.h>
-#include <ebb/log.h>
 #include <ebb/mem.h>
 
 #include "gc/types.h"
@@ -25,11 +25,11 @@ static void *library_realloc(void *object, size_t size) {
 
 static void library_log(int severity, const char *text) {
     if (severity == EVENT_LOG_ERR)
-        ebb_log_error("event", "%s", text);
+        ebb_tell(libevent_error, text);
     else if (severity == EVENT_LOG_WARN)
-        ebb_log_warn("event", "%s", text);
+        ebb_tell(libevent_warns, text);
     else
-        ebb_log_debug("event", "%s", text);
+        ebb_tell(libevent_says, text);
 }
 
 static void library_fatal(int error) {

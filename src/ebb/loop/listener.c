@@ -22,12 +22,12 @@
 #include <unistd.h>
 
 #include <ebb/clock.h>
-#include <ebb/log.h>
 #include <ebb/mem.h>
 
 #include "address.h"
 #include "gc/types.h"
 #include "res/res_internal.h"
+#include "tell/events.h"
 #include "tell/metrics.h"
 
 #define ACCEPTS_PER_TURN 64
@@ -75,7 +75,7 @@ static void rest(struct ebb_listener *listener) {
     uint64_t now_ns = ebb_clock_ns();
     ebb_count(&ebb_metric_accept_rests, 1);
     if (listener->rest_told_ns == 0 || now_ns - listener->rest_told_ns > TELL_INTERVAL_NS) {
-        ebb_log_warn("loop", "%s; peers wait, trying again every %d ms", ebb_err_text(), REST_MS);
+        ebb_tell(accept_rests, ebb_err_text(), REST_MS);
         listener->rest_told_ns = now_ns;
     }
     if (listener->rest == NULL)

@@ -6,14 +6,13 @@
  *
  * 1. Nothing but a socket at which nobody answers is ever removed.
  * 2. The file never has more permissions than asked for, not even for a moment. */
+#include "tell/events.h"
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
-
-#include <ebb/log.h>
 
 #include "address.h"
 #include "res/res_internal.h"
@@ -108,6 +107,6 @@ void ebbi_unix_file_remove(struct ebbi_unix_file *file) {
         return;
     if (lstat(file->path, &is) == 0 && is.st_dev == file->device && is.st_ino == file->inode &&
         unlink(file->path) != 0)
-        ebb_log_warn("loop", "cannot remove %s: %s; it is harmless", file->path, strerror(errno));
+        ebb_tell(socket_file_stays, file->path, strerror(errno));
     file->path[0] = '\0';
 }

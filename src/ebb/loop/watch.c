@@ -15,11 +15,11 @@
 #include <signal.h>
 
 #include <ebb/assert.h>
-#include <ebb/log.h>
 #include <ebb/mem.h>
 
 #include "gc/types.h"
 #include "loop_internal.h"
+#include "tell/events.h"
 #include "tell/metrics.h"
 
 struct ebb_watch {
@@ -85,10 +85,7 @@ static void watch_stop(struct ebb_watch *watch) {
         return;
     if (ebb_fd_get(watch->handle) < 0) {
         ebb_count(&ebb_metric_stale_handles, 1);
-        ebb_log_error("loop",
-                      "a descriptor was closed before its watch (entry %u); close the "
-                      "watch first",
-                      watch->handle.index);
+        ebb_tell(watch_too_late, watch->handle.index);
     }
     event_stop(watch->loop, &watch->event);
 }

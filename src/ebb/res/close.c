@@ -15,10 +15,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <ebb/log.h>
 #include <ebb/thread.h>
 
 #include "table.h"
+#include "tell/events.h"
 #include "tell/metrics.h"
 
 #define PATH_TEXT 4096
@@ -38,8 +38,7 @@ static void closer_nothing(const struct ebbi_resource *was) {
 
 static void closer_descriptor(const struct ebbi_resource *was) {
     if (close(was->fd) != 0 && errno == EBADF)
-        ebb_log_error("res", "%s %s: descriptor %d was closed behind our back",
-                      ebb_resource_class_name(was->kind), was->note, was->fd);
+        ebb_tell(descriptor_lost, ebb_resource_class_name(was->kind), was->note, was->fd);
 }
 
 static void closer_mapping(const struct ebbi_resource *was) {
@@ -61,7 +60,7 @@ static void closer_temporary(const struct ebbi_resource *was) {
     path[length > 0 ? length : 0] = '\0';
     if (length > 0 && fstat(was->fd, &ours) == 0 && lstat(path, &there) == 0 &&
         ours.st_ino == there.st_ino && ours.st_dev == there.st_dev && unlink(path) != 0)
-        ebb_log_warn("res", "cannot remove the temporary file %s: %s", path, strerror(errno));
+        ebb_tell(temporary_file_stays, path, strerror(errno));
     closer_descriptor(was);
 }
 

@@ -16,12 +16,12 @@
 #include <stdatomic.h>
 
 #include <ebb/leak.h>
-#include <ebb/log.h>
 #include <ebb/mem.h>
 
 #include "gc/finalizer.h"
 #include "gc/types.h"
 #include "table.h"
+#include "tell/events.h"
 #include "tell/metrics.h"
 
 #define SITE_TEXT 256
@@ -36,10 +36,8 @@ static void tell_forgotten(const struct ebb_scope *scope, const struct ebbi_reso
     struct ebb_site site = {.frame = {was->opened_at}, .type = &ebb_type_scope};
     char where[SITE_TEXT] = "";
     ebb_site_describe(&site, 1, where, sizeof where);
-    ebb_log_warn("res",
-                 "forgotten: %s %s (descriptor %d), opened by %s, was still open when its scope "
-                 "\"%s\" was collected; closed now. The scope's owner must call ebb_scope_close",
-                 ebb_resource_class_name(was->kind), was->note, was->fd, where, scope->name);
+    ebb_tell(resource_forgotten, ebb_resource_class_name(was->kind), was->note, was->fd, where,
+             scope->name);
 }
 
 static void close_forgotten(void *object) {

@@ -1,4 +1,5 @@
 /* table -- the library's own metrics, one row each in tbl/metrics.def. */
+#include "events.h"
 #include "metrics.h"
 
 #include <ebb/clock.h>
@@ -35,6 +36,18 @@ struct ebb_metric *const ebbi_metric_resources_forgotten[] = {
 #define EBB_RESOURCE(id, name, ...) &ebb_metric_resources_forgotten_##id,
 #include <ebb/tbl/resources.def>
 };
+
+#define EBB_EVENT EBB_EVENT_DEFINE
+#include "../tbl/events.def"
+
+static const struct ebb_event *const library_events[] = {
+#define EBB_EVENT EBB_EVENT_ADDRESS
+#include "../tbl/events.def"
+};
+
+void ebbi_events_add_library(void) {
+    ebb_events_add(library_events, sizeof(library_events) / sizeof(library_events[0]));
+}
 
 void ebbi_metrics_add_library(void) {
     ebb_metric_process_cpu.read = ebb_clock_cpu_ns;

@@ -17,6 +17,7 @@
  * TURN_BYTES of answers. Who has more waits in the station's list. */
 #include "conn.h"
 
+#include "cmd/events.h"
 #include "cmd/metrics.h"
 
 #include <ebb/assert.h>
@@ -187,6 +188,12 @@ static enum flow flush(struct turn *turn) {
     }
 }
 
+static void log_request(const struct conn *conn, const char *line, size_t length) {
+    char text[TIMING_TEXT];
+    timing_text(text, line, length);
+    ebb_tell(asked, ebb_fd_get(conn->fd), text);
+}
+
 static enum flow one_request(struct turn *turn) {
     struct station *station = turn->station;
     char *start = station->in + turn->at;
@@ -205,6 +212,8 @@ static enum flow one_request(struct turn *turn) {
     request_parse(line, &request);
     struct request asked = request;
     turn->requests++;
+    if (ebb_log_on(EBB_LOG_TRACE))
+        log_request(turn->conn, start, taken);
     if (turn->first == NULL) {
         turn->verb = request.verb;
         turn->first = start;

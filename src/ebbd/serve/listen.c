@@ -4,16 +4,16 @@
  * bring its own port. */
 #include "server.h"
 
+#include "cmd/events.h"
 #include "cmd/metrics.h"
 
-#include <ebb/log.h>
 #include <stdlib.h>
 
 #define ADDRESS_MAX 256 /* bytes */
 
 static void on_accept(ebb_fd fd, const char *peer, void *arg) {
     struct server *server = arg;
-    ebb_log_debug("conn", "connection from %s", peer);
+    ebb_tell(connected, peer);
     ebb_count(&ebb_metric_connections_total, 1);
     uint64_t open = atomic_fetch_add(&server->conns, 1) + 1;
     ebb_gauge_set(&ebb_metric_connections, (int64_t)open);

@@ -1,4 +1,5 @@
 /* main -- the command line, then everything else is somebody's. */
+#include "cmd/events.h"
 #include "cmd/metrics.h"
 #include "server.h"
 
@@ -64,6 +65,10 @@ static int serve(void) {
         .tick = tick,
         .ready = ready,
         .status = status,
+        .log_file = settings.log_file,
+        .log_format = settings.log_format,
+        .events = events_rows,
+        .events_count = events_rows_count,
     };
     ebb_log_level_set(
         (enum ebb_log_level)(EBB_LOG_INFO + (settings.verbose < 2 ? settings.verbose : 2)));

@@ -8,10 +8,10 @@
  * way, too. */
 #include "server.h"
 
+#include "cmd/events.h"
 #include "cmd/metrics.h"
 
 #include <ebb/clock.h>
-#include <ebb/log.h>
 #include <sys/resource.h>
 
 #define SPARE_DESCRIPTORS 64 /* for listeners, epoll sets, files */
@@ -150,18 +150,10 @@ void server_tell(const struct ebb_daemon *daemon) {
     struct ebb_array_writer writer;
     ebb_array_writer_init(&writer, where, sizeof(where));
     listen_describe(server, &writer.writer);
-    ebb_log_info(
-        "ebbd",
-        "ebbd " EBB_VERSION " serves on %s; memory %llu MiB, items up to %llu bytes, %llu threads",
-        where, (unsigned long long)settings->memory_mib,
-        (unsigned long long)settings->item_size_max, (unsigned long long)settings->threads);
+    ebb_tell(serves, where, settings->memory_mib, settings->item_size_max, settings->threads);
     if (settings->admin)
-        ebb_log_info("ebbd", "metrics and health: port %d of %s, /metrics and /healthz",
-                     ebb_daemon_admin_port(daemon), settings->admin);
+        ebb_tell(admin_at, ebb_daemon_admin_port(daemon), settings->admin);
     int port = server->listeners_count > 0 ? ebb_listener_port(server->listeners[0]) : 0;
     if (port > 0)
-        ebb_log_info(
-            "ebbd",
-            "try it: printf 'set k 0 0 5\\r\\nhello\\r\\nget k\\r\\nquit\\r\\n' | nc 127.0.0.1 %d",
-            port);
+        ebb_tell(try_it, port);
 }
