@@ -44,7 +44,7 @@ def value_of(key, version, size):
 def generated(rng):
     """Zipf-like keys, sizes that belong to the key, some short lifetimes, sets and deletes."""
     while True:
-        key = int(rng.paretovariate(0.6)) % 200000
+        key = int(rng.paretovariate(0.3)) % 200000
         size = 20 + zlib.crc32(b"%d" % key) % (60000 if key % 97 == 0 else 3000)
         kind = rng.random()
         op = "get" if kind < 0.9 else "set" if kind < 0.96 else "delete"
@@ -184,7 +184,7 @@ def replay(rows, requests, memory):
 def main():
     parse = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parse.add_argument("--trace", action="append", help="a file, or `generated`; those that are here by default")
-    parse.add_argument("--requests", type=int, default=scaled(300000))
+    parse.add_argument("--requests", type=int, default=scaled(300000, 100000))
     parse.add_argument("--memory", type=int, default=8, help="MiB of the daemon")
     parse.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 32))
     options = parse.parse_args()

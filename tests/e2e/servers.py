@@ -30,7 +30,7 @@ PORT_TRIES = 8
 PR_SET_PDEATHSIG = 1
 
 SOURCE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-EBBD = os.environ.get("EBB_EBBD", os.path.join(SOURCE, "build/deploy/bin/ebbd"))
+EBBD = os.path.abspath(os.environ.get("EBB_EBBD", os.path.join(SOURCE, "build/deploy/bin/ebbd")))
 MEMCACHED = os.environ.get("EBB_MEMCACHED", "/usr/bin/memcached")
 SCALE = float(os.environ.get("EBB_TEST_SCALE", "1"))
 
