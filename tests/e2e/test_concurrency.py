@@ -15,7 +15,8 @@ import zlib
 from servers import Server, scaled
 
 CLIENTS = 4
-KEYS = 3000
+MEMORY_MIB = int(os.environ.get("EBB_TEST_MIB", "16"))
+KEYS = 375 * MEMORY_MIB  # several times what fits
 BATCHES = 1500
 BATCH = 30
 SIZE_MAX = 120000
@@ -123,9 +124,9 @@ class Concurrency(unittest.TestCase):
     def test_every_value_read_is_one_that_was_set_for_its_key(self):
         seed = int(os.environ.get("EBB_SEED", random.SystemRandom().randrange(1 << 32)))
         print(f"concurrency: seed {seed}", flush=True)
-        with Server.ebbd(flags=["-m", "8", "-t", "4"], admin=True) as server:
+        with Server.ebbd(flags=["-m", str(MEMORY_MIB), "-t", "4"], admin=True) as server:
             start = time.monotonic()
-            results = self.together(client, server, seed, scaled(BATCHES, 500))
+            results = self.together(client, server, seed, scaled(BATCHES, 800))
             for writer, hits, error in results:
                 self.assertIsNone(error, f"client {writer}")
                 self.assertGreater(hits, 0)
