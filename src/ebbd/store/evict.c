@@ -36,10 +36,13 @@ enum {
     STRICTER_EVERY = 8,    /* one more for so many segments that were walked and freed nothing */
     CLEAN_DEAD_TENTHS = 4, /* of a segment's used bytes */
     CLEAN_DEAD_TENTHS_LOW = 2,
+    NEVER_CLEAN = 10,
     WALK_GROUP = 16,
 };
 
-enum leaving { BY_POLICY, BY_CLEANING, WHOLE };
+/* Cleaning keeps what lives, also in a segment that looked wholly dead: a room in it may have been
+ * published, or an expiry raised, since somebody looked. */
+enum leaving { BY_POLICY, BY_CLEANING };
 
 static uint64_t live_most(const struct store *store) {
     uint64_t budget = segment_budget(store),
@@ -87,7 +90,7 @@ static uint32_t record_expires(const struct record *record) {
 static bool survives(const struct walk *walk, const struct record *record, uint64_t slot) {
     uint32_t expires = record_expires(record);
     uint64_t freq = (slot & SLOT_FREQ_ALL) >> SLOT_FREQ_SHIFT;
-    if (walk->leaving == WHOLE || (expires != 0 && expires <= walk->now))
+    if (expires != 0 && expires <= walk->now)
         return false;
     return walk->leaving == BY_CLEANING ||
            freq >= (walk->entry->pool == MAIN ? walk->stay_freq : PROMOTE_FREQ);
@@ -212,7 +215,9 @@ static bool huge_stays(const struct walk *walk) {
     uint64_t slot = place ? atomic_load_explicit(place, memory_order_relaxed) : 0;
     bool stays = place && survives(walk, record, slot);
     if (stays) {
-        uint64_t freq = walk->entry->pool == MAIN ? (slot & SLOT_FREQ_ALL) - SLOT_FREQ_ONE : 0;
+        uint64_t freq = slot & SLOT_FREQ_ALL;
+        if (walk->leaving == BY_POLICY)
+            freq = walk->entry->pool == MAIN ? freq - SLOT_FREQ_ONE : 0;
         atomic_store_explicit(place, (slot & ~SLOT_FREQ_ALL) | freq | SLOT_MAIN,
                               memory_order_relaxed);
     }
@@ -257,9 +262,14 @@ static void evict_segment(struct store *store, uint32_t segment, enum leaving le
 
 /* ---- choosing; under evict_lock ---- */
 
+/* An open segment is dead when all that it ever held has expired: its memory is wanted even when
+ * nothing more is stored in its class. */
 static bool is_dead(const struct segment_entry *entry, uint32_t now) {
     uint32_t last = atomic_load_explicit(&entry->expires_last, memory_order_relaxed);
-    if (atomic_load(&entry->state) != SEGMENT_SEALED)
+    uint8_t state = atomic_load(&entry->state);
+    if (state == SEGMENT_OPEN)
+        return last != 0 && last <= now;
+    if (state != SEGMENT_SEALED)
         return false;
     /* An empty huge segment that nothing was ever published in may be a room under construction. */
     if (atomic_load_explicit(&entry->live_bytes, memory_order_relaxed) == 0)
@@ -269,8 +279,7 @@ static bool is_dead(const struct segment_entry *entry, uint32_t now) {
 
 /* The first dead segment, or the one with the largest share of dead bytes when that passes the
  * threshold. */
-static uint32_t find_dead(struct store *store, uint32_t tenths, uint32_t now,
-                          enum leaving *leaving) {
+static uint32_t find_dead(struct store *store, uint32_t tenths, uint32_t now, bool *whole) {
     uint32_t worst = SEGMENT_NONE;
     uint64_t worst_dead = 0;
     pthread_mutex_lock(&store->lock);
@@ -280,7 +289,7 @@ static uint32_t find_dead(struct store *store, uint32_t tenths, uint32_t now,
             struct segment_entry *entry = &store->entries[at];
             if (is_dead(entry, now)) {
                 pthread_mutex_unlock(&store->lock);
-                *leaving = WHOLE;
+                *whole = true;
                 return at;
             }
             uint32_t used = atomic_load_explicit(&entry->used, memory_order_relaxed);
@@ -294,7 +303,7 @@ static uint32_t find_dead(struct store *store, uint32_t tenths, uint32_t now,
             }
         }
     pthread_mutex_unlock(&store->lock);
-    *leaving = BY_CLEANING;
+    *whole = false;
     return worst;
 }
 
@@ -331,17 +340,18 @@ static uint32_t oldest(struct store *store) {
 
 /* One step towards room; the tries-th without success. False: nothing may leave. */
 static bool evict_step(struct store *store, uint32_t tries, uint32_t now) {
-    enum leaving leaving;
+    enum leaving leaving = BY_CLEANING;
+    bool whole;
     uint32_t segment = find_dead(
-        store, store->config.evict ? CLEAN_DEAD_TENTHS : CLEAN_DEAD_TENTHS_LOW, now, &leaving);
+        store, store->config.evict ? CLEAN_DEAD_TENTHS : CLEAN_DEAD_TENTHS_LOW, now, &whole);
     if (segment == SEGMENT_NONE && store->config.evict) {
         leaving = BY_POLICY;
         segment = oldest(store);
-        store->has_evicted = true;
+        atomic_store_explicit(&store->has_evicted, true, memory_order_relaxed);
     }
     if (segment == SEGMENT_NONE)
         return false;
-    if (leaving == BY_CLEANING)
+    if (leaving == BY_CLEANING && !whole)
         atomic_fetch_add_explicit(&store->cleaned_segments, 1, memory_order_relaxed);
     evict_segment(store, segment, leaving,
                   (store->nobody_reads ? STAY_FREQ_UNREAD : STAY_FREQ) + tries / STRICTER_EVERY,
@@ -434,12 +444,12 @@ bool evict_for(struct store *store, uint64_t bytes, uint32_t now) {
 
 uint64_t evict_expired(struct store *store, uint32_t now) {
     uint64_t bytes = 0;
-    enum leaving leaving;
+    bool whole;
     uint32_t segment;
     pthread_mutex_lock(&store->evict_lock);
-    while ((segment = find_dead(store, 10, now, &leaving)) != SEGMENT_NONE && leaving == WHOLE) {
+    while ((segment = find_dead(store, NEVER_CLEAN, now, &whole)) != SEGMENT_NONE) {
         bytes += store->entries[segment].capacity;
-        evict_segment(store, segment, WHOLE, 0, now);
+        evict_segment(store, segment, BY_CLEANING, 0, now);
     }
     pthread_mutex_unlock(&store->evict_lock);
     if (bytes > 0)
@@ -453,9 +463,13 @@ void evict_to_budget(struct store *store, uint32_t now) {
     pthread_mutex_unlock(&store->evict_lock);
 }
 
-void evict_everything(struct store *store) {
+void evict_everything(struct store *store, uint32_t due) {
     uint64_t bytes = 0;
     pthread_mutex_lock(&store->evict_lock);
+    if (due != 0 && atomic_load(&store->flush_at) != due) { /* somebody else has done it */
+        pthread_mutex_unlock(&store->evict_lock);
+        return;
+    }
     pthread_mutex_lock(&store->lock);
     for (int pool = 0; pool < POOLS; pool++)
         for (uint32_t at = store->fifo[pool].first; at != SEGMENT_NONE;
@@ -473,6 +487,7 @@ void evict_everything(struct store *store) {
             segment_drop(store, segment);
         }
     pthread_mutex_unlock(&store->lock);
+    atomic_compare_exchange_strong(&store->flush_at, &due, 0);
     pthread_mutex_unlock(&store->evict_lock);
     ebb_dropped(bytes);
 }

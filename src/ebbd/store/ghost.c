@@ -8,7 +8,8 @@
  * old one is collected: some ghosts are lost, no harm.
  *
  * 1. One writer of ages and places (the evictor); a taker only writes 0 over a cell it believed.
- * 2. 0 is an empty cell: a fingerprint is never 0. */
+ * 2. 0 is an empty cell: a fingerprint is never 0.
+ * 3. A table knows its own size, so whoever has the pointer stays inside. */
 #include "store/internal.h"
 #include <string.h>
 
@@ -29,8 +30,9 @@ static uint32_t row_of(uint64_t hash, uint32_t rows) {
 }
 
 static uint16_t age_now(const struct ghost *ghost, uint32_t rows) {
-    uint64_t capacity = (uint64_t)rows * GHOST_WAYS;
-    return (uint16_t)(ghost->inserts * AGES_BELIEVED / capacity & AGE_MASK);
+    uint64_t capacity = (uint64_t)rows * GHOST_WAYS,
+             inserts = atomic_load_explicit(&ghost->inserts, memory_order_relaxed);
+    return (uint16_t)(inserts * AGES_BELIEVED / capacity & AGE_MASK);
 }
 
 static uint16_t age_behind(uint16_t cell, uint16_t now) {
@@ -40,34 +42,33 @@ static uint16_t age_behind(uint16_t cell, uint16_t now) {
 /* A table for the number of items there are: when the present one is too small, or far too large.
  */
 static void fit(struct store *store) {
-    uint32_t rows = atomic_load_explicit(&store->ghost.rows, memory_order_relaxed);
+    const struct ghost_table *old = atomic_load_explicit(&store->ghost.table, memory_order_relaxed);
     uint64_t wanted = store_items(store) / GHOST_WAYS + ROWS_MIN;
-    if (rows != 0 && wanted < (uint64_t)rows * 5 / 4 && wanted > rows / 3)
+    if (old && wanted < (uint64_t)old->rows * 5 / 4 && wanted > old->rows / 3)
         return;
     wanted += wanted / 8;
-    size_t bytes = wanted * GHOST_WAYS * sizeof(uint16_t);
-    _Atomic uint16_t *cells = ebb_try_sized(&ebb_type_ghost_cells, bytes);
-    if (cells == NULL)
+    size_t bytes = sizeof *old + wanted * GHOST_WAYS * sizeof(uint16_t);
+    struct ghost_table *table = ebb_try_sized(&ebb_type_ghost_cells, bytes);
+    if (table == NULL)
         return;
-    memset((void *)cells, 0, bytes);
-    atomic_store(&store->ghost.rows, 0); /* nobody looks until both fit */
-    atomic_store(&store->ghost.cells, cells);
-    atomic_store(&store->ghost.rows, (uint32_t)wanted);
-    store->ghost.inserts = 0;
-    size_t old = (size_t)rows * GHOST_WAYS * sizeof(uint16_t);
-    atomic_fetch_add(&store->index_bytes, bytes - old);
-    ebb_dropped(old);
+    memset(table, 0, bytes);
+    table->rows = (uint32_t)wanted;
+    size_t old_bytes = old ? sizeof *old + (size_t)old->rows * GHOST_WAYS * sizeof(uint16_t) : 0;
+    atomic_store_explicit(&store->ghost.table, table, memory_order_release);
+    atomic_store_explicit(&store->ghost.inserts, 0, memory_order_relaxed);
+    atomic_fetch_add(&store->index_bytes, bytes - old_bytes);
+    ebb_dropped(old_bytes);
 }
 
 void ghost_add(struct store *store, uint64_t hash) {
     struct ghost *ghost = &store->ghost;
-    if (ghost->inserts % 1024 == 0)
+    if (atomic_load_explicit(&ghost->inserts, memory_order_relaxed) % 1024 == 0)
         fit(store);
-    uint32_t rows = atomic_load_explicit(&ghost->rows, memory_order_relaxed);
-    if (rows == 0)
+    struct ghost_table *table = atomic_load_explicit(&ghost->table, memory_order_relaxed);
+    if (table == NULL)
         return;
-    uint16_t now = age_now(ghost, rows), oldest = 0;
-    _Atomic uint16_t *row = atomic_load(&ghost->cells) + (size_t)row_of(hash, rows) * GHOST_WAYS,
+    uint16_t now = age_now(ghost, table->rows), oldest = 0;
+    _Atomic uint16_t *row = table->cells + (size_t)row_of(hash, table->rows) * GHOST_WAYS,
                      *place = row;
     for (int i = 0; i < GHOST_WAYS; i++) {
         uint16_t cell = atomic_load_explicit(&row[i], memory_order_relaxed);
@@ -78,20 +79,16 @@ void ghost_add(struct store *store, uint64_t hash) {
         }
     }
     atomic_store_explicit(place, fingerprint(hash) | now, memory_order_relaxed);
-    ghost->inserts++;
+    atomic_fetch_add_explicit(&ghost->inserts, 1, memory_order_relaxed);
 }
 
 bool ghost_take(struct store *store, uint64_t hash) {
     struct ghost *ghost = &store->ghost;
-    uint32_t rows = atomic_load(&ghost->rows);
-    _Atomic uint16_t *cells = atomic_load(&ghost->cells);
-    /* The same number again after the cells were read: they belong together (a table never gets its
-     * old size back while a thread is between these two lines; if it did, a wrong guess of eleven
-     * bits is all that happens). */
-    if (rows == 0 || atomic_load(&ghost->rows) != rows)
+    struct ghost_table *table = atomic_load_explicit(&ghost->table, memory_order_acquire);
+    if (table == NULL)
         return false;
-    uint16_t now = age_now(ghost, rows);
-    _Atomic uint16_t *row = cells + (size_t)row_of(hash, rows) * GHOST_WAYS;
+    uint16_t now = age_now(ghost, table->rows);
+    _Atomic uint16_t *row = table->cells + (size_t)row_of(hash, table->rows) * GHOST_WAYS;
     for (int i = 0; i < GHOST_WAYS; i++) {
         uint16_t cell = atomic_load_explicit(&row[i], memory_order_relaxed);
         if ((cell & ~AGE_MASK) != fingerprint(hash) ||

@@ -12,12 +12,14 @@
  * pointer: evicting clears the slot, under the lock, before it clears the root, so an unchanged
  * version means a valid pointer, and the pointer in the reader's register holds the segment from
  * then on.
- * 3. A reader that finds nothing asks again whether the key's bucket is still this one: a split or
- * merge meanwhile may have moved the item.
+ * 3. A reader that finds nothing asks again whether the key's bucket is still this one, and then
+ * once more for its version: a split or merge may have moved the item meanwhile, or a merge before
+ * and a split after its look.
  * 4. Frequency bits may change without the lock (one compare-and-swap by a reader); losing one is
  * harmless.
  * 5. Pages and overflow buckets are made ahead, outside bucket locks. An insert that finds none
- * takes another item's slot in the same bucket: an eviction, counted by the caller. */
+ * takes another item's slot in the same bucket: an eviction, counted by the caller.
+ * 6. A chain has at most CHAIN_MAX overflow buckets: what a reader follows is all there is. */
 #include "store/internal.h"
 #include <sched.h>
 #include <string.h>
@@ -254,13 +256,14 @@ _Atomic uint64_t *index_find_place(struct store *store, struct bucket *bucket, u
 
 uint64_t index_insert(struct store *store, struct bucket *bucket, uint64_t slot) {
     struct bucket *last = bucket;
-    for (struct bucket *at = bucket; at; last = at, at = chain_next(store, at))
+    int length = 0;
+    for (struct bucket *at = bucket; at; last = at, at = chain_next(store, at), length++)
         for (int i = 0; i < BUCKET_SLOTS; i++)
             if (atomic_load_explicit(&at->slot[i], memory_order_relaxed) == 0) {
                 atomic_store_explicit(&at->slot[i], slot, memory_order_relaxed);
                 return 0;
             }
-    uint32_t more = overflow_take(store);
+    uint32_t more = length <= CHAIN_MAX ? overflow_take(store) : 0; /* invariant 6 */
     if (more) {
         atomic_store_explicit(&index_overflow_at(store, more - 1)->slot[0], slot,
                               memory_order_relaxed);
@@ -343,8 +346,8 @@ bool index_lookup(const struct store *store, struct ebb_span key, uint64_t hash,
         if (look == LOOK_AGAIN)
             continue;
         uint32_t now = atomic_load_explicit(&store->index.buckets, memory_order_acquire);
-        if (index_bucket_at(store, number_of(hash, now)) == bucket) /* invariant 3 */
-            return false;
+        if (index_bucket_at(store, number_of(hash, now)) == bucket && still(bucket, version))
+            return false; /* invariant 3 */
     }
 }
 

@@ -87,9 +87,9 @@ struct segment_entry {
     uint32_t value_length;         /* of a huge value */
 };
 
-/* Somebody's own piece of an open segment. */
+/* Somebody's own piece of an open segment. No pointer: an idle worker must not hold the memory of a
+ * segment that left. All 0: none. */
 struct chunk {
-    char *data; /* start of the segment's records: holds it */
     uint32_t segment, generation;
     uint32_t at, end; /* offsets, bytes */
 };
@@ -112,9 +112,12 @@ struct fifo {
 /* Keys that left probation unread, remembered by 11 bits for as long as about one cacheful of keys
  * leaves. */
 struct ghost {
-    _Atomic(_Atomic uint16_t *) cells; /* ghost_cells: rows of GHOST_WAYS; pointer-free */
-    _Atomic uint32_t rows;
-    uint64_t inserts; /* into this table */
+    _Atomic(struct ghost_table *) table;
+    _Atomic uint64_t inserts; /* into this table */
+};
+struct ghost_table {
+    uint32_t rows;
+    _Atomic uint16_t cells[]; /* rows of GHOST_WAYS */
 };
 enum { GHOST_WAYS = 8 };
 
@@ -185,7 +188,7 @@ struct store {
     uint32_t tail[POOLS][TTL_CLASSES]; /* the open segments, or SEGMENT_NONE */
     uint32_t ttl_classes;              /* in use: fewer when segments are scarce */
     uint32_t free_entries;             /* linked by next */
-    bool has_evicted;
+    _Atomic bool has_evicted;
     _Atomic uint64_t batch_bytes;          /* garbage between two collections */
     uint64_t window_lookups, window_items; /* under evict_lock; see evict.c */
     bool nobody_reads;
@@ -254,7 +257,9 @@ void evict_ahead(struct store *store, uint32_t now);
 uint64_t evict_expired(struct store *store, uint32_t now);
 /* Evicts until segments fit the budget. Without locks held. */
 void evict_to_budget(struct store *store, uint32_t now);
-void evict_everything(struct store *store);
+/* Drops all there is. due not 0: only if that is still the second of the flush to come, which is
+ * then done. Without locks held. */
+void evict_everything(struct store *store, uint32_t due);
 
 /* ---- ghost.c ---- */
 

@@ -9,8 +9,8 @@
  * 1. [0, used) of a segment is a row of whole records and fillers at every moment: a chunk is one
  * filler when carved, and an append writes the new remainder's filler, then key and value bytes,
  * then the record's lead (release).
- * 2. Only data[n] holds a segment. When it is cleared the memory lives on until the last reader,
- * room or chunk forgets it: the collector is the reclamation scheme.
+ * 2. Only data[n] holds a segment. When it is cleared the memory lives on until the last reader or
+ * room forgets it: the collector is the reclamation scheme.
  * 3. An entry's generation rises when it is given out again, so a chunk or room knows that its
  * segment left.
  * 4. held = live + dropped but not yet collected; held + index stays within the limit
@@ -26,6 +26,7 @@ enum {
     SEGMENTS_PER_LIMIT = 512,
     SEGMENT_SLACK =
         32, /* object header and the collector's spare byte: the object fills its blocks exactly */
+    BLOCK_BYTES = 4096, /* the collector's: a large object takes whole ones */
     CHUNK_MIN = 2 << 10,
     CHUNK_MAX = 32 << 10,
     CHUNKS_PER_SEGMENT = 32,
@@ -210,7 +211,7 @@ static struct chunk carve_from(struct store *store, uint32_t tail, uint32_t want
     char *data = segment_data(store, tail);
     filler_write(data, used, used + bytes);
     atomic_store_explicit(&entry->used, used + bytes, memory_order_release);
-    return (struct chunk){data, tail, atomic_load(&entry->generation), used, used + bytes};
+    return (struct chunk){tail, atomic_load(&entry->generation), used, used + bytes};
 }
 
 /* ---- without locks ---- */
@@ -222,7 +223,8 @@ struct carving {
     bool survivor;
 };
 
-static bool carve(struct store *store, const struct carving *want, struct chunk *chunk) {
+/* NULL: no memory. */
+static char *carve(struct store *store, const struct carving *want, struct chunk *chunk) {
     for (;;) {
         pthread_mutex_lock(&store->lock);
         uint32_t *tail = &store->tail[want->pool][want->class];
@@ -232,47 +234,50 @@ static bool carve(struct store *store, const struct carving *want, struct chunk 
         bool fresh = *tail == SEGMENT_NONE;
         if (fresh && (want->survivor || evict_has_room(store, store->segment_capacity)))
             *tail = segment_new(store, store->segment_capacity, false, want->pool, want->class);
-        bool got = *tail != SEGMENT_NONE;
-        if (got)
+        char *data = *tail != SEGMENT_NONE ? segment_data(store, *tail) : NULL;
+        if (data)
             *chunk = carve_from(store, *tail, want->wanted);
         pthread_mutex_unlock(&store->lock);
-        if (got && fresh && !want->survivor)
+        if (data && fresh && !want->survivor)
             evict_ahead(store, want->now);
-        if (got)
-            return true;
+        if (data)
+            return data;
         if (want->survivor || !evict_for(store, store->segment_capacity, want->now))
-            return false;
+            return NULL;
     }
 }
 
-static enum store_verdict reserve_huge(struct store *store, enum pool pool, uint32_t size,
-                                       uint64_t value_length, uint32_t now, struct chunk *chunk) {
+/* NULL: no memory. */
+static char *reserve_huge(struct store *store, enum pool pool, uint32_t size, uint64_t value_length,
+                          uint32_t now, struct chunk *chunk) {
     for (;;) {
         pthread_mutex_lock(&store->lock);
         uint32_t segment = SEGMENT_NONE;
+        char *data = NULL;
         if (evict_has_room(store, size))
             segment = segment_new(store, size, true, pool, 0);
         if (segment != SEGMENT_NONE) {
             store->entries[segment].value_length = (uint32_t)value_length;
+            data = segment_data(store, segment);
             *chunk = carve_from(store, segment, size);
         }
         pthread_mutex_unlock(&store->lock);
-        if (segment != SEGMENT_NONE)
-            return STORE_STORED;
+        if (data)
+            return data;
         if (!evict_for(store, size, now))
-            return STORE_NO_MEMORY;
+            return NULL;
     }
 }
 
-static void take(struct chunk *chunk, uint32_t size, struct store_room *room) {
-    room->segment = chunk->data;
-    room->record = chunk->data + chunk->at;
+static void take(char *data, struct chunk *chunk, uint32_t size, struct store_room *room) {
+    room->segment = data;
+    room->record = data + chunk->at;
     room->segment_id = chunk->segment;
     room->segment_generation = chunk->generation;
     room->size = size;
     room->offset = chunk->at;
     chunk->at += size;
-    filler_write(chunk->data, chunk->at, chunk->end);
+    filler_write(data, chunk->at, chunk->end);
 }
 
 static bool reserve_in(struct store_worker *worker, const struct carving *want,
@@ -280,19 +285,21 @@ static bool reserve_in(struct store_worker *worker, const struct carving *want,
     struct store *store = worker->store;
     struct chunk *chunk = &worker->chunk[want->pool][want->class], own;
     uint32_t size = want->least;
-    if (chunk->data && !segment_alive(store, chunk->segment, chunk->generation))
+    char *data = segment_data(store, chunk->segment); /* before the look at the generation: so it is
+                                                         that one's, or is not used */
+    if (!segment_alive(store, chunk->segment, chunk->generation))
         *chunk = (struct chunk){0};
-    if (chunk->data && chunk->end - chunk->at >= size) {
-        take(chunk, size, room);
+    if (chunk->end - chunk->at >= size) {
+        take(data, chunk, size, room);
         return true;
     }
     bool alone = size > store->chunk_bytes / 4; /* keeps the chunk's remainder for small ones */
     struct carving more = *want;
     more.wanted = alone ? size : store->chunk_bytes;
-    if (!carve(store, &more, alone ? &own : chunk))
-        return false;
-    take(alone ? &own : chunk, size, room);
-    return true;
+    data = carve(store, &more, alone ? &own : chunk);
+    if (data)
+        take(data, alone ? &own : chunk, size, room);
+    return data != NULL;
 }
 
 enum store_verdict segment_reserve(struct store_worker *worker, enum pool pool, uint32_t expires,
@@ -301,10 +308,13 @@ enum store_verdict segment_reserve(struct store_worker *worker, enum pool pool, 
     struct store *store = worker->store;
     if (size >= store->huge_from) {
         struct chunk own;
-        enum store_verdict verdict = reserve_huge(store, pool, size, value_length, now, &own);
-        if (verdict == STORE_STORED)
-            take(&own, size, room);
-        return verdict;
+        size = ((size + SEGMENT_SLACK + BLOCK_BYTES - 1) & ~(uint32_t)(BLOCK_BYTES - 1)) -
+               SEGMENT_SLACK; /* what it really takes */
+        char *data = reserve_huge(store, pool, size, value_length, now, &own);
+        if (data == NULL)
+            return STORE_NO_MEMORY;
+        take(data, &own, size, room);
+        return STORE_STORED;
     }
     struct carving want = {
         .pool = pool, .class = segment_ttl_class(store, expires, now), .least = size, .now = now};
@@ -330,10 +340,10 @@ void segment_unreserve(struct store_worker *worker, struct store_room *room) {
     if (entry->huge)
         atomic_store_explicit(&entry->expires_last, 1,
                               memory_order_relaxed); /* evict_expired may have it */
-    if (chunk->data == room->segment && chunk->generation == room->segment_generation &&
+    if (chunk->segment == room->segment_id && chunk->generation == room->segment_generation &&
         chunk->at == room->offset + room->size) {
         chunk->at = room->offset;
-        filler_write(chunk->data, chunk->at, chunk->end);
+        filler_write(room->segment, chunk->at, chunk->end);
         /* A walk that starts after our next look at the segment's state must not see the record any
          * more. */
         atomic_thread_fence(memory_order_seq_cst);

@@ -108,7 +108,7 @@ static void own_add(_Atomic uint64_t *counter, uint64_t add) {
 static void flush_when_due(struct store *store, uint32_t now) {
     uint32_t at = atomic_load_explicit(&store->flush_at, memory_order_relaxed);
     if (__builtin_expect(at != 0 && at <= now, 0))
-        store_flush(store, at, now);
+        evict_everything(store, at);
 }
 
 static uint32_t times_expires(uint64_t times) {
@@ -304,7 +304,7 @@ static enum pool pool_for(struct store *store, struct ebb_span key, uint64_t has
     char *data;
     if (index_lookup(store, key, hash, &bucket, &place, &slot, &version, &data))
         return slot & SLOT_MAIN ? MAIN : PROBATION;
-    if (!store->has_evicted)
+    if (!atomic_load_explicit(&store->has_evicted, memory_order_relaxed))
         return evict_probation_full(store) ? MAIN : PROBATION;
     return ghost_take(store, hash) ? MAIN : PROBATION;
 }
@@ -487,7 +487,7 @@ void store_flush(struct store *store, uint32_t at, uint32_t now) {
         return;
     }
     atomic_store(&store->flush_at, 0);
-    evict_everything(store);
+    evict_everything(store, 0);
 }
 
 void store_tick(struct store *store, uint32_t now) {

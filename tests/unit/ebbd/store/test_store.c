@@ -77,11 +77,13 @@ START_TEST(an_expired_item_is_a_miss_from_its_second_on) {
     store_tick(store, 10);
     struct store_stats stats;
     store_stats_read(store, &stats);
-    ck_assert_uint_eq(stats.items, 1); /* the open segment is not swept */
-    put(worker, "k", "w", 1, 0, 10);
+    ck_assert_uint_eq(stats.items, 0);
+    ck_assert_uint_eq(stats.segments, 0); /* an open segment is swept too */
+    put(worker, "k", "w", 1, 12, 10);
+    put(worker, "k", "w", 1, 0, 12);
     store_stats_read(store, &stats);
     ck_assert_uint_eq(stats.items, 1);
-    ck_assert_uint_eq(stats.reclaimed, 1);
+    ck_assert_uint_eq(stats.reclaimed, 2);
     store_check(store);
     store_close(store);
 }
