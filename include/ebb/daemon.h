@@ -7,11 +7,13 @@
 #ifndef EBB_DAEMON_H
 #define EBB_DAEMON_H
 
+#include <ebb/alarm.h>
 #include <ebb/collector.h>
 #include <ebb/log.h>
 #include <ebb/loop.h>
 #include <ebb/mem.h>
 #include <ebb/metric.h>
+#include <ebb/setting.h>
 
 struct ebb_daemon; /* one per process */
 
@@ -25,6 +27,13 @@ struct ebb_daemon_plan {
     const char *log_format;  /* "auto" or NULL, "text", "json", "journald" */
     const struct ebb_event *const *events; /* the program's own, for ebb_tell */
     size_t events_count;
+    struct ebb_alarm *const *alarms; /* the program's own, with their read functions */
+    size_t alarms_count;
+    const struct ebb_setting_list *alarm_changes; /* for ebb_alarm_set, or NULL */
+    uint64_t stall_ms;      /* a loop that stands still for so long is told; 0: no watchdog */
+    uint64_t (*load)(void); /* how much it has to do with: connections; or NULL */
+    struct ebb_type *const *cache_types; /* types whose memory is the cache: it may grow */
+    size_t cache_types_count;
     const char *pid_file; /* or NULL */
     const char *user;     /* to become when root, or NULL */
     bool background; /* fork; the parent waits until the start succeeded or failed; then 0-2 go to

@@ -3,6 +3,7 @@
 #define EBB_EBB_H
 
 #include <ebb/admin.h>
+#include <ebb/alarm.h>
 #include <ebb/assert.h>
 #include <ebb/clock.h>
 #include <ebb/collector.h>
@@ -23,6 +24,7 @@
 #include <ebb/setting.h>
 #include <ebb/span.h>
 #include <ebb/thread.h>
+#include <ebb/watchdog.h>
 #include <ebb/worker.h>
 #include <ebb/writer.h>
 

@@ -3,6 +3,7 @@
  * The pages say what the daemon holds and where it was told to listen, so they are for people on
  * the same machine unless somebody allows more: an address that is not loopback is refused. */
 #include "admin.h"
+#include "alarms.h"
 #include "logs.h"
 
 #include <arpa/inet.h>
@@ -131,12 +132,6 @@ static void metrics_page(struct ebb_http_request *request, void *arg) {
     ebb_http_reply(request, 200, "text/plain; version=0.0.4; charset=utf-8");
 }
 
-static void health_page(struct ebb_http_request *request, void *arg) {
-    (void)arg;
-    ebb_write(ebb_http_body(request), "ok\n");
-    ebb_http_reply(request, 200, "text/plain; charset=utf-8");
-}
-
 static void handle(struct ebb_http_request *request, void *arg) {
     (void)arg;
     for (size_t i = 0; i < pages_count; i++) {
@@ -164,7 +159,7 @@ static void add_first_pages(void) {
     pages_count = 0;
     ebbi_admin_page_read_only("/", "this list", index_page);
     ebbi_admin_page_read_only("/metrics", "all metrics, for Prometheus", metrics_page);
-    ebbi_admin_page_read_only("/healthz", "\"ok\" while the main loop turns", health_page);
+    ebbi_alarms_add_pages();
     ebbi_admin_add_debug_pages();
     ebbi_logs_add_pages();
     for (size_t i = 0; i < earlier_count; i++)

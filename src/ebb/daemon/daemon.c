@@ -11,6 +11,7 @@
 #include <ebb/daemon.h>
 
 #include "admin.h"
+#include "alarms.h"
 #include "logs.h"
 #include "process.h"
 #include "tell/events.h"
@@ -20,6 +21,7 @@
 #include <ebb/clock.h>
 #include <ebb/leak.h>
 #include <ebb/scope.h>
+#include <ebb/watchdog.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -40,6 +42,7 @@ struct ebb_daemon {
     ebb_fd pid_file;
     struct ebb_http *admin;
     struct ebbi_logs logs;
+    struct ebb_watchdog *watchdog;
     struct ebbi_trace trace;
     struct ebb_timer *tick;
     struct ebb_signal *signals[SIGNALS_MAX];
@@ -83,6 +86,7 @@ static void tick(void *arg) {
     struct ebb_daemon *self = arg;
     collect_when_idle(self);
     ebb_leaks_tell();
+    ebbi_alarms_tick();
     if (self->plan->tick)
         self->plan->tick(self, self->plan->arg);
 }
@@ -167,6 +171,10 @@ static enum ebb_err open_trace(struct ebb_daemon *self) {
 static enum ebb_err open_all(struct ebb_daemon *self) {
     const struct ebb_daemon_plan *plan = self->plan;
     enum ebb_err error = ebbi_logs_open(&self->logs, plan);
+    if (error == EBB_OK)
+        error = ebbi_alarms_start(plan);
+    if (error == EBB_OK && plan->stall_ms > 0)
+        error = ebb_watchdog_start(&self->watchdog, plan->stall_ms);
     if (error)
         return error;
     open_signals(self);
@@ -198,6 +206,8 @@ static enum ebb_err start_work(struct ebb_daemon *self) {
 /* --- the end --- */
 
 static void close_all(struct ebb_daemon *self) {
+    ebb_watchdog_stop(self->watchdog);
+    self->watchdog = NULL;
     ebb_http_close(self->admin);
     if (self->tick)
         ebb_timer_close(self->tick);
@@ -244,7 +254,9 @@ static int run_until_stopped(struct ebb_daemon *self) {
     if (plan->ready)
         plan->ready(self, plan->arg);
     ebbi_background_ready();
+    ebbi_alarms_ready(true);
     ebb_loop_run(self->loop);
+    ebbi_alarms_ready(false);
     ebb_tell(stops, plan->name);
     if (plan->stop)
         plan->stop(self, plan->arg);
@@ -286,6 +298,7 @@ int ebb_daemon_run(const struct ebb_daemon_plan *plan) {
 }
 
 void ebb_daemon_stop(struct ebb_daemon *daemon) {
+    ebbi_alarms_ready(false);
     ebb_loop_stop(daemon->loop);
 }
 

@@ -3,6 +3,7 @@
  * Here stands what every daemon has (heap, collections, resources, leaks); the program adds its own
  * members. Counters are since the start: who wants rates asks twice. */
 #include "admin.h"
+#include "alarms.h"
 #include "tell/metrics.h"
 
 #include <ebb/clock.h>
@@ -77,6 +78,7 @@ static void status_page(struct ebb_http_request *request, void *arg) {
     write_heap(body);
     write_collections(body);
     write_resources(body);
+    ebbi_alarms_write_status(body);
     ebb_write(body, ",\n\"bucket_bounds_seconds\":");
     ebb_metric_write_bounds_json(body);
     if (status.plan->status)

@@ -158,6 +158,7 @@ static void refuse(struct ebb_http_request *request, int status, const char *tex
 
 static void handle(struct evhttp_request *evhttp, void *arg) {
     struct ebb_http *http = arg;
+    ebbi_pulse_busy();
     struct ebb_http_request request = {.evhttp = evhttp, .body = {{body_write}, NULL}};
     request.body.buffer = evhttp_request_get_output_buffer(evhttp);
     TAILQ_INIT(&request.query);

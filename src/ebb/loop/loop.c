@@ -147,13 +147,16 @@ static void between_turns(struct ebb_loop *loop) {
 }
 
 void ebb_loop_run(struct ebb_loop *loop) {
+    ebbi_pulse_begin(loop->name);
     while (!atomic_exchange(&loop->stopping, false)) {
         atomic_store_explicit(&loop->now_ns, 0, memory_order_relaxed);
+        ebbi_pulse_turn();
         int result = event_base_loop(loop->base, EVLOOP_ONCE);
         ebb_assert(result == 0, "loop %s: libevent cannot wait: %s", loop->name, strerror(errno));
         ebb_count(&ebb_metric_loop_turns, 1);
         between_turns(loop);
     }
+    ebbi_pulse_end();
     run_posts(loop); /* what was posted before the stop is not lost */
     atomic_store_explicit(&loop->now_ns, 0, memory_order_relaxed);
 }

@@ -3,10 +3,41 @@
 #define EBBI_LOOP_INTERNAL_H
 
 #include <ebb/loop.h>
+#include <pthread.h>
+#include <stdatomic.h>
 
 struct event_base;
 
 /* Owner: the loop. NULL once the loop is closed. */
 struct event_base *ebbi_loop_base(struct ebb_loop *loop);
+
+/* Whether a loop gets on, for watchdog.c. */
+struct ebbi_pulse {
+    _Atomic bool taken, beating;
+    _Atomic bool busy;      /* not waiting */
+    _Atomic uint32_t turns; /* of whichever loop has it */
+    const char *name;
+    pthread_t thread;
+};
+/* This thread's, while it runs a loop. */
+extern _Thread_local struct ebbi_pulse *ebbi_pulse_now;
+void ebbi_pulse_begin(const char *name);
+void ebbi_pulse_end(void);
+
+/* Called by whatever libevent calls: the loop no longer waits. */
+static inline void ebbi_pulse_busy(void) {
+    if (ebbi_pulse_now)
+        atomic_store_explicit(&ebbi_pulse_now->busy, true, memory_order_relaxed);
+}
+
+/* The loop is about to wait: a new turn. */
+static inline void ebbi_pulse_turn(void) {
+    struct ebbi_pulse *pulse = ebbi_pulse_now;
+    if (pulse == NULL)
+        return;
+    uint32_t turns = atomic_load_explicit(&pulse->turns, memory_order_relaxed);
+    atomic_store_explicit(&pulse->turns, turns + 1, memory_order_relaxed);
+    atomic_store_explicit(&pulse->busy, false, memory_order_relaxed);
+}
 
 #endif

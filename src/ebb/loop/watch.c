@@ -58,6 +58,7 @@ static void event_stop(struct ebb_loop *loop, struct event *event) {
 }
 
 static void on_ready(evutil_socket_t fd, short what, void *arg) {
+    ebbi_pulse_busy();
     (void)fd;
     struct ebb_watch *watch = arg;
     int events = ((what & EV_READ) ? EBB_READ : 0) | ((what & EV_WRITE) ? EBB_WRITE : 0);
@@ -120,6 +121,7 @@ void ebb_watch_close(struct ebb_watch *watch) {
 }
 
 static void on_time(evutil_socket_t fd, short what, void *arg) {
+    ebbi_pulse_busy();
     (void)fd, (void)what;
     struct ebb_timer *timer = arg;
     timer->fn(timer->arg);
@@ -146,6 +148,7 @@ void ebb_timer_close(struct ebb_timer *timer) {
 }
 
 static void on_signal(evutil_socket_t number, short what, void *arg) {
+    ebbi_pulse_busy();
     (void)number, (void)what;
     struct ebb_signal *sig = arg;
     sig->fn(sig->arg);

@@ -15,6 +15,17 @@ static struct ebb_type *const types[] = {
 #include "tbl/types.def"
 };
 
+#define EBB_TYPE EBB_TYPE_DECLARE
+#include "tbl/store_types.def"
+static struct ebb_type *const cache_types[] = {
+#define EBB_TYPE EBB_TYPE_ADDRESS
+#include "tbl/store_types.def"
+};
+
+static uint64_t connections(void) {
+    return ebb_metric_value(&ebb_metric_connections);
+}
+
 static enum ebb_err start(struct ebb_daemon *daemon, struct ebb_loop *loop, void *arg) {
     (void)daemon;
     (void)arg;
@@ -67,9 +78,17 @@ static int serve(void) {
         .status = status,
         .log_file = settings.log_file,
         .log_format = settings.log_format,
+        .alarms = alarms_rows,
+        .alarms_count = alarms_rows_count,
+        .alarm_changes = &settings.alarm,
+        .stall_ms = settings.stall_ms,
+        .load = connections,
+        .cache_types = cache_types,
+        .cache_types_count = sizeof(cache_types) / sizeof(cache_types[0]),
         .events = events_rows,
         .events_count = events_rows_count,
     };
+    alarms_prepare();
     ebb_log_level_set(
         (enum ebb_log_level)(EBB_LOG_INFO + (settings.verbose < 2 ? settings.verbose : 2)));
     return ebb_daemon_run(&plan);

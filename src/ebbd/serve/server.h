@@ -65,6 +65,11 @@ void listen_close(struct server *server);
 /* "127.0.0.1:11211, ..." for the log. */
 void listen_describe(const struct server *server, struct ebb_writer *writer);
 
+/* alarms.c: the daemon's rows, and what they look at. */
+extern struct ebb_alarm *const alarms_rows[];
+extern const size_t alarms_rows_count;
+void alarms_prepare(void);
+
 /* status.c: the daemon's members of /debug/status, and its page /debug/slow. */
 void status_write(const struct server *server, struct ebb_writer *writer);
 void status_pages_add(struct server **server);
