@@ -1,16 +1,23 @@
-/* check -- asserts the invariants that store.c, index.c and segment.c state; for tests, while no
- * worker runs. */
+/* check -- asserts the invariants that store.c, index.c, segment.c, evict.c and ghost.c state; for
+ * tests, while no worker runs. */
 #include "store/internal.h"
 
-static uint64_t check_slot(struct store *store, uint32_t number, uint64_t slot) {
+struct sums {
+    uint64_t items, live_bytes, overflow, huge;
+};
+
+/* ---- index: from slots to records ---- */
+
+static void check_slot(struct store *store, uint32_t number, uint64_t slot) {
     uint32_t segment = slot_segment(slot);
     ebb_assert(segment > 0 && segment < store->segments_max, "bucket %u: segment %u", number,
                segment);
     struct segment_entry *entry = &store->entries[segment];
     ebb_assert(entry->state == SEGMENT_OPEN || entry->state == SEGMENT_SEALED,
                "slot into segment %u, state %d", segment, entry->state);
-    ebb_assert(!(slot & SLOT_MAIN) == (entry->pool == PROBATION),
-               "segment %u: pool %d, slot says otherwise", segment, entry->pool);
+    ebb_assert(
+        !(slot & SLOT_MAIN) == (entry->pool == PROBATION) && !(slot & SLOT_HUGE) == !entry->huge,
+        "segment %u: pool %d, huge %d, slot says otherwise", segment, entry->pool, entry->huge);
     ebb_assert(slot_offset(slot) < entry->used, "segment %u: offset %u, used %u", segment,
                slot_offset(slot), entry->used);
     const struct record *record =
@@ -19,6 +26,11 @@ static uint64_t check_slot(struct store *store, uint32_t number, uint64_t slot) 
     uint64_t hash = store_hash(store, key);
     ebb_assert(key.length > 0 && hash >> SLOT_TAG_SHIFT == slot >> SLOT_TAG_SHIFT,
                "bucket %u: tag differs", number);
+    uint32_t expires = (uint32_t)record->times;
+    ebb_assert((expires ? expires : UINT32_MAX) <= entry->expires_last,
+               "segment %u: an item expires at %u, the segment at %u", segment, expires,
+               entry->expires_last);
+    ebb_assert(record->cas != 0, "segment %u at %u: no cas", segment, slot_offset(slot));
     struct bucket *home = index_lock(store, hash);
     _Atomic uint64_t *found = index_find(store, home, key, hash);
     index_unlock(home);
@@ -26,62 +38,176 @@ static uint64_t check_slot(struct store *store, uint32_t number, uint64_t slot) 
                number);
     ebb_assert(found && (*found & SLOT_PLACE) == (slot & SLOT_PLACE),
                "bucket %u: a key with two slots", number);
-    return segment_record_size(entry, record->lead);
 }
 
-static uint64_t check_pool(struct store *store, int pool) {
-    uint64_t live = 0, bytes = 0;
-    uint32_t previous = SEGMENT_NONE;
+static void check_bucket(struct store *store, uint32_t number, struct sums *sums) {
+    struct bucket *at = index_bucket_at(store, number);
+    ebb_assert(!(at->version & 1), "bucket %u is locked", number);
+    for (int hops = 0; at; hops++) {
+        ebb_assert(hops <= INDEX_CHAIN_MAX, "bucket %u: a chain too long for a reader", number);
+        int taken = 0;
+        for (int i = 0; i < BUCKET_SLOTS; i++)
+            if (at->slot[i] != 0) {
+                check_slot(store, number, at->slot[i]);
+                taken++;
+            }
+        ebb_assert(hops == 0 || taken > 0, "bucket %u: an empty overflow bucket", number);
+        sums->items += (uint64_t)taken;
+        uint32_t next = at->overflow;
+        at = next ? index_overflow_at(store, next - 1) : NULL;
+        sums->overflow += next != 0;
+    }
+}
+
+static void check_overflow_free(const struct store *store) {
+    const struct index *index = &store->index;
+    uint32_t free = 0, total = index->overflow_pages << index->page_shift;
+    for (uint32_t at = index->overflow_free; at; free++) {
+        ebb_assert(at <= total && free < total, "free overflow bucket %u of %u", at, total);
+        const struct bucket *bucket = index_overflow_at(store, at - 1);
+        for (int i = 0; i < BUCKET_SLOTS; i++)
+            ebb_assert(bucket->slot[i] == 0, "free overflow bucket %u holds a slot", at);
+        at = bucket->overflow;
+    }
+    ebb_assert(free == index->overflow_free_count && free + index->overflow_count == total,
+               "%u overflow buckets: %u free (%u counted), %u used", total, free,
+               index->overflow_free_count, index->overflow_count);
+}
+
+static void check_pages(const struct store *store) {
+    const struct index *index = &store->index;
+    uint32_t pages = 0, needed = ((index->buckets - 1) >> index->page_shift) + 1;
+    for (uint32_t i = 0; i < index->directory_size; i++) {
+        pages += index->pages[i] != NULL;
+        ebb_assert(i >= needed || index->pages[i], "%u buckets, but page %u is missing",
+                   index->buckets, i);
+    }
+    ebb_assert(pages == index->pages_count, "%u index pages, %u counted", pages,
+               index->pages_count);
+    const struct ghost_table *ghost = store->ghost.table;
+    uint64_t bytes =
+        (uint64_t)(pages + index->overflow_pages) *
+            (((uint64_t)sizeof(struct bucket) << index->page_shift) + sizeof(struct bucket)) +
+        2 * (uint64_t)index->directory_size * sizeof *index->pages +
+        (uint64_t)store->segments_max * (sizeof *store->data + sizeof *store->entries) +
+        (ghost ? sizeof *ghost + (uint64_t)ghost->rows * GHOST_WAYS * sizeof *ghost->cells : 0);
+    ebb_assert(bytes == store->index_bytes, "index takes %lu bytes, counted %lu", bytes,
+               store->index_bytes);
+}
+
+/* ---- segments: from records to slots ---- */
+
+/* Bytes of the record at `offset` that a slot points to: all of it or 0. */
+static uint32_t live_at(struct store *store, uint32_t segment, uint32_t offset, uint32_t size) {
+    const struct record *record = (const struct record *)(segment_data(store, segment) + offset);
+    uint32_t length = lead_key_length(record->lead);
+    if (length == 0)
+        return 0;
+    uint64_t hash = store_hash(store, (struct ebb_span){record->key, length});
+    struct bucket *home = index_lock(store, hash);
+    const _Atomic uint64_t *slot =
+        index_find_place(store, home, hash, slot_make(0, segment, offset, 0) & SLOT_PLACE);
+    index_unlock(home);
+    return slot ? size : 0;
+}
+
+static void check_segment(struct store *store, uint32_t segment, struct sums *sums) {
+    const struct segment_entry *entry = &store->entries[segment];
+    ebb_assert(entry->used <= entry->capacity && entry->live_bytes <= entry->used,
+               "segment %u: %u live of %u used", segment, entry->live_bytes, entry->used);
+    bool tail = store->tail[entry->pool][entry->ttl_class] == segment;
+    ebb_assert(entry->state == (tail ? SEGMENT_OPEN : SEGMENT_SEALED),
+               "segment %u: state %d, tail %d", segment, entry->state, tail);
+    ebb_assert(entry->ttl_class < store->ttl_classes, "segment %u: class %u of %u", segment,
+               entry->ttl_class, store->ttl_classes);
+    ebb_assert(entry->huge || entry->capacity == store->segment_capacity, "segment %u: capacity %u",
+               segment, entry->capacity);
+    uint64_t live = 0;
+    const char *data = segment_data(store, segment);
+    if (entry->huge)
+        live = live_at(store, segment, 0, entry->capacity);
+    for (uint32_t offset = 0, size; !entry->huge && offset < entry->used; offset += size) {
+        size = segment_record_size(entry, ((const struct record *)(data + offset))->lead);
+        ebb_assert(size > 0 && offset + size <= entry->used, "segment %u cannot be walked at %u",
+                   segment, offset);
+        live += live_at(store, segment, offset, size);
+    }
+    ebb_assert(live == entry->live_bytes, "segment %u: a walk finds %lu live bytes, counted %u",
+               segment, live, entry->live_bytes);
+    sums->live_bytes += live;
+    sums->huge += entry->huge;
+}
+
+static uint32_t check_pool(struct store *store, int pool, struct sums *sums) {
+    uint64_t bytes = 0;
+    uint32_t previous = SEGMENT_NONE, count = 0;
     for (uint32_t at = store->fifo[pool].first; at != SEGMENT_NONE; at = store->entries[at].next) {
-        struct segment_entry *entry = &store->entries[at];
+        const struct segment_entry *entry = &store->entries[at];
         ebb_assert(entry->previous == previous && entry->pool == pool, "segment %u: broken list",
                    at);
-        ebb_assert(entry->used <= entry->capacity && entry->live_bytes <= entry->used,
-                   "segment %u: %u live of %u used", at, entry->live_bytes, entry->used);
-        const char *data = segment_data(store, at);
-        for (uint32_t offset = 0; !entry->huge && offset < entry->used;) {
-            uint32_t size =
-                segment_record_size(entry, ((const struct record *)(data + offset))->lead);
-            ebb_assert(size > 0 && offset + size <= entry->used,
-                       "segment %u cannot be walked at %u", at, offset);
-            offset += size;
-        }
-        live += entry->live_bytes;
+        check_segment(store, at, sums);
         bytes += entry->capacity;
         previous = at;
+        count++;
     }
+    ebb_assert(store->fifo[pool].last == previous, "pool %d: last is %u, not %u", pool,
+               store->fifo[pool].last, previous);
     ebb_assert(bytes == store->fifo[pool].bytes, "pool %d: %lu bytes of segments, counted %lu",
                pool, bytes, store->fifo[pool].bytes);
-    return live;
+    for (int class = 0; class < TTL_CLASSES; class ++) {
+        uint32_t tail = store->tail[pool][class];
+        ebb_assert(tail == SEGMENT_NONE || (store->entries[tail].state == SEGMENT_OPEN &&
+                                            store->entries[tail].pool == pool &&
+                                            store->entries[tail].ttl_class == class),
+                   "tail %u of pool %d, class %d is not", tail, pool, class);
+    }
+    return count;
 }
 
-static void check_segments(struct store *store, uint64_t live_seen) {
-    uint64_t live = check_pool(store, PROBATION) + check_pool(store, MAIN);
+static uint32_t check_free_entries(const struct store *store) {
+    uint32_t count = 0;
+    for (uint32_t at = store->free_entries; at != SEGMENT_NONE; at = store->entries[at].next) {
+        ebb_assert(at > 0 && at < store->segments_max && count < store->segments_max,
+                   "free entry %u of %u", at, store->segments_max);
+        ebb_assert(store->entries[at].state == SEGMENT_FREE && store->data[at] == NULL,
+                   "free entry %u: state %d, data %p", at, store->entries[at].state,
+                   (void *)store->data[at]);
+        count++;
+    }
+    return count;
+}
+
+static void check_segments(struct store *store, struct sums *sums) {
+    uint32_t live = check_pool(store, PROBATION, sums) + check_pool(store, MAIN, sums);
+    uint32_t free = check_free_entries(store);
+    ebb_assert(live + free + 1 == store->segments_max, "%u live segments, %u free, of %u", live,
+               free, store->segments_max - 1);
+    ebb_assert(sums->huge == store->huge, "%lu huge values, counted %lu", sums->huge, store->huge);
     uint64_t bytes = segment_bytes_live(store);
-    ebb_assert(live == live_seen, "segments say %lu live bytes, slots %lu", live, live_seen);
     ebb_assert(bytes <= segment_budget(store), "%lu bytes of segments over a budget of %lu", bytes,
                segment_budget(store));
+    ebb_assert(bytes <= segment_bytes_held(store), "%lu bytes of segments, held only %lu", bytes,
+               segment_bytes_held(store));
+}
+
+static void check_ghost(const struct store *store) {
+    const struct ghost_table *table = store->ghost.table;
+    for (uint64_t i = 0; table && i < (uint64_t)table->rows * GHOST_WAYS; i++)
+        ebb_assert(table->cells[i] == 0 || table->cells[i] >> GHOST_AGE_BITS != 0,
+                   "ghost cell %lu: an age without a fingerprint", i);
 }
 
 void store_check(struct store *store) {
-    uint64_t items = 0, live = 0, overflow = 0;
-    for (uint32_t number = 0; number < store->index.buckets; number++) {
-        struct bucket *at = index_bucket_at(store, number);
-        ebb_assert(!(at->version & 1), "bucket %u is locked", number);
-        while (at) {
-            for (int i = 0; i < BUCKET_SLOTS; i++)
-                if (at->slot[i] != 0) {
-                    live += check_slot(store, number, at->slot[i]);
-                    items++;
-                }
-            uint32_t next = at->overflow;
-            at = next ? index_overflow_at(store, next - 1) : NULL;
-            overflow += next != 0;
-        }
-    }
-    ebb_assert(items == store_items(store), "%lu slots, %lu items counted", items,
+    struct sums sums = {0};
+    for (uint32_t number = 0; number < store->index.buckets; number++)
+        check_bucket(store, number, &sums);
+    ebb_assert(sums.items == store_items(store), "%lu slots, %lu items counted", sums.items,
                store_items(store));
-    ebb_assert(overflow == store->index.overflow_count, "%lu overflow buckets, %u counted",
-               overflow, store->index.overflow_count);
-    check_segments(store, live);
+    ebb_assert(sums.overflow == store->index.overflow_count,
+               "%lu overflow buckets in chains, %u counted", sums.overflow,
+               store->index.overflow_count);
+    check_overflow_free(store);
+    check_pages(store);
+    check_segments(store, &sums);
+    check_ghost(store);
 }

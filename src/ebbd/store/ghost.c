@@ -14,15 +14,14 @@
 #include <string.h>
 
 enum {
-    AGE_BITS = 5,
-    AGE_MASK = (1 << AGE_BITS) - 1,
+    AGE_MASK = (1 << GHOST_AGE_BITS) - 1,
     AGES_BELIEVED = 16, /* of 32: half the circle, so old and young can be told apart */
     ROWS_MIN = 128,
 };
 
 static uint16_t fingerprint(uint64_t hash) {
     uint16_t bits = (uint16_t)(hash >> 52) & 0x7FF;
-    return (uint16_t)((bits ? bits : 1) << AGE_BITS);
+    return (uint16_t)((bits ? bits : 1) << GHOST_AGE_BITS);
 }
 
 static uint32_t row_of(uint64_t hash, uint32_t rows) {

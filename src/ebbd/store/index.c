@@ -19,7 +19,8 @@
  * harmless.
  * 5. Pages and overflow buckets are made ahead, outside bucket locks. An insert that finds none
  * takes another item's slot in the same bucket: an eviction, counted by the caller.
- * 6. A chain has at most CHAIN_MAX overflow buckets: what a reader follows is all there is. */
+ * 6. A chain has at most INDEX_CHAIN_MAX overflow buckets: what a reader follows is all there is.
+ */
 #include "store/internal.h"
 #include <sched.h>
 #include <string.h>
@@ -28,7 +29,6 @@ enum {
     LOAD_GROW_TENTHS = 60,   /* items a bucket, in tenths: grow above, */
     LOAD_SHRINK_TENTHS = 25, /* shrink below */
     BUCKETS_MIN = 16,
-    CHAIN_MAX = 32, /* overflow buckets behind one bucket that a reader follows */
     SPARE_LOW = 64, /* overflow buckets kept ready */
     SPINS = 64,
 };
@@ -263,7 +263,7 @@ uint64_t index_insert(struct store *store, struct bucket *bucket, uint64_t slot)
                 atomic_store_explicit(&at->slot[i], slot, memory_order_relaxed);
                 return 0;
             }
-    uint32_t more = length <= CHAIN_MAX ? overflow_take(store) : 0; /* invariant 6 */
+    uint32_t more = length <= INDEX_CHAIN_MAX ? overflow_take(store) : 0; /* invariant 6 */
     if (more) {
         atomic_store_explicit(&index_overflow_at(store, more - 1)->slot[0], slot,
                               memory_order_relaxed);
@@ -319,7 +319,7 @@ static enum look look_in(const struct store *store, struct bucket *bucket, uint3
             *data_out = data;
             return LOOK_FOUND;
         }
-        if (++hops > CHAIN_MAX)
+        if (++hops > INDEX_CHAIN_MAX)
             break;
     }
     return still(bucket, version) ? LOOK_NOTHING : LOOK_AGAIN;
@@ -384,7 +384,7 @@ static int take_all(struct store *store, struct bucket *bucket, uint64_t *slots,
     return n;
 }
 
-enum { SPLIT_MAX = 7 * (CHAIN_MAX + 1) };
+enum { SPLIT_MAX = 7 * (INDEX_CHAIN_MAX + 1) };
 
 /* A slot that found no room: its item is gone. */
 static void lost(struct store *store, uint64_t slot) {

@@ -119,11 +119,14 @@ struct ghost_table {
     uint32_t rows;
     _Atomic uint16_t cells[]; /* rows of GHOST_WAYS */
 };
-enum { GHOST_WAYS = 8 };
+enum { GHOST_WAYS = 8, GHOST_AGE_BITS = 5 };
 
 /* ---- The index ---- */
 
-enum { BUCKET_SLOTS = 7 };
+enum {
+    BUCKET_SLOTS = 7,
+    INDEX_CHAIN_MAX = 32, /* overflow buckets behind one bucket */
+};
 
 struct bucket {
     _Atomic uint32_t version;  /* odd: locked */
