@@ -23,7 +23,7 @@
 
 enum {
     BATCH_LEAST_SHARE = 100, /* 1% of the limit, */
-    BATCH_MOST_SHARE = 16,   /* 6%: as collections cost little or much; */
+    BATCH_MOST_SHARE = 40,   /* 2.5%: as collections cost little or much; */
     BATCH_SEGMENTS_MIN = 2,  /* survivors may need them */
     COLLECT_CHEAP_PER_MILLE = 5,
     COLLECT_DEAR_PER_MILLE = 20,
@@ -32,7 +32,9 @@ enum {
     PROMOTE_FREQ = 2,      /* reads in probation that lead to main; */
     STAY_FREQ = 1,         /* reads in main since last time that keep an item there, */
     STAY_FREQ_UNREAD = 3,  /* the same while nobody reads */
-    LOOKUPS_LEAST = 4,     /* somebody reads when there is a look-up for so many items stored */
+    READS_LEAST = 4,       /* somebody reads when there is a look-up for so many items stored, */
+    MAIN_READS_LEAST = 64, /* main is read when it is hit once for so many */
+    MAIN_UNREAD_EVERY = 8,
     STRICTER_EVERY = 8,    /* one more for so many segments that were walked and freed nothing */
     CLEAN_DEAD_TENTHS = 4, /* of a segment's used bytes */
     CLEAN_DEAD_TENTHS_LOW = 2,
@@ -307,33 +309,45 @@ static uint32_t find_dead(struct store *store, uint32_t tenths, uint32_t now, bo
     return worst;
 }
 
-/* Once a window (about a probation's worth of stored items): does anybody read at all? Writes that
- * nobody reads only push each other out of probation, and main would keep for ever what it got
- * while the cache filled. A main that is only read seldom is left alone: under a loop larger than
- * the cache it is what still hits. */
+/* Writes that nobody reads only push each other out of probation, and main would keep for ever what
+ * it once got. So, once a tenth of a turn-over: does anybody read at all? If not, main leaves
+ * first. And once a turn-over: is main read? If hardly, every eighth segment to leave is one of
+ * main's. Not more: under a loop much larger than the cache, a main that is read seldom is what
+ * still hits. */
 static void judge_main(struct store *store) {
-    uint64_t lookups = 0, items = 0;
+    uint64_t lookups = 0, main_hits = 0, stored = 0, items = store_items(store);
     for (int i = 0; i < store->config.workers; i++) {
-        lookups += atomic_load_explicit(&store->workers[i]->lookups, memory_order_relaxed);
-        items += atomic_load_explicit(&store->workers[i]->items_total, memory_order_relaxed);
+        const struct store_worker *worker = store->workers[i];
+        lookups += atomic_load_explicit(&worker->lookups, memory_order_relaxed);
+        main_hits += atomic_load_explicit(&worker->main_hits, memory_order_relaxed);
+        stored += atomic_load_explicit(&worker->items_total, memory_order_relaxed);
     }
-    if ((items - store->window_items) * PROBATION_SHARE < store_items(store))
-        return;
-    store->nobody_reads =
-        (lookups - store->window_lookups) * LOOKUPS_LEAST < items - store->window_items;
-    store->window_lookups = lookups;
-    store->window_items = items;
+    struct window *reads = &store->reads, *main = &store->main_reads;
+    if ((stored - reads->stored) * PROBATION_SHARE >= items) {
+        store->nobody_reads = (lookups - reads->count) * READS_LEAST < stored - reads->stored;
+        *reads = (struct window){stored, lookups};
+    }
+    if (stored - main->stored >= items) {
+        store->main_unread = (main_hits - main->count) * MAIN_READS_LEAST < stored - main->stored;
+        *main = (struct window){stored, main_hits};
+    }
+}
+
+static bool main_goes_first(struct store *store) {
+    judge_main(store);
+    store->choices++;
+    return store->nobody_reads || (store->main_unread && store->choices % MAIN_UNREAD_EVERY == 0);
 }
 
 /* Probation's oldest when it holds more than its share, else main's. */
 static uint32_t oldest(struct store *store) {
-    judge_main(store);
+    bool main_first = main_goes_first(store);
     pthread_mutex_lock(&store->lock);
     uint32_t probation = store->fifo[PROBATION].first, main = store->fifo[MAIN].first, segment;
     if (probation == SEGMENT_NONE || main == SEGMENT_NONE)
         segment = main == SEGMENT_NONE ? probation : main;
     else
-        segment = evict_probation_full(store) && !store->nobody_reads ? probation : main;
+        segment = evict_probation_full(store) && !main_first ? probation : main;
     pthread_mutex_unlock(&store->lock);
     return segment;
 }

@@ -26,7 +26,7 @@
 #include <string.h>
 
 enum {
-    LOAD_GROW_TENTHS = 60,   /* items a bucket, in tenths: grow above, */
+    LOAD_GROW_TENTHS = 65,   /* items a bucket, in tenths: grow above, */
     LOAD_SHRINK_TENTHS = 25, /* shrink below */
     BUCKETS_MIN = 16,
     SPARE_LOW = 64, /* overflow buckets kept ready */
@@ -273,22 +273,32 @@ uint64_t index_insert(struct store *store, struct bucket *bucket, uint64_t slot)
     return atomic_exchange_explicit(&bucket->slot[slot % BUCKET_SLOTS], slot, memory_order_relaxed);
 }
 
+/* The chain stays dense: its last slot fills the hole, so overflow buckets are given back as soon
+ * as they can be. */
 void index_remove(struct store *store, struct bucket *bucket, _Atomic uint64_t *slot) {
-    atomic_store_explicit(slot, 0, memory_order_relaxed);
-    for (struct bucket *before = bucket, *at; (at = chain_next(store, before)) != NULL;
-         before = at) {
-        if (slot < at->slot || slot >= at->slot + BUCKET_SLOTS)
-            continue;
-        for (int i = 0; i < BUCKET_SLOTS; i++)
-            if (atomic_load_explicit(&at->slot[i], memory_order_relaxed) != 0)
-                return;
-        uint32_t empty = atomic_load_explicit(&before->overflow, memory_order_relaxed);
-        atomic_store_explicit(&before->overflow,
-                              atomic_load_explicit(&at->overflow, memory_order_relaxed),
-                              memory_order_relaxed);
-        overflow_put(store, empty);
+    struct bucket *before = NULL, *last = bucket, *next;
+    while ((next = chain_next(store, last)) != NULL) {
+        before = last;
+        last = next;
+    }
+    if (before == NULL) {
+        atomic_store_explicit(slot, 0, memory_order_relaxed);
         return;
     }
+    int filled = 0;
+    _Atomic uint64_t *taken = slot;
+    for (int i = 0; i < BUCKET_SLOTS; i++)
+        if (atomic_load_explicit(&last->slot[i], memory_order_relaxed) != 0) {
+            filled++;
+            taken = &last->slot[i];
+        }
+    atomic_store_explicit(slot, atomic_load_explicit(taken, memory_order_relaxed),
+                          memory_order_relaxed);
+    atomic_store_explicit(taken, 0, memory_order_relaxed);
+    if (filled > 1)
+        return;
+    uint32_t empty = atomic_exchange_explicit(&before->overflow, 0, memory_order_relaxed);
+    overflow_put(store, empty);
 }
 
 /* ---- reading ---- */

@@ -100,7 +100,7 @@ struct store_worker {
     uint32_t inserts; /* since the index was last offered to grow */
     /* Counters of this thread; others only read them. */
     _Atomic int64_t items;
-    _Atomic uint64_t items_total, reclaimed, written_bytes, lookups;
+    _Atomic uint64_t items_total, reclaimed, written_bytes, lookups, main_hits;
     char padding[64];
 };
 
@@ -171,6 +171,11 @@ struct index {
     uint32_t overflow_pages, pages_count;
 };
 
+/* Counters as they stood when a window of time began. */
+struct window {
+    uint64_t stored, count;
+};
+
 struct store {
     struct store_config config;
     uint64_t seed;
@@ -192,9 +197,10 @@ struct store {
     uint32_t ttl_classes;              /* in use: fewer when segments are scarce */
     uint32_t free_entries;             /* linked by next */
     _Atomic bool has_evicted;
-    _Atomic uint64_t batch_bytes;          /* garbage between two collections */
-    uint64_t window_lookups, window_items; /* under evict_lock; see evict.c */
-    bool nobody_reads;
+    _Atomic uint64_t batch_bytes;    /* garbage between two collections */
+    struct window reads, main_reads; /* these under evict_lock; see evict.c */
+    bool nobody_reads, main_unread;
+    uint32_t choices;
     _Atomic size_t index_bytes; /* pages, overflow pages, tables */
 
     _Atomic uint64_t cas;

@@ -57,7 +57,7 @@ void segments_start(struct store *store) {
     store->index_bytes += count * (sizeof *store->data + sizeof *store->entries);
     size_t classes = store->config.limit_bytes / bytes / SEGMENTS_PER_CLASS + 1;
     store->ttl_classes = classes < TTL_CLASSES ? (uint32_t)classes : TTL_CLASSES;
-    store->batch_bytes = store->config.limit_bytes / BATCH_SHARE_AT_START + 2 * bytes;
+    store->batch_bytes = store->config.limit_bytes / BATCH_SHARE_AT_START;
     store->free_entries = SEGMENT_NONE;
     for (int pool = 0; pool < POOLS; pool++) {
         store->fifo[pool] = (struct fifo){SEGMENT_NONE, SEGMENT_NONE, 0};

@@ -182,7 +182,9 @@ static void record_accessed(struct record *record, uint32_t now) {
                                               memory_order_relaxed);
 }
 
-static void slot_used(_Atomic uint64_t *place, uint64_t slot) {
+static void slot_used(struct store_worker *worker, _Atomic uint64_t *place, uint64_t slot) {
+    if (slot & SLOT_MAIN)
+        own_add(&worker->main_hits, 1);
     if ((slot & SLOT_FREQ_ALL) != SLOT_FREQ_ALL)
         atomic_compare_exchange_weak_explicit(place, &slot, slot + SLOT_FREQ_ONE,
                                               memory_order_relaxed, memory_order_relaxed);
@@ -191,7 +193,7 @@ static void slot_used(_Atomic uint64_t *place, uint64_t slot) {
 void store_touched(const struct store_read *read) {
     char *data = (char *)(uintptr_t)read->item.pin;
     record_accessed((struct record *)(data + slot_offset(read->slot)), read->now);
-    slot_used((_Atomic uint64_t *)(uintptr_t)read->place, read->slot);
+    slot_used(read->worker, (_Atomic uint64_t *)(uintptr_t)read->place, read->slot);
 }
 
 /* ---- edit ---- */
@@ -240,8 +242,9 @@ static _Atomic uint64_t *find_living(struct store_worker *worker, struct bucket 
     return NULL;
 }
 
-static void edit_apply(struct store *store, _Atomic uint64_t *place, const struct store_edit *edit,
-                       uint32_t now) {
+static void edit_apply(struct store_worker *worker, _Atomic uint64_t *place,
+                       const struct store_edit *edit, uint32_t now) {
+    struct store *store = worker->store;
     uint64_t slot = atomic_load_explicit(place, memory_order_relaxed);
     uint32_t segment = slot_segment(slot);
     struct record *record = (struct record *)(segment_data(store, segment) + slot_offset(slot));
@@ -263,7 +266,7 @@ static void edit_apply(struct store *store, _Atomic uint64_t *place, const struc
         *edit->cas_told = atomic_load_explicit(&record->cas, memory_order_relaxed);
     if (edit->accessed) {
         record_accessed(record, now);
-        slot_used(place, slot);
+        slot_used(worker, place, slot);
     }
 }
 
@@ -286,7 +289,7 @@ bool store_edit(struct store_worker *worker, struct ebb_span key, uint32_t now,
         if (edit.remove)
             unlink_slot(worker, bucket, place);
         else
-            edit_apply(store, place, &edit, now);
+            edit_apply(worker, place, &edit, now);
     }
     index_unlock(bucket);
     return place != NULL;
