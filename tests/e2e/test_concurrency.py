@@ -15,7 +15,7 @@ import zlib
 from servers import Server, scaled
 
 CLIENTS = 4
-MEMORY_MIB = int(os.environ.get("EBB_TEST_MIB", "16"))
+MEMORY_MIB = int(os.environ.get("EBB_TEST_MIB", "8"))
 KEYS = 375 * MEMORY_MIB  # several times what fits
 BATCHES = 1500
 BATCH = 30
