@@ -10,6 +10,7 @@ the next batch, so the order of effects is defined although there are several co
 1. Both servers get the same bytes, except for cas numbers: a command names "the cas that was last shown for this key"
    and each server gets its own number.
 2. Replies are equal after cas numbers are set aside; and the numbers of one server map one to one to the other's.
+   What the seconds of the clock are in (the time left, the last access) may differ by a few.
 3. Whatever a broken data block swallows ends inside its batch: filler lines stand before the end mark.
 4. memcached overwrites a number in place only while no reply that holds it waits to be sent. So a number is read and
    counted on one connection only, and never counted after it was read in the same batch.
@@ -31,6 +32,7 @@ import re
 import sys
 import time
 
+from metacommands import Cas, MetaCommands, Reply, alike_times
 from servers import EBBD, MEMCACHED, REPLY_SECONDS_MAX, Server, is_memcached, scaled, test_folder
 
 CONNECTIONS = 4
@@ -41,20 +43,8 @@ SERVER_FLAGS = ["-m", "1024"]
 ORACLE_FLAGS = ["-o", "no_modern"]
 FILLER = b"get filler-filler-filler-filler-filler-filler\r\n" * 2
 END_MARK = re.compile(rb"VERSION [^\r\n]*\r\n\Z")
-CAS_IN_REPLY = re.compile(rb"(VALUE ([^ \r\n]+) \d+ \d+ )(\d+)\r\n")
-CAS_ABSENT = 999999999999999
+SHOWS_CAS = re.compile(rb"VALUE \S+ \d+ \d+ \d+\r\n| [kclt]|^ME ", re.MULTILINE)
 SHORT_TTL_SECONDS = 3
-
-
-class Cas:
-    """A command with a place for a cas number: the one last shown for `key`, plus `off`."""
-    __slots__ = ("before", "key", "off", "after")
-
-    def __init__(self, before, key, off, after):
-        self.before, self.key, self.off, self.after = before, key, off, after
-
-    def bytes(self, shown):
-        return b"%s%d%s" % (self.before, shown.get(self.key, CAS_ABSENT) + self.off, self.after)
 
 
 class Batch:
@@ -102,7 +92,7 @@ NOISE = [b"", b" ", b"  ", b"get", b"gets", b"set", b"gat", b"gat 0", b"touch", 
          b"set k 0 0 1 noreply noreply noreply", b"\n", b"\r", b"get k1\rk2", b"decr k1 -1", b"prepend", b"append k 0 0"]
 
 
-class Commands:
+class Commands(MetaCommands):
     """Random commands over a few hundred keys, so that they meet."""
 
     def __init__(self, rng):
@@ -110,17 +100,18 @@ class Commands:
         self.keys = [b"k%d" % i for i in range(60)] + [b"key:%s:%d" % (b"x" * (i % 200), i) for i in range(200)]
         self.keys += [b"n" * 250, b"m" * 249, b"z"]
         self.numbers = [b"n%d" % i for i in range(40)]
-        # No m: a line of noise may become a command, and ebbd does not have memcached's meta commands (mg, ms ...).
-        self.noise_block = bytes(rng.choice(b"abcdefghijklnopqrstuvwxyz0123456789 \r\n\t\x00\xff") for _ in range(1 << 16))
+        self.noise_block = bytes(rng.choice(b"abcdefghijklmnopqrstuvwxyz0123456789 \r\n\t\x00\xff") for _ in range(1 << 16))
         self.mixed = self.table([
             (20, self.get), (16, self.store), (5, self.cas), (5, self.gets), (4, self.delete), (4, self.touch),
             (4, self.gat), (5, self.multiget), (2, self.count), (2, self.bad_count), (3, self.bad_store),
             (3, self.bad_block), (2, self.bad_key), (2, self.noise), (1, self.random_line), (0.6, self.bad_cas),
             (0.3, self.long_multiget), (0.06, self.large), (0.03, self.too_large), (0.02, self.flush),
-            (0.3, self.bad_touch), (0.3, self.verbosity)])
+            (0.3, self.bad_touch), (0.3, self.verbosity), (14, self.meta_get), (10, self.meta_set), (4, self.meta_delete),
+            (2, self.meta_debug), (1, self.meta_count), (3, self.meta_noise), (2, self.meta_bad_block)])
         self.counting = self.table([
             (8, self.number_store), (20, self.count), (3, self.bad_count), (8, self.get), (5, self.gets), (2, self.cas),
-            (2, self.delete), (2, self.touch), (2, self.gat), (2, self.multiget), (0.02, self.flush)])
+            (2, self.delete), (2, self.touch), (2, self.gat), (2, self.multiget), (0.02, self.flush),
+            (15, self.meta_count), (6, self.meta_get), (4, self.meta_set), (2, self.meta_delete), (1, self.meta_debug)])
         self.number = False
 
     @staticmethod
@@ -141,9 +132,9 @@ class Commands:
             command = maker()
             if type(command) is bytes:
                 words = command.removeprefix(FILLER).split(b"\r\n", 1)[0].split(b" ")
-                if words[0][:3] in (b"get", b"gat"):
+                if words[0][:3] in (b"get", b"gat") or words[0] == b"mg":
                     read.update(words)
-                elif words[0] in (b"incr", b"decr") and words[1] in read:
+                elif words[0] in (b"incr", b"decr", b"ma") and words[1] in read:
                     lists.append([])
                     read = set()
             lists[-1].append(command)
@@ -437,18 +428,23 @@ class Pair:
         self.ours.send(batch)
         self.theirs.send(batch)
         ours, theirs = self.ours.receive(batch), self.theirs.receive(batch)
-        if b"VALUE" not in ours and ours == theirs:
+        if ours == theirs and not SHOWS_CAS.search(ours):
             return None
-        ours_cas, theirs_cas = CAS_IN_REPLY.findall(ours), CAS_IN_REPLY.findall(theirs)
-        if not ours_cas and not theirs_cas:
-            return None if ours == theirs else (ours, theirs)
-        if CAS_IN_REPLY.sub(rb"\1CAS\r\n", ours) != CAS_IN_REPLY.sub(rb"\1CAS\r\n", theirs):
+        mine, others = [], []
+        if Reply(ours, mine).plain != Reply(theirs, others).plain or not alike_times(mine, others):
             return ours, theirs
-        for (_, key, mine), (_, _, other) in zip(ours_cas, theirs_cas):
-            if self.to_theirs.setdefault(mine, other) != other or self.to_ours.setdefault(other, mine) != mine:
-                return (ours + b"<cas %s of %s was another item's or version's>" % (mine, key),
-                        theirs + b"<cas %s of %s>" % (other, key))
-            self.ours.shown[key], self.theirs.shown[key] = int(mine), int(other)
+        return self.cas_numbers(ours, theirs, mine, others)
+
+    def cas_numbers(self, ours, theirs, mine, others):
+        """Notes the cas numbers shown: one of ours stands for one of theirs, and the other way round."""
+        for (what, key, number), (_, _, other) in zip(mine, others):
+            if what != b"cas":
+                continue
+            if self.to_theirs.setdefault(number, other) != other or self.to_ours.setdefault(other, number) != number:
+                return (ours + b"<cas %d of %s was another item's or version's>" % (number, key),
+                        theirs + b"<cas %d of %s>" % (other, key))
+            if number:
+                self.ours.shown[key], self.theirs.shown[key] = number, other
         return None
 
     def close(self):

@@ -5,8 +5,8 @@
 #include <stdint.h>
 
 #define EXPTIME_RELATIVE_MAX (60 * 60 * 24 * 30) /* seconds; more is a time since 1970 */
-#define EXPTIME_CLOCK_START  2                   /* the daemon's clock never says 0 or 1 */
-#define EXPTIME_PAST         1                   /* a second that is always over */
+#define EXPTIME_CLOCK_START  62 /* memcached shows its own in the time left of what is over */
+#define EXPTIME_PAST         1  /* a second that is always over */
 
 /* The daemon's clock counts seconds from EXPTIME_CLOCK_START at its start. */
 struct exptime_clock {

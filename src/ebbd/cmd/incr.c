@@ -52,7 +52,7 @@ static void edit_number(struct store_edit *edit, void *context) {
     write_padded(delta, edit->value, edit->item.value_length);
     edit->cas = 0;
     edit->cas_told = &delta->cas;
-    edit->accessed = true;
+    edit->changed = true;
     if (delta->sets_expires)
         edit->expires = delta->expires;
     delta->outcome = DELTA_DONE;

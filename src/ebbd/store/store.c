@@ -172,9 +172,9 @@ bool store_still(const struct store_read *read) {
     return atomic_load_explicit(&bucket->version, memory_order_relaxed) == read->version;
 }
 
-static void record_accessed(struct record *record, uint32_t now) {
+static void record_accessed(struct record *record, uint8_t mark, uint32_t now) {
     uint64_t lead = atomic_load_explicit(&record->lead, memory_order_relaxed);
-    uint64_t wanted = lead | (uint64_t)STORE_FETCHED << LEAD_MARKS_SHIFT;
+    uint64_t wanted = lead | (uint64_t)mark << LEAD_MARKS_SHIFT;
     wanted = (wanted & (((uint64_t)1 << LEAD_ACCESS_SHIFT) - 1)) | (uint64_t)(now & LEAD_24_BITS)
                                                                        << LEAD_ACCESS_SHIFT;
     if (wanted != lead) /* a lost race is as good: the other one wrote the same second */
@@ -192,7 +192,7 @@ static void slot_used(struct store_worker *worker, _Atomic uint64_t *place, uint
 
 void store_touched(const struct store_read *read) {
     char *data = (char *)(uintptr_t)read->item.pin;
-    record_accessed((struct record *)(data + slot_offset(read->slot)), read->now);
+    record_accessed((struct record *)(data + slot_offset(read->slot)), STORE_FETCHED, read->now);
     slot_used(read->worker, (_Atomic uint64_t *)(uintptr_t)read->place, read->slot);
 }
 
@@ -264,8 +264,8 @@ static void edit_apply(struct store_worker *worker, _Atomic uint64_t *place,
                               memory_order_relaxed);
     if (edit->cas_told)
         *edit->cas_told = atomic_load_explicit(&record->cas, memory_order_relaxed);
-    if (edit->accessed) {
-        record_accessed(record, now);
+    if (edit->accessed || edit->changed) {
+        record_accessed(record, edit->accessed ? STORE_FETCHED : 0, now);
         slot_used(worker, place, slot);
     }
 }

@@ -88,9 +88,11 @@ struct store_edit {
     /* What it shall be; preset to what it is. */
     uint32_t expires, client_flags;
     uint8_t marks;
-    uint64_t cas;          /* set to 0 for a fresh one */
-    bool remove, accessed; /* accessed: counts as a use, as store_touched */
-    uint64_t *cas_told;    /* not NULL: gets the cas that the item has afterwards */
+    uint64_t cas; /* set to 0 for a fresh one */
+    bool remove;
+    bool accessed;      /* counts as a use, as store_touched */
+    bool changed;       /* the same, but does not count as fetched */
+    uint64_t *cas_told; /* not NULL: gets the cas that the item has afterwards */
 };
 /* Calls edit once under the bucket's lock (so: short, no allocation, no store call); false: a miss.
  */
