@@ -20,10 +20,12 @@
 #include <ebb/mem.h>
 #include <ebb/metric.h>
 #include <ebb/resource.h>
+#include <ebb/probe.h>
 #include <ebb/scope.h>
 #include <ebb/setting.h>
 #include <ebb/span.h>
 #include <ebb/thread.h>
+#include <ebb/trace.h>
 #include <ebb/watchdog.h>
 #include <ebb/worker.h>
 #include <ebb/writer.h>

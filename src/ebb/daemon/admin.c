@@ -5,6 +5,7 @@
 #include "admin.h"
 #include "alarms.h"
 #include "logs.h"
+#include "tracing.h"
 
 #include <arpa/inet.h>
 #include <ebb/assert.h>
@@ -149,7 +150,7 @@ static void handle(struct ebb_http_request *request, void *arg) {
     ebb_http_reply(request, 404, "text/plain; charset=utf-8");
 }
 
-static void add_first_pages(void) {
+static void add_first_pages(struct ebb_loop *loop) {
     if (pages_count > 0 && strcmp(pages[0].path, "/") == 0)
         return;
     /* What the program added before stands behind ours. */
@@ -162,6 +163,7 @@ static void add_first_pages(void) {
     ebbi_alarms_add_pages();
     ebbi_admin_add_debug_pages();
     ebbi_logs_add_pages();
+    ebbi_tracing_add_page(loop);
     for (size_t i = 0; i < earlier_count; i++)
         add(earlier[i]);
 }
@@ -169,7 +171,7 @@ static void add_first_pages(void) {
 enum ebb_err ebbi_admin_open(struct ebb_http **http, struct ebb_loop *loop,
                              const struct ebbi_address *address, const char *title) {
     index_title = title;
-    add_first_pages();
+    add_first_pages(loop);
     enum ebb_err error = ebb_http_open(http, loop, address->host, address->port);
     if (error == EBB_OK)
         ebb_http_handle(*http, handle, NULL);

@@ -17,6 +17,7 @@
 #include "tell/events.h"
 #include "tell/metrics.h"
 #include "trace.h"
+#include "tracing.h"
 
 #include <ebb/clock.h>
 #include <ebb/leak.h>
@@ -208,6 +209,7 @@ static enum ebb_err start_work(struct ebb_daemon *self) {
 static void close_all(struct ebb_daemon *self) {
     ebb_watchdog_stop(self->watchdog);
     self->watchdog = NULL;
+    ebbi_tracing_stop();
     ebb_http_close(self->admin);
     if (self->tick)
         ebb_timer_close(self->tick);

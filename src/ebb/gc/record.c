@@ -11,7 +11,8 @@
 #include "gc/object.h"
 #include "tell/metrics.h"
 #include <ebb/clock.h>
-#include <ebb/log.h>
+#include <ebb/probe.h>
+#include <ebb/trace.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -108,6 +109,29 @@ uint32_t ebb_collect_per_mille(void) {
     return atomic_load_explicit(&share_per_mille_x16, memory_order_relaxed) / 16;
 }
 
+/* A part of the collection, cut to it: events of a viewer's track must nest. */
+static void trace_part(const char *name, enum record_moment from, enum record_moment to,
+                       uint64_t begin_ns, uint64_t end_ns) {
+    uint64_t part_begin = moment_ns[from] > begin_ns ? moment_ns[from] : begin_ns;
+    uint64_t part_end = moment_ns[to] < end_ns ? moment_ns[to] : end_ns;
+    if (moment_ns[from] && part_begin < part_end)
+        ebb_trace_slice(EBB_TRACK_COLLECTIONS, name, part_begin, part_end, NULL, NULL, 0);
+}
+
+static void trace_collection(void) {
+    uint64_t begin_ns = moment_ns[RECORD_STOP], end_ns = ebb_clock_ns();
+    if (begin_ns == 0)
+        return;
+    ebb_trace_slice(EBB_TRACK_COLLECTIONS, "collection", begin_ns, end_ns,
+                    ebb_cause_name(open_record.cause), "live_bytes", open_record.live);
+    trace_part("world stopped", RECORD_STOP, RECORD_RESUME, begin_ns, end_ns);
+    trace_part("mark", RECORD_MARK_START, RECORD_MARK_END, begin_ns, moment_ns[RECORD_RESUME]);
+    trace_part("sweep", RECORD_SWEEP_START, RECORD_SWEEP_END, moment_ns[RECORD_RESUME], end_ns);
+    ebb_trace_counter("heap", open_record.heap);
+    ebb_trace_counter("live heap", open_record.live);
+    ebb_trace_counter("resident", open_record.rss);
+}
+
 void ebbi_record_end(void) {
     struct GC_prof_stats_s stats;
     GC_get_prof_stats_unsafe(&stats, sizeof stats);
@@ -124,6 +148,9 @@ void ebbi_record_end(void) {
     ebb_count(ebbi_metric_collections[open_record.cause], 1);
     share_count();
     ebb_count(&ebb_metric_gc_cpu, thread_cpu_ns() - cpu_at_start);
+    EBB_PROBE3(collection, open_record.cause, open_record.pause_ns, open_record.live);
+    if (ebb_trace_on())
+        trace_collection();
 }
 
 void ebb_heap_now(struct ebb_heap_record *record) {

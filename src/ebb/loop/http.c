@@ -118,7 +118,9 @@ static struct bufferevent *connection_begins(struct event_base *base, void *arg)
 }
 
 static void body_write(struct ebb_writer *writer, const char *bytes, size_t length) {
-    evbuffer_add(((struct body_writer *)writer)->buffer, bytes, length);
+    struct evbuffer *buffer = ((struct body_writer *)writer)->buffer;
+    if (buffer) /* NULL: the peer did not wait for its answer */
+        evbuffer_add(buffer, bytes, length);
 }
 
 static int hex_digit(char c) {
@@ -313,18 +315,58 @@ struct ebb_writer *ebb_http_body(struct ebb_http_request *request) {
     return &request->body.writer;
 }
 
-void ebb_http_reply(struct ebb_http_request *request, int status, const char *content_type) {
-    ebb_assert(!request->answered, "a second answer to %s", request->path);
-    request->answered = true;
-    struct evkeyvalq *headers = evhttp_request_get_output_headers(request->evhttp);
-    struct evbuffer *body = request->body.buffer;
+static void reply(struct evhttp_request *evhttp, int status, const char *content_type) {
+    struct evkeyvalq *headers = evhttp_request_get_output_headers(evhttp);
+    struct evbuffer *body = evhttp_request_get_output_buffer(evhttp);
     char length[24];
     snprintf(length, sizeof(length), "%zu", evbuffer_get_length(body));
     evhttp_add_header(headers, "Content-Type", content_type);
     evhttp_add_header(headers, "Content-Length", length);
     evhttp_add_header(headers, "Cache-Control", "no-store");
     evhttp_add_header(headers, "X-Content-Type-Options", "nosniff");
-    if (evhttp_request_get_command(request->evhttp) == EVHTTP_REQ_HEAD)
+    if (evhttp_request_get_command(evhttp) == EVHTTP_REQ_HEAD)
         evbuffer_drain(body, evbuffer_get_length(body)); /* the length is told, the body is not */
-    evhttp_send_reply(request->evhttp, status, NULL, NULL);
+    evhttp_send_reply(evhttp, status, NULL, NULL);
+}
+
+void ebb_http_reply(struct ebb_http_request *request, int status, const char *content_type) {
+    ebb_assert(!request->answered, "a second answer to %s", request->path);
+    request->answered = true;
+    reply(request->evhttp, status, content_type);
+}
+
+/* --- answers that take a while --- */
+
+struct ebb_http_later {
+    struct evhttp_request *evhttp; /* NULL: the peer has gone, and evhttp has freed it */
+    struct body_writer body;
+};
+
+static void later_gone(struct evhttp_connection *connection, void *arg) {
+    (void)connection;
+    struct ebb_http_later *later = arg;
+    later->evhttp = NULL;
+    later->body.buffer = NULL;
+}
+
+struct ebb_http_later *ebb_http_keep(struct ebb_http_request *request) {
+    ebb_assert(!request->answered, "an answer to %s that was given already", request->path);
+    request->answered = true;
+    struct ebb_http_later *later = ebb_new_sized(&ebb_type_http_later, sizeof(*later));
+    later->evhttp = request->evhttp;
+    later->body = request->body;
+    evhttp_connection_set_closecb(evhttp_request_get_connection(later->evhttp), later_gone, later);
+    return later;
+}
+
+struct ebb_writer *ebb_http_later_body(struct ebb_http_later *later) {
+    return &later->body.writer;
+}
+
+void ebb_http_later_reply(struct ebb_http_later *later, int status, const char *content_type) {
+    if (later->evhttp) {
+        evhttp_connection_set_closecb(evhttp_request_get_connection(later->evhttp), NULL, NULL);
+        reply(later->evhttp, status, content_type);
+    }
+    ebb_done(later);
 }

@@ -15,6 +15,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <ebb/probe.h>
 #include <ebb/thread.h>
 
 #include "table.h"
@@ -83,6 +84,7 @@ static void (*const closers[])(const struct ebbi_resource *was) = {
 
 void ebbi_resource_close(const struct ebbi_resource *was) {
     closers[was->kind](was);
+    EBB_PROBE2(resource_close, was->kind, was->fd);
     ebb_count(ebbi_metric_resources_closed[was->kind], 1);
     ebb_gauge_add(ebbi_metric_resources_open[was->kind], -1);
 }

@@ -27,6 +27,7 @@
 #include "table.h"
 
 #include <ebb/assert.h>
+#include <ebb/probe.h>
 #include <ebb/clock.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -175,6 +176,7 @@ bool ebbi_table_enter(ebb_fd *handle, struct ebb_scope *scope,
     atomic_fetch_add_explicit(&open_by_class[kind], 1, memory_order_relaxed);
     pthread_mutex_unlock(&lock);
 
+    EBB_PROBE2(resource_open, kind, resource->fd);
     ebb_count(ebbi_metric_resources_opened[kind], 1);
     ebb_gauge_add(ebbi_metric_resources_open[kind], 1);
     *handle = (ebb_fd){index, generation};

@@ -36,5 +36,7 @@ struct ebb_metric *ebbi_metric_at(size_t index);
 uint64_t ebbi_process_resident(void);
 uint64_t ebbi_process_open_fds(void);
 uint64_t ebbi_process_start_time_ns(void);
+/* The name of one of our threads; "" when it has ended. */
+void ebbi_thread_name(int thread, char *name, size_t size);
 
 #endif

@@ -7,6 +7,7 @@
 #include <stdbool.h>
 #include <time.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
@@ -73,4 +74,12 @@ uint64_t ebbi_process_start_time_ns(void) {
     /* Whole seconds, so that a corrected clock does not make it flicker. */
     uint64_t at_ns = ebb_clock_unix_ns() - boot_ns + start_after_boot_ns();
     return at_ns / EBB_NS_PER_SECOND * EBB_NS_PER_SECOND;
+}
+
+void ebbi_thread_name(int thread, char *name, size_t size) {
+    char path[64];
+    snprintf(path, sizeof(path), "/proc/self/task/%d/comm", thread);
+    if (!read_text(path, name, size))
+        snprintf(name, size, "thread %d", thread);
+    name[strcspn(name, "\n")] = 0;
 }

@@ -14,6 +14,8 @@
 #include "cmd/metrics.h"
 
 #include <ebb/clock.h>
+#include <ebb/probe.h>
+#include <ebb/trace.h>
 #include <string.h>
 
 #define SLOW_NS_MIN    EBB_NS_PER_MS /* what is quicker is not slow, however quick the others are */
@@ -96,14 +98,32 @@ static void remember(struct timing *timing, const struct timing_turn *turn) {
     atomic_fetch_add(version, 1);
 }
 
+/* The turn as slices of this thread: the whole, and its two halves. */
+static void trace_turn(const struct timing *timing, const struct timing_turn *turn) {
+    char text[TIMING_TEXT] = "";
+    if (turn->text)
+        timing_text(text, turn->text, turn->length);
+    ebb_trace_slice(EBB_TRACK_THREAD, turn->requests ? request_verb_name(turn->verb) : "nothing",
+                    timing->begin_ns, timing->end_ns, text, "queue_ns",
+                    timing->begin_ns - timing->ready_ns);
+    ebb_trace_slice(EBB_TRACK_THREAD, "carry out", timing->begin_ns, timing->done_ns, NULL,
+                    "requests", turn->requests);
+    ebb_trace_slice(EBB_TRACK_THREAD, "send", timing->done_ns, timing->end_ns, NULL, "bytes",
+                    turn->bytes);
+}
+
 void timing_end(struct timing *timing, const struct timing_turn *turn) {
     if (timing->sample_every == 0)
         return;
     timing->end_ns = ebb_clock_ns();
     uint64_t ns = timing->end_ns - timing->ready_ns;
-    if (ns >= SLOW_NS_MIN)
+    bool slow = ns >= SLOW_NS_MIN, sampled = timing->until_sample-- <= 1;
+    EBB_PROBE4(request, turn->text, turn->length, turn->requests, ns);
+    if (slow)
         remember(timing, turn);
-    if (timing->until_sample-- > 1)
+    if ((slow || sampled) && ebb_trace_on())
+        trace_turn(timing, turn);
+    if (!sampled)
         return;
     timing->until_sample = timing->sample_every;
     if (turn->requests > 0)

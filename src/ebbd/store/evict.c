@@ -19,6 +19,9 @@
  * use the batch.
  * 3. A segment is allocated only while held + it <= budget. */
 #include "store/internal.h"
+#include <ebb/clock.h>
+#include <ebb/probe.h>
+#include <ebb/trace.h>
 #include <string.h>
 
 enum {
@@ -243,6 +246,7 @@ static void huge_leaves(const struct walk *walk) {
 static void evict_segment(struct store *store, uint32_t segment, enum leaving leaving,
                           uint32_t stay_freq, uint32_t now) {
     struct walk walk = {store, &store->entries[segment], segment, now, leaving, stay_freq};
+    uint64_t begin_ns = ebb_trace_on() ? ebb_clock_ns() : 0, bytes = walk.entry->capacity;
     pthread_mutex_lock(&store->lock);
     segment_seal(store, segment);
     atomic_store_explicit(&walk.entry->state, SEGMENT_LEAVING, memory_order_seq_cst);
@@ -260,6 +264,10 @@ static void evict_segment(struct store *store, uint32_t segment, enum leaving le
     pthread_mutex_lock(&store->lock);
     segment_drop(store, segment);
     pthread_mutex_unlock(&store->lock);
+    EBB_PROBE3(eviction, segment, leaving, bytes);
+    if (begin_ns > 0)
+        ebb_trace_slice(EBB_TRACK_EVICTIONS, leaving == BY_POLICY ? "by policy" : "by cleaning",
+                        begin_ns, ebb_clock_ns(), NULL, "bytes", bytes);
 }
 
 /* ---- choosing; under evict_lock ---- */
