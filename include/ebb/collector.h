@@ -51,6 +51,8 @@ void ebb_collect_fully(enum ebb_cause cause);
 /* About so many bytes became unreachable. Collects in this thread when the threshold is passed and
  * no other collection is running; returns true when it did. */
 bool ebb_dropped(size_t bytes);
+/* So many times the threshold from now on, because collections take too much time; 1 at first. */
+void ebb_dropped_slack_set(unsigned times);
 /* Dropped since the latest collection. */
 size_t ebb_dropped_now(void);
 

@@ -39,6 +39,12 @@ struct ebb_daemon_plan {
     bool background; /* fork; the parent waits until the start succeeded or failed; then 0-2 go to
                         /dev/null */
     size_t budget;   /* bytes of memory the program means to use */
+    const char *budget_name; /* how messages call it, such as "--memory-limit (-m)" */
+    const char *memory_max;  /* bound of the whole process: bytes, "80%", "auto"; NULL: none */
+    unsigned gc_cpu_percent; /* most that collections may take of the processor time; 0: 10 */
+    const char *system_root; /* folder with proc/ and sys/ of a stand-in system; NULL: the real */
+    bool close_inherited;    /* take stock of inherited descriptors, see <ebb/inventory.h> */
+    unsigned drain_seconds;  /* most that an orderly end waits for drain */
     struct ebb_type *const *types;
     size_t types_count;
     struct ebb_metric *const *metrics;
@@ -49,6 +55,14 @@ struct ebb_daemon_plan {
     /* On SIGTERM or SIGINT, or when ebb_daemon_stop was called: let go of everything start opened.
      */
     void (*stop)(struct ebb_daemon *daemon, void *arg);
+    /* When it is to end: take no more, and finish what is begun. Called again and again until it
+     * says true (all is done) or drain_seconds are over; then stop. NULL: at once. */
+    bool (*drain)(struct ebb_daemon *daemon, void *arg);
+    /* For a program that can live with less memory, a cache: what it may use and what it uses; and
+     * to use at most target from now on (false: that is too little for it). Main loop; both or
+     * neither. */
+    void (*memory_read)(struct ebb_daemon *daemon, size_t *target, size_t *used, void *arg);
+    bool (*memory_set)(struct ebb_daemon *daemon, size_t target, void *arg);
     /* Each second on the main loop, or NULL. */
     void (*tick)(struct ebb_daemon *daemon, void *arg);
     /* After start, when ready: print where it listens; or NULL. */
@@ -60,9 +74,11 @@ struct ebb_daemon_plan {
 };
 
 /* Runs until stopped. Returns the exit status: 0; 64 for a usage error; 71 for a refusal of the
- * system; 3 when leaks were found (profile's exit_status_on_leak). The failure's sentence is on
+ * system; 3 when something was still open or forgotten at the end, or leaked (profile's
+ * exit_status_on_leak). The failure's sentence is on
  * stderr, "NAME: SENTENCE". */
 int ebb_daemon_run(const struct ebb_daemon_plan *plan);
+/* Begins the orderly end; a second call does not wait for the drain. Any thread. */
 void ebb_daemon_stop(struct ebb_daemon *daemon);
 /* The port the admin address got, 0 without one. */
 int ebb_daemon_admin_port(const struct ebb_daemon *daemon);

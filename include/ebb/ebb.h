@@ -12,6 +12,7 @@
 #include <ebb/fd.h>
 #include <ebb/hash.h>
 #include <ebb/http.h>
+#include <ebb/inventory.h>
 #include <ebb/leak.h>
 #include <ebb/list.h>
 #include <ebb/listener.h>
@@ -19,6 +20,7 @@
 #include <ebb/loop.h>
 #include <ebb/mem.h>
 #include <ebb/metric.h>
+#include <ebb/pressure.h>
 #include <ebb/resource.h>
 #include <ebb/probe.h>
 #include <ebb/scope.h>

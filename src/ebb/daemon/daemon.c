@@ -11,8 +11,12 @@
 #include <ebb/daemon.h>
 
 #include "admin.h"
+<<<<<<< HEAD
 #include "alarms.h"
 #include "logs.h"
+=======
+#include "governor.h"
+>>>>>>> ed1fd96 (res, daemon: inventory, limits of the system, pressure, a governor of the memory, draining)
 #include "process.h"
 #include "tell/events.h"
 #include "tell/metrics.h"
@@ -30,6 +34,7 @@
 #include <unistd.h>
 
 #define TICK_MS          1000
+#define DRAIN_MS         20
 #define EXIT_LEAK        3
 #define CENSUS_TYPES_MAX 8
 #define SIGNALS_MAX      4
@@ -45,7 +50,10 @@ struct ebb_daemon {
     struct ebbi_logs logs;
     struct ebb_watchdog *watchdog;
     struct ebbi_trace trace;
-    struct ebb_timer *tick;
+    struct ebbi_governor governor;
+    struct ebb_timer *tick, *drain;
+    uint64_t drain_until_ns; /* 0: not ending yet */
+    struct ebbi_strangers strangers;
     struct ebb_signal *signals[SIGNALS_MAX];
     uint64_t collections, collected_ns; /* at the latest look, and when their number last changed */
 };
@@ -86,6 +94,7 @@ static void collect_when_idle(struct ebb_daemon *self) {
 static void tick(void *arg) {
     struct ebb_daemon *self = arg;
     collect_when_idle(self);
+    ebbi_governor_tick(&self->governor, ebb_loop_now_ns(self->loop));
     ebb_leaks_tell();
     ebbi_alarms_tick();
     if (self->plan->tick)
@@ -134,6 +143,8 @@ static enum ebb_err check_plan(struct ebb_daemon *self) {
     enum ebb_err error = ebbi_logs_check(plan);
     if (error == EBB_OK && plan->admin)
         error = ebbi_admin_address(&self->admin_address, plan->admin, plan->admin_allow_remote);
+    if (error == EBB_OK)
+        error = ebbi_governor_check(&self->governor, plan);
     if (error)
         return error;
     return ebb_profile_read(&self->profile,
@@ -197,7 +208,8 @@ static enum ebb_err start_work(struct ebb_daemon *self) {
     enum ebb_err error = plan->start ? plan->start(self, self->loop, plan->arg) : EBB_OK;
     if (error)
         return error;
-    if (plan->user)
+    error = ebbi_governor_open(&self->governor, self, self->loop, self->scope);
+    if (error == EBB_OK && plan->user)
         error = ebbi_become_user(plan->user);
     if (error && plan->stop)
         plan->stop(self, plan->arg);
@@ -211,15 +223,16 @@ static void close_all(struct ebb_daemon *self) {
     self->watchdog = NULL;
     ebbi_tracing_stop();
     ebb_http_close(self->admin);
-    if (self->tick)
-        ebb_timer_close(self->tick);
+    ebbi_governor_close(&self->governor);
+    ebb_timer_close(self->tick);
+    ebb_timer_close(self->drain);
     for (size_t i = 0; i < SIGNALS_MAX; i++)
         if (self->signals[i])
             ebb_signal_close(self->signals[i]);
     ebbi_trace_pause(&self->trace);
     ebb_loop_close(self->loop);
     self->admin = NULL;
-    self->tick = NULL;
+    self->tick = self->drain = NULL;
     self->loop = NULL;
     for (size_t i = 0; i < SIGNALS_MAX; i++)
         self->signals[i] = NULL;
@@ -232,7 +245,8 @@ static void warn_still_open(const struct ebb_resource_view *view, void *context)
                  view->scope ? view->scope : "none");
 }
 
-/* Collects, tells what was lost, and says whether that was nothing. */
+/* Collects, tells what was lost, and says whether that was nothing. Leaked memory counts where the
+ * profile says so; what is still open always does. */
 static bool prove_clean(struct ebb_daemon *self) {
     ebb_collect_fully(EBB_CAUSE_shutdown);
     ebb_leaks_tell();
@@ -240,6 +254,7 @@ static bool prove_clean(struct ebb_daemon *self) {
     ebbi_pid_file_remove(self->pid_file, self->plan->pid_file);
     ebb_scope_close(self->scope);
     self->scope = NULL;
+<<<<<<< HEAD
     size_t open_still = ebb_resources_each(warn_still_open, self);
     open_still -= ebb_fd_get(self->logs.fd) >= 0;
     uint64_t leaks = ebb_leaks_inexcusable() + ebb_used_after_done_count(),
@@ -248,6 +263,17 @@ static bool prove_clean(struct ebb_daemon *self) {
         return true;
     ebb_tell(ended_unclean, leaks, forgotten, open_still);
     return false;
+=======
+    size_t open_still = ebb_resources_each(warn_still_open, NULL);
+    open_still += ebbi_strangers_new(&self->strangers);
+    uint64_t leaks = ebb_leaks_count(), forgotten = ebb_resources_forgotten();
+    if (open_still == 0 && leaks == 0 && forgotten == 0)
+        return true;
+    ebb_log_warn("daemon",
+                 "ended with %llu leaked objects, %llu forgotten resources, %zu still open",
+                 (unsigned long long)leaks, (unsigned long long)forgotten, open_still);
+    return open_still == 0 && forgotten == 0 && !self->profile.exit_status_on_leak;
+>>>>>>> ed1fd96 (res, daemon: inventory, limits of the system, pressure, a governor of the memory, draining)
 }
 
 static int run_until_stopped(struct ebb_daemon *self) {
@@ -263,9 +289,13 @@ static int run_until_stopped(struct ebb_daemon *self) {
     if (plan->stop)
         plan->stop(self, plan->arg);
     close_all(self);
+<<<<<<< HEAD
     bool clean = prove_clean(self);
     ebbi_logs_close(&self->logs);
     return !clean && self->profile.exit_status_on_leak ? EXIT_LEAK : EXIT_SUCCESS;
+=======
+    return prove_clean(self) ? EXIT_SUCCESS : EXIT_LEAK;
+>>>>>>> ed1fd96 (res, daemon: inventory, limits of the system, pressure, a governor of the memory, draining)
 }
 
 /* A failed start: tells it, and leaves nothing behind in the file system. */
@@ -289,6 +319,9 @@ int ebb_daemon_run(const struct ebb_daemon_plan *plan) {
         return status_of(error);
     }
     signal(SIGPIPE, SIG_IGN);
+    if (plan->close_inherited)
+        ebb_inherited_take();
+    ebbi_strangers_remember(&self->strangers);
     if (plan->background && ebbi_background_fork(&status))
         return status;
     error = start_library(self);
@@ -299,9 +332,36 @@ int ebb_daemon_run(const struct ebb_daemon_plan *plan) {
     return error ? give_up(self, error) : run_until_stopped(self);
 }
 
+static void drain(void *arg) {
+    struct ebb_daemon *self = arg;
+    if (self->plan->drain(self, self->plan->arg)) {
+        ebb_loop_stop(self->loop);
+    } else if (ebb_clock_ns() >= self->drain_until_ns) {
+        ebb_log_warn("daemon", "not all is finished after %u s; it is cut off",
+                     self->plan->drain_seconds);
+        ebb_loop_stop(self->loop);
+    }
+}
+
+static void begin_end(void *arg) {
+    struct ebb_daemon *self = arg;
+    bool again = self->drain_until_ns != 0;
+    self->drain_until_ns = ebb_clock_ns() + self->plan->drain_seconds * EBB_NS_PER_SECOND;
+    if (again || self->plan->drain == NULL || self->plan->drain_seconds == 0) {
+        ebb_loop_stop(self->loop);
+        return;
+    }
+    self->drain = ebb_timer_open(self->loop, DRAIN_MS, true, drain, self);
+    drain(self);
+}
+
 void ebb_daemon_stop(struct ebb_daemon *daemon) {
+<<<<<<< HEAD
     ebbi_alarms_ready(false);
     ebb_loop_stop(daemon->loop);
+=======
+    ebb_loop_post(daemon->loop, begin_end, daemon);
+>>>>>>> ed1fd96 (res, daemon: inventory, limits of the system, pressure, a governor of the memory, draining)
 }
 
 int ebb_daemon_admin_port(const struct ebb_daemon *daemon) {

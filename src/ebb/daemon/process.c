@@ -9,6 +9,8 @@
  * taken over. */
 #include "process.h"
 
+#include <ebb/inventory.h>
+#include <ebb/log.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
@@ -25,6 +27,38 @@
 #define PASSWD_ROOM 4096
 
 static int ready_pipe = -1; /* the child's end */
+
+static void remember(int fd, const char *what, void *context) {
+    (void)what;
+    struct ebbi_strangers *strangers = context;
+    if (fd < EBBI_STRANGERS_MAX)
+        strangers->open[fd / 64] |= UINT64_C(1) << fd % 64;
+}
+
+void ebbi_strangers_remember(struct ebbi_strangers *strangers) {
+    ebb_descriptors_each(remember, strangers);
+}
+
+struct newcomers {
+    const struct ebbi_strangers *strangers;
+    size_t count;
+};
+
+static void tell_newcomer(int fd, const char *what, void *context) {
+    struct newcomers *found = context;
+    if (fd <= STDERR_FILENO ||
+        (fd < EBBI_STRANGERS_MAX && (found->strangers->open[fd / 64] >> fd % 64 & 1)))
+        return;
+    found->count++;
+    ebb_log_warn("daemon", "still open at the end: descriptor %d (%s), which nobody owns", fd,
+                 what);
+}
+
+size_t ebbi_strangers_new(const struct ebbi_strangers *strangers) {
+    struct newcomers found = {strangers, 0};
+    ebb_descriptors_each(tell_newcomer, &found);
+    return found.count;
+}
 
 static int wait_for_child(pid_t child, int from_child) {
     char byte;

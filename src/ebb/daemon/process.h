@@ -6,6 +6,19 @@
 #include <ebb/err.h>
 #include <ebb/fd.h>
 #include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define EBBI_STRANGERS_MAX 1024 /* descriptors above it are not told apart */
+
+/* Which descriptors were open at the start: whoever started us may mean something by them. */
+struct ebbi_strangers {
+    uint64_t open[EBBI_STRANGERS_MAX / 64];
+};
+void ebbi_strangers_remember(struct ebbi_strangers *strangers);
+/* Logs each open descriptor that was not there at the start; returns how many. When: everything is
+ * closed. */
+size_t ebbi_strangers_new(const struct ebbi_strangers *strangers);
 
 /* Forks. In the parent: waits until the child said ebbi_background_ready or died, sets *status to
  * what the program exits with and returns true. In the child: returns false. When: before the

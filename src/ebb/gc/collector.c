@@ -32,6 +32,7 @@
 static struct ebb_profile profile;
 static bool started;
 static _Atomic size_t dropped_bytes, dropped_limit = SIZE_MAX;
+static _Atomic unsigned dropped_slack = 1;
 static atomic_flag collecting = ATOMIC_FLAG_INIT;
 static _Atomic(void (*)(void)) finalizers_wake;
 static _Thread_local enum ebb_cause cause_now;
@@ -193,6 +194,11 @@ void ebb_budget_set(size_t bytes) {
     atomic_store_explicit(&dropped_limit, limit, memory_order_relaxed);
 }
 
+void ebb_dropped_slack_set(unsigned times) {
+    ebb_assert(times > 0, "slack 0");
+    atomic_store_explicit(&dropped_slack, times, memory_order_relaxed);
+}
+
 void ebb_collect(enum ebb_cause cause) {
     cause_now = cause;
     GC_gcollect();
@@ -221,7 +227,8 @@ void ebb_collect_fully(enum ebb_cause cause) {
 bool ebb_dropped(size_t bytes) {
     ebb_count(&ebb_metric_dropped_bytes, bytes);
     size_t sum = atomic_fetch_add_explicit(&dropped_bytes, bytes, memory_order_relaxed) + bytes;
-    if (sum < atomic_load_explicit(&dropped_limit, memory_order_relaxed))
+    if (sum / atomic_load_explicit(&dropped_slack, memory_order_relaxed) <
+        atomic_load_explicit(&dropped_limit, memory_order_relaxed))
         return false;
     if (atomic_flag_test_and_set_explicit(&collecting, memory_order_acquire))
         return false;

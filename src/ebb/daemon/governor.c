@@ -1,0 +1,341 @@
+/* governor -- how large the cache may be, as the system requires.
+ *
+ * A cache is memory that somebody else may need more. Three voices say how large it may be, and the
+ * lowest holds:
+ *   asked        the settings, or an operator at run time
+ *   by_pressure  falls by a tenth of what is used whenever the system says that memory is short,
+ *                rises again in small steps when it has been quiet for a while
+ *   by_bound     what keeps the whole process, whatever else grows in it, in its bound
+ *
+ * The bound is kept by looking ahead: what is resident now, and what the cache may still grow by,
+ * must fit. So the target falls before the memory is taken, not after.
+ *
+ * Memory that was dropped goes back to the system by itself once the daemon is quiet: bdwgc keeps
+ * free blocks for some collections, and where there is no traffic there are none.
+ *
+ * 1. Everything runs on the main loop.
+ * 2. Collections of the governor's own never take more than the share of processor time that they
+ * may have; the threshold of dropped bytes rises when the others do. */
+#include "governor.h"
+
+#include "tell/metrics.h"
+
+#include <ebb/clock.h>
+#include <ebb/log.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define MIB                UINT64_C(1048576)
+#define STEP_INTERVAL_NS   EBB_NS_PER_SECOND
+#define QUIET_NS           (10 * EBB_NS_PER_SECOND)
+#define STEP_DOWN          10 /* a tenth of what is used */
+#define STEP_UP            20 /* a twentieth of what was asked for */
+#define FLOOR_SHARE        8  /* pressure leaves an eighth of what was asked for */
+#define BOUND_MS           250
+#define BOUND_MARGIN       32 /* a 32nd of the bound stays free */
+#define BOUND_LEAST        (24 * MIB)
+#define AUTO_PERCENT       90
+#define WARN_PERCENT       80
+#define SHARE_NS           (5 * EBB_NS_PER_SECOND)
+#define SLACK_MAX          16
+#define BACK_LEAST         (4 * MIB)
+#define BACK_AGAIN_NS      (30 * EBB_NS_PER_SECOND)
+#define GC_PERCENT_DEFAULT 10
+
+static unsigned long long mib(uint64_t bytes) {
+    return (unsigned long long)(bytes / MIB);
+}
+
+/* --- what there is --- */
+
+static enum ebb_err refuse_bound(const char *text, const char *why) {
+    return ebb_err_set(EBB_ERR_USAGE,
+                       "--memory-max: \"%s\" %s; allowed: bytes (or with k, m, g), a share of the "
+                       "memory there is such as 80%%, or auto",
+                       text, why);
+}
+
+static uint64_t unit_of(const char *unit) {
+    static const char letters[] = "kmg";
+    const char *at = unit[0] == '\0' ? NULL : strchr(letters, unit[0] | 0x20);
+    if (at == NULL || unit[1] != '\0')
+        return unit[0] == '\0';
+    return UINT64_C(1024) << 10 * (at - letters);
+}
+
+static enum ebb_err read_bound(struct ebbi_governor *self, const char *text) {
+    uint64_t limit = ebb_memory_limit(&self->limits);
+    if (text == NULL)
+        return EBB_OK;
+    if (strcmp(text, "auto") == 0) {
+        uint64_t group = self->limits.soft && self->limits.soft < self->limits.hard
+                             ? self->limits.soft
+                             : self->limits.hard;
+        self->bound = (group ? group : self->limits.soft) / 100 * AUTO_PERCENT;
+        return EBB_OK;
+    }
+    char *rest;
+    uint64_t number = strtoull(text, &rest, 10), unit = unit_of(rest);
+    if (text[0] < '0' || text[0] > '9' || (unit == 0 && strcmp(rest, "%") != 0))
+        return refuse_bound(text, "is no size");
+    if (strcmp(rest, "%") == 0) {
+        if (number < 1 || number > 100 || limit == 0)
+            return refuse_bound(text, limit ? "is no share" : "needs a limit that is known");
+        self->bound = limit / 100 * number;
+    } else {
+        if (number > UINT64_MAX / unit)
+            return refuse_bound(text, "is out of bounds");
+        self->bound = number * unit;
+    }
+    return EBB_OK;
+}
+
+enum ebb_err ebbi_governor_check(struct ebbi_governor *self, const struct ebb_daemon_plan *plan) {
+    const char *root = plan->system_root ? plan->system_root : "";
+    const char *name = plan->budget_name ? plan->budget_name : "the memory limit";
+    self->plan = plan;
+    self->gc_percent = plan->gc_cpu_percent ? plan->gc_cpu_percent : GC_PERCENT_DEFAULT;
+    ebb_memory_limits_read(&self->limits, root);
+    enum ebb_err error = read_bound(self, plan->memory_max);
+    if (error)
+        return error;
+    uint64_t limit = ebb_memory_limit(&self->limits);
+    if (self->bound && self->bound < BOUND_LEAST)
+        return ebb_err_set(EBB_ERR_USAGE, "--memory-max: %llu MiB are too few; at least %llu MiB",
+                           mib(self->bound), mib(BOUND_LEAST));
+    if (plan->memory_max && self->bound == 0)
+        ebb_log_info("memory", "--memory-max auto: no cgroup limits the memory; no bound");
+    if (self->bound && limit && self->bound > limit)
+        ebb_log_warn("memory", "--memory-max of %llu MiB is more than there is: %llu MiB",
+                     mib(self->bound), mib(limit));
+    if (limit == 0 || self->bound)
+        return EBB_OK;
+    if (plan->budget > limit)
+        return ebb_err_set(EBB_ERR_USAGE,
+                           "%s: %llu MiB do not fit into the %llu MiB that %s%s allows; lower it, "
+                           "raise that limit, or give --memory-max auto",
+                           name, mib(plan->budget), mib(limit),
+                           limit == self->limits.machine ? "this machine" : "the cgroup ",
+                           limit == self->limits.machine ? "" : self->limits.folder);
+    if (plan->budget > limit / 100 * WARN_PERCENT)
+        ebb_log_warn("memory",
+                     "%s: %llu MiB are more than %d%% of the %llu MiB that there are; connections "
+                     "and buffers come on top. --memory-max bounds all of it",
+                     name, mib(plan->budget), WARN_PERCENT, mib(limit));
+    return EBB_OK;
+}
+
+/* --- the target --- */
+
+static size_t least(size_t one, size_t other) {
+    return one < other ? one : other;
+}
+
+/* Takes over what an operator set meanwhile; returns what the cache uses. */
+static size_t look(struct ebbi_governor *self) {
+    size_t target = 0, used = 0;
+    self->plan->memory_read(self->daemon, &target, &used, self->plan->arg);
+    if (target != self->target)
+        self->asked = self->target = target;
+    return used;
+}
+
+static void set_target(struct ebbi_governor *self) {
+    size_t target = least(self->asked, least(self->by_pressure, self->by_bound));
+    if (target == self->target)
+        return;
+    if (self->plan->memory_set(self->daemon, target, self->plan->arg))
+        self->target = target;
+    else
+        ebb_log_warn("memory", "the cache cannot be made %llu MiB large; it stays at %llu MiB",
+                     mib(target), mib(self->target));
+    ebb_gauge_set(&ebb_metric_memory_target, (int64_t)self->target);
+}
+
+static bool may_collect(const struct ebbi_governor *self) {
+    uint64_t gc = ebb_metric_value(&ebb_metric_gc_cpu) - self->gc_ns;
+    uint64_t cpu = ebb_clock_cpu_ns() - self->cpu_ns;
+    /* In the first moments of an interval there is little to take a share of. */
+    return cpu < EBB_NS_PER_SECOND / 2 || gc * 100 <= cpu * self->gc_percent;
+}
+
+static uint64_t returned_since(uint64_t before) {
+    uint64_t after = ebbi_process_resident();
+    uint64_t returned = before > after ? before - after : 0;
+    ebb_count(&ebb_metric_memory_returned, returned);
+    return returned;
+}
+
+/* One step down. what: who said that memory is short. */
+static void press(struct ebbi_governor *self, const char *what, uint64_t now_ns) {
+    self->pressed_ns = now_ns;
+    if (self->stepped_ns != 0 && now_ns - self->stepped_ns < STEP_INTERVAL_NS)
+        return;
+    uint64_t before = ebbi_process_resident();
+    size_t was = self->target, used = look(self), floor = self->asked / FLOOR_SHARE;
+    size_t step = least(self->by_pressure, least(used, self->target));
+    step -= step / STEP_DOWN;
+    self->by_pressure = step > floor ? step : floor;
+    ebb_count(&ebb_metric_pressure_steps, 1);
+    set_target(self);
+    if (self->target >= was && may_collect(self))
+        ebb_collect_fully(EBB_CAUSE_pressure);
+    self->stepped_ns = ebb_clock_ns();
+    ebb_log_warn("memory",
+                 "memory is short (%s): cache target %llu -> %llu MiB, %llu KiB given back, "
+                 "resident %llu MiB",
+                 what, mib(was), mib(self->target),
+                 (unsigned long long)(returned_since(before) / 1024), mib(ebbi_process_resident()));
+}
+
+static void relax(struct ebbi_governor *self, uint64_t now_ns) {
+    if (self->by_pressure == SIZE_MAX || now_ns - self->pressed_ns < QUIET_NS)
+        return;
+    self->by_pressure += self->asked / STEP_UP;
+    if (self->by_pressure >= self->asked) {
+        self->by_pressure = SIZE_MAX;
+        ebb_log_info("memory", "memory is not short any more: the cache may be %llu MiB again",
+                     mib(self->asked));
+    }
+    set_target(self);
+}
+
+/* --- the bound --- */
+
+static void keep_bound(void *arg) {
+    struct ebbi_governor *self = arg;
+    uint64_t rss = ebbi_process_resident(), before = rss;
+    uint64_t allowed = self->bound - self->bound / BOUND_MARGIN;
+    if (rss > self->bound && may_collect(self)) {
+        ebb_collect_fully(EBB_CAUSE_pressure);
+        rss = ebbi_process_resident();
+        returned_since(before);
+    }
+    size_t used = look(self);
+    uint64_t to_come = self->target > used ? self->target - used : 0, expected = rss + to_come;
+    size_t floor = self->asked / FLOOR_SHARE;
+    if (expected > allowed) {
+        uint64_t over = expected - allowed;
+        self->by_bound = self->target > over + floor ? self->target - over : floor;
+    } else if (self->by_bound < self->asked && allowed - expected > self->bound / BOUND_MARGIN) {
+        self->by_bound = self->target + (allowed - expected) / 2;
+    }
+    set_target(self);
+}
+
+/* --- the share of collections --- */
+
+static void keep_share(struct ebbi_governor *self, uint64_t now_ns) {
+    if (now_ns - self->share_ns < SHARE_NS)
+        return;
+    uint64_t gc = ebb_metric_value(&ebb_metric_gc_cpu), cpu = ebb_clock_cpu_ns();
+    uint64_t gc_spent = gc - self->gc_ns, cpu_spent = cpu - self->cpu_ns;
+    bool busy = cpu_spent > EBB_NS_PER_SECOND / 2;
+    if (busy && gc_spent * 100 > cpu_spent * self->gc_percent && self->slack < SLACK_MAX) {
+        self->slack *= 2;
+        ebb_log_info("memory",
+                     "collections took %llu%% of the processor time, more than %u%%: they come "
+                     "%u times as seldom now",
+                     (unsigned long long)(gc_spent * 100 / cpu_spent), self->gc_percent,
+                     self->slack);
+        ebb_dropped_slack_set(self->slack);
+    } else if (self->slack > 1 && gc_spent * 400 < cpu_spent * self->gc_percent) {
+        self->slack /= 2;
+        ebb_dropped_slack_set(self->slack);
+    }
+    self->gc_ns = gc;
+    self->cpu_ns = cpu;
+    self->share_ns = now_ns;
+}
+
+/* --- giving back --- */
+
+/* Free and dropped bytes of the heap that are worth giving back go back once little is allocated.
+ * What could not be given back (kept) is not tried again before there is more of it, or much later.
+ */
+static void give_back(struct ebbi_governor *self, uint64_t now_ns) {
+    struct ebb_heap_record heap;
+    ebb_heap_now(&heap);
+    uint64_t idle_bytes = heap.free + ebb_dropped_now();
+    uint64_t allocated = ebb_metric_value(&ebb_metric_allocated_bytes);
+    uint64_t fresh = allocated - self->allocated, least_bytes = self->target / 32;
+    self->allocated = allocated;
+    if (least_bytes < BACK_LEAST)
+        least_bytes = BACK_LEAST;
+    bool again = now_ns - self->back_ns > BACK_AGAIN_NS;
+    if (fresh > least_bytes / 4 || idle_bytes < least_bytes + (again ? 0 : self->kept) ||
+        !may_collect(self))
+        return;
+    uint64_t before = heap.rss;
+    ebb_collect_fully(EBB_CAUSE_idle);
+    uint64_t returned = returned_since(before);
+    ebb_heap_now(&heap);
+    self->kept = heap.free;
+    self->back_ns = now_ns;
+    if (returned >= MIB)
+        ebb_log_info("memory", "idle: %llu MiB given back to the system, resident %llu MiB",
+                     mib(returned), mib(heap.rss));
+}
+
+/* --- from start to end --- */
+
+static void on_pressure(int events, void *arg) {
+    (void)events;
+    struct ebbi_governor *self = arg;
+    if (ebb_pressure_take(&self->pressure, true))
+        press(self, self->pressure.what, ebb_clock_ns());
+    if (self->pressure.ended) {
+        ebb_watch_close(self->watch);
+        self->watch = NULL;
+    }
+}
+
+enum ebb_err ebbi_governor_open(struct ebbi_governor *self, struct ebb_daemon *daemon,
+                                struct ebb_loop *loop, struct ebb_scope *scope) {
+    const struct ebb_daemon_plan *plan = self->plan;
+    self->daemon = daemon;
+    self->asked = self->target = plan->budget;
+    self->by_pressure = self->by_bound = SIZE_MAX;
+    self->slack = 1;
+    self->events = ebb_memory_events(&self->limits);
+    self->share_ns = ebb_clock_ns();
+    self->allocated = ebb_metric_value(&ebb_metric_allocated_bytes);
+    ebb_gauge_set(&ebb_metric_memory_target, (int64_t)self->target);
+    ebb_gauge_set(&ebb_metric_memory_bound, (int64_t)self->bound);
+    if (plan->memory_set == NULL || plan->memory_read == NULL)
+        return EBB_OK;
+    enum ebb_err error = ebb_pressure_open(&self->pressure, scope, &self->limits,
+                                           plan->system_root ? plan->system_root : "");
+    if (error)
+        return error;
+    if (self->pressure.ready.generation != 0)
+        self->watch = ebb_watch_open(loop, self->pressure.ready, EBB_READ, on_pressure, self);
+    if (self->bound) {
+        keep_bound(self);
+        self->timer = ebb_timer_open(loop, BOUND_MS, true, keep_bound, self);
+    }
+    return EBB_OK;
+}
+
+void ebbi_governor_tick(struct ebbi_governor *self, uint64_t now_ns) {
+    keep_share(self, now_ns);
+    if (self->plan->memory_set && self->plan->memory_read) {
+        uint64_t events = ebb_memory_events(&self->limits);
+        look(self);
+        if (events > self->events)
+            press(self, self->limits.folder, now_ns);
+        else if (self->pressure.ready.generation == 0 && ebb_pressure_take(&self->pressure, false))
+            press(self, self->pressure.what, now_ns);
+        else
+            relax(self, now_ns);
+        self->events = events;
+    }
+    give_back(self, now_ns);
+}
+
+void ebbi_governor_close(struct ebbi_governor *self) {
+    ebb_timer_close(self->timer);
+    ebb_watch_close(self->watch);
+    self->timer = NULL;
+    self->watch = NULL;
+}

@@ -1,0 +1,151 @@
+/* inventory -- descriptors that were here before us.
+ *
+ * A daemon inherits what its parent left open: a shell's log file, a supervisor's pipe, a socket
+ * that the service manager bound for us. What nobody accounts for is a leak that started before
+ * main; so it is closed, and named, because the parent may want to know.
+ *
+ * 1. Nothing is closed that the table knows, and nothing of 0-2.
+ * 2. /proc is read with the system call: opendir would take memory from libc. */
+#include <ebb/inventory.h>
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <ebb/log.h>
+
+#include "res_internal.h"
+
+#define FIRST_HANDED_OVER 3 /* SD_LISTEN_FDS_START */
+#define HANDED_OVER_MAX   1024
+#define ENTRIES_SIZE      4096
+#define WHAT_TEXT         256
+#define NAMES_TEXT        1024
+
+static int handed_over,
+    handed_next; /* descriptors FIRST_HANDED_OVER + [handed_next, handed_over) */
+static char handed_names[NAMES_TEXT]; /* $LISTEN_FDNAMES: parted by colons */
+
+static void tell_what(int fd, char *what, size_t size) {
+    char link[64];
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    ssize_t length = readlink(link, what, size - 1);
+    what[length > 0 ? length : 0] = '\0';
+}
+
+size_t ebb_descriptors_each(void (*see)(int fd, const char *what, void *context), void *context) {
+    int folder = open("/proc/self/fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (folder < 0)
+        return 0;
+    _Alignas(struct dirent64) char entries[ENTRIES_SIZE];
+    size_t seen = 0;
+    long length;
+    while ((length = syscall(SYS_getdents64, folder, entries, sizeof entries)) > 0)
+        for (long at = 0; at < length;) {
+            const struct dirent64 *entry = (const struct dirent64 *)(const void *)(entries + at);
+            at += entry->d_reclen;
+            int fd = (int)strtol(entry->d_name, NULL, 10);
+            if (entry->d_name[0] == '.' || fd == folder)
+                continue;
+            char what[WHAT_TEXT];
+            tell_what(fd, what, sizeof what);
+            if (see != NULL)
+                see(fd, what, context);
+            seen++;
+        }
+    close(folder);
+    return seen;
+}
+
+/* --- what the parent left open --- */
+
+static bool is_handed_over(int fd) {
+    return fd >= FIRST_HANDED_OVER && fd < FIRST_HANDED_OVER + handed_over;
+}
+
+static void close_stranger(int fd, const char *what, void *context) {
+    size_t *closed = context;
+    if (fd <= STDERR_FILENO)
+        return;
+    if (is_handed_over(fd)) {
+        fcntl(fd, F_SETFD, FD_CLOEXEC);
+        return;
+    }
+    close(fd);
+    ++*closed;
+    ebb_log_warn("res", "descriptor %d (%s) was left open by whoever started us; closed", fd, what);
+}
+
+static void read_handed_over(void) {
+    const char *process = getenv("LISTEN_PID"), *count = getenv("LISTEN_FDS"),
+               *names = getenv("LISTEN_FDNAMES");
+    if (process != NULL && count != NULL && strtol(process, NULL, 10) == getpid()) {
+        long number = strtol(count, NULL, 10);
+        handed_over = number > 0 && number <= HANDED_OVER_MAX ? (int)number : 0;
+        if (names != NULL)
+            strncat(handed_names, names, sizeof handed_names - 1);
+    }
+    unsetenv("LISTEN_PID");
+    unsetenv("LISTEN_FDS");
+    unsetenv("LISTEN_FDNAMES");
+}
+
+size_t ebb_inherited_take(void) {
+    size_t closed = 0;
+    read_handed_over();
+    ebb_descriptors_each(close_stranger, &closed);
+    return closed;
+}
+
+int ebb_inherited_count(void) {
+    return handed_over - handed_next;
+}
+
+/* The index-th of the names, "" when there is none. */
+static void name_of(int index, char *name, size_t size) {
+    const char *at = handed_names;
+    for (int i = 0; i < index && at != NULL; i++)
+        at = (at = strchr(at, ':')) != NULL ? at + 1 : NULL;
+    snprintf(name, size, "%.*s", at != NULL ? (int)strcspn(at, ":") : 0, at != NULL ? at : "");
+}
+
+enum ebb_err ebb_inherited_adopt(ebb_fd *handle, struct ebb_scope *scope) {
+    *handle = EBB_FD_NONE;
+    if (handed_next == handed_over)
+        return ebb_err_set(EBB_ERR_STALE, "the service manager handed over no further socket");
+    char name[WHAT_TEXT];
+    name_of(handed_next, name, sizeof name);
+    int fd = FIRST_HANDED_OVER + handed_next++;
+    if (fcntl(fd, F_GETFD) < 0)
+        return ebb_err_set(EBB_ERR_STALE, "LISTEN_FDS counts descriptor %d, which is not open", fd);
+    return ebb_fd_adopt(handle, scope, EBB_RESOURCE_listener, fd,
+                        name[0] != '\0' ? name : "from the service manager");
+}
+
+/* --- how many there may be --- */
+
+enum ebb_err ebb_descriptors_reserve(uint64_t count, const char *who) {
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= count)
+        return EBB_OK;
+    rlim_t had = limit.rlim_cur, hard = limit.rlim_max;
+    limit.rlim_cur = count;
+    if (limit.rlim_max < count)
+        limit.rlim_max = count;
+    if (setrlimit(RLIMIT_NOFILE, &limit) == 0) {
+        ebb_log_info("res", "descriptor limit raised from %llu to %llu for %s",
+                     (unsigned long long)had, (unsigned long long)count, who);
+        return EBB_OK;
+    }
+    return ebb_err_set(
+        EBB_ERR_LIMIT,
+        "%s needs %llu descriptors, and the system allows %llu: raise `ulimit -n` or "
+        "LimitNOFILE= of the service, or ask for less",
+        who, (unsigned long long)count, (unsigned long long)hard);
+}
