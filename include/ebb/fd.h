@@ -50,6 +50,8 @@ enum ebb_err ebb_fd_pipe(ebb_fd ends[2], struct ebb_scope *scope, const char *no
 /* The descriptor, or -1 when the handle is stale. Valid until it is closed: do not keep it past a
  * turn. */
 int ebb_fd_get(ebb_fd handle);
+/* Copies its note; "" when stale. */
+void ebb_fd_note(ebb_fd handle, char *out, size_t size);
 /* Moves it to another scope. False when stale. */
 bool ebb_fd_give(ebb_fd handle, struct ebb_scope *to);
 /* Closes it. Never fails, never allocates; a stale handle does nothing (counted). While somebody

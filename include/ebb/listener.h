@@ -22,6 +22,14 @@ enum ebb_err ebb_listener_tcp(struct ebb_listener **listener, struct ebb_loop *l
 enum ebb_err ebb_listener_unix(struct ebb_listener **listener, struct ebb_loop *loop,
                                const char *path, unsigned mode, int backlog, ebb_accept_fn *fn,
                                void *arg) EBB_MUST_CHECK;
+/* The next listening socket that the service manager handed over (<ebb/inventory.h>). Fails:
+ * EBB_ERR_USAGE for one that cannot be accepted from (it is closed), EBB_ERR_STALE, EBB_ERR_LIMIT.
+ */
+enum ebb_err ebb_listener_inherited(struct ebb_listener **listener, struct ebb_loop *loop,
+                                    ebb_accept_fn *fn, void *arg) EBB_MUST_CHECK;
+/* Calls full(arg), the arg of the accept function, when descriptors have run out and collecting
+ * brought none back: time to let go of something. */
+void ebb_listener_when_full(struct ebb_listener *listener, void (*full)(void *arg));
 /* Port of the first TCP address, after port 0 was asked for. */
 int ebb_listener_port(const struct ebb_listener *listener);
 /* Stops and starts accepting; the kernel's backlog holds who comes meanwhile. */

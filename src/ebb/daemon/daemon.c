@@ -11,12 +11,9 @@
 #include <ebb/daemon.h>
 
 #include "admin.h"
-<<<<<<< HEAD
 #include "alarms.h"
-#include "logs.h"
-=======
 #include "governor.h"
->>>>>>> ed1fd96 (res, daemon: inventory, limits of the system, pressure, a governor of the memory, draining)
+#include "logs.h"
 #include "process.h"
 #include "tell/events.h"
 #include "tell/metrics.h"
@@ -254,26 +251,15 @@ static bool prove_clean(struct ebb_daemon *self) {
     ebbi_pid_file_remove(self->pid_file, self->plan->pid_file);
     ebb_scope_close(self->scope);
     self->scope = NULL;
-<<<<<<< HEAD
     size_t open_still = ebb_resources_each(warn_still_open, self);
     open_still -= ebb_fd_get(self->logs.fd) >= 0;
+    open_still += ebbi_strangers_new(&self->strangers);
     uint64_t leaks = ebb_leaks_inexcusable() + ebb_used_after_done_count(),
              forgotten = ebb_resources_forgotten();
     if (open_still == 0 && leaks == 0 && forgotten == 0)
         return true;
     ebb_tell(ended_unclean, leaks, forgotten, open_still);
-    return false;
-=======
-    size_t open_still = ebb_resources_each(warn_still_open, NULL);
-    open_still += ebbi_strangers_new(&self->strangers);
-    uint64_t leaks = ebb_leaks_count(), forgotten = ebb_resources_forgotten();
-    if (open_still == 0 && leaks == 0 && forgotten == 0)
-        return true;
-    ebb_log_warn("daemon",
-                 "ended with %llu leaked objects, %llu forgotten resources, %zu still open",
-                 (unsigned long long)leaks, (unsigned long long)forgotten, open_still);
     return open_still == 0 && forgotten == 0 && !self->profile.exit_status_on_leak;
->>>>>>> ed1fd96 (res, daemon: inventory, limits of the system, pressure, a governor of the memory, draining)
 }
 
 static int run_until_stopped(struct ebb_daemon *self) {
@@ -289,13 +275,9 @@ static int run_until_stopped(struct ebb_daemon *self) {
     if (plan->stop)
         plan->stop(self, plan->arg);
     close_all(self);
-<<<<<<< HEAD
     bool clean = prove_clean(self);
     ebbi_logs_close(&self->logs);
-    return !clean && self->profile.exit_status_on_leak ? EXIT_LEAK : EXIT_SUCCESS;
-=======
-    return prove_clean(self) ? EXIT_SUCCESS : EXIT_LEAK;
->>>>>>> ed1fd96 (res, daemon: inventory, limits of the system, pressure, a governor of the memory, draining)
+    return clean ? EXIT_SUCCESS : EXIT_LEAK;
 }
 
 /* A failed start: tells it, and leaves nothing behind in the file system. */
@@ -337,8 +319,7 @@ static void drain(void *arg) {
     if (self->plan->drain(self, self->plan->arg)) {
         ebb_loop_stop(self->loop);
     } else if (ebb_clock_ns() >= self->drain_until_ns) {
-        ebb_log_warn("daemon", "not all is finished after %u s; it is cut off",
-                     self->plan->drain_seconds);
+        ebb_tell(drain_cut, self->plan->drain_seconds);
         ebb_loop_stop(self->loop);
     }
 }
@@ -356,12 +337,8 @@ static void begin_end(void *arg) {
 }
 
 void ebb_daemon_stop(struct ebb_daemon *daemon) {
-<<<<<<< HEAD
     ebbi_alarms_ready(false);
-    ebb_loop_stop(daemon->loop);
-=======
     ebb_loop_post(daemon->loop, begin_end, daemon);
->>>>>>> ed1fd96 (res, daemon: inventory, limits of the system, pressure, a governor of the memory, draining)
 }
 
 int ebb_daemon_admin_port(const struct ebb_daemon *daemon) {

@@ -18,10 +18,10 @@
  * may have; the threshold of dropped bytes rises when the others do. */
 #include "governor.h"
 
+#include "tell/events.h"
 #include "tell/metrics.h"
 
 #include <ebb/clock.h>
-#include <ebb/log.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -42,8 +42,8 @@
 #define BACK_AGAIN_NS      (30 * EBB_NS_PER_SECOND)
 #define GC_PERCENT_DEFAULT 10
 
-static unsigned long long mib(uint64_t bytes) {
-    return (unsigned long long)(bytes / MIB);
+static uint64_t mib(uint64_t bytes) {
+    return bytes / MIB;
 }
 
 /* --- what there is --- */
@@ -102,26 +102,24 @@ enum ebb_err ebbi_governor_check(struct ebbi_governor *self, const struct ebb_da
     uint64_t limit = ebb_memory_limit(&self->limits);
     if (self->bound && self->bound < BOUND_LEAST)
         return ebb_err_set(EBB_ERR_USAGE, "--memory-max: %llu MiB are too few; at least %llu MiB",
-                           mib(self->bound), mib(BOUND_LEAST));
+                           (unsigned long long)mib(self->bound),
+                           (unsigned long long)mib(BOUND_LEAST));
     if (plan->memory_max && self->bound == 0)
-        ebb_log_info("memory", "--memory-max auto: no cgroup limits the memory; no bound");
+        ebb_tell(bound_none);
     if (self->bound && limit && self->bound > limit)
-        ebb_log_warn("memory", "--memory-max of %llu MiB is more than there is: %llu MiB",
-                     mib(self->bound), mib(limit));
+        ebb_tell(bound_beyond, mib(self->bound), mib(limit));
     if (limit == 0 || self->bound)
         return EBB_OK;
     if (plan->budget > limit)
         return ebb_err_set(EBB_ERR_USAGE,
                            "%s: %llu MiB do not fit into the %llu MiB that %s%s allows; lower it, "
                            "raise that limit, or give --memory-max auto",
-                           name, mib(plan->budget), mib(limit),
+                           name, (unsigned long long)mib(plan->budget),
+                           (unsigned long long)mib(limit),
                            limit == self->limits.machine ? "this machine" : "the cgroup ",
                            limit == self->limits.machine ? "" : self->limits.folder);
     if (plan->budget > limit / 100 * WARN_PERCENT)
-        ebb_log_warn("memory",
-                     "%s: %llu MiB are more than %d%% of the %llu MiB that there are; connections "
-                     "and buffers come on top. --memory-max bounds all of it",
-                     name, mib(plan->budget), WARN_PERCENT, mib(limit));
+        ebb_tell(budget_large, name, mib(plan->budget), WARN_PERCENT, mib(limit));
     return EBB_OK;
 }
 
@@ -147,8 +145,7 @@ static void set_target(struct ebbi_governor *self) {
     if (self->plan->memory_set(self->daemon, target, self->plan->arg))
         self->target = target;
     else
-        ebb_log_warn("memory", "the cache cannot be made %llu MiB large; it stays at %llu MiB",
-                     mib(target), mib(self->target));
+        ebb_tell(target_refused, mib(target), mib(self->target));
     ebb_gauge_set(&ebb_metric_memory_target, (int64_t)self->target);
 }
 
@@ -181,11 +178,8 @@ static void press(struct ebbi_governor *self, const char *what, uint64_t now_ns)
     if (self->target >= was && may_collect(self))
         ebb_collect_fully(EBB_CAUSE_pressure);
     self->stepped_ns = ebb_clock_ns();
-    ebb_log_warn("memory",
-                 "memory is short (%s): cache target %llu -> %llu MiB, %llu KiB given back, "
-                 "resident %llu MiB",
-                 what, mib(was), mib(self->target),
-                 (unsigned long long)(returned_since(before) / 1024), mib(ebbi_process_resident()));
+    ebb_tell(memory_short, what, mib(was), mib(self->target), returned_since(before) / 1024,
+             mib(ebbi_process_resident()));
 }
 
 static void relax(struct ebbi_governor *self, uint64_t now_ns) {
@@ -194,8 +188,7 @@ static void relax(struct ebbi_governor *self, uint64_t now_ns) {
     self->by_pressure += self->asked / STEP_UP;
     if (self->by_pressure >= self->asked) {
         self->by_pressure = SIZE_MAX;
-        ebb_log_info("memory", "memory is not short any more: the cache may be %llu MiB again",
-                     mib(self->asked));
+        ebb_tell(memory_quiet, mib(self->asked));
     }
     set_target(self);
 }
@@ -233,11 +226,7 @@ static void keep_share(struct ebbi_governor *self, uint64_t now_ns) {
     bool busy = cpu_spent > EBB_NS_PER_SECOND / 2;
     if (busy && gc_spent * 100 > cpu_spent * self->gc_percent && self->slack < SLACK_MAX) {
         self->slack *= 2;
-        ebb_log_info("memory",
-                     "collections took %llu%% of the processor time, more than %u%%: they come "
-                     "%u times as seldom now",
-                     (unsigned long long)(gc_spent * 100 / cpu_spent), self->gc_percent,
-                     self->slack);
+        ebb_tell(collections_seldom, gc_spent * 100 / cpu_spent, self->gc_percent, self->slack);
         ebb_dropped_slack_set(self->slack);
     } else if (self->slack > 1 && gc_spent * 400 < cpu_spent * self->gc_percent) {
         self->slack /= 2;
@@ -273,8 +262,7 @@ static void give_back(struct ebbi_governor *self, uint64_t now_ns) {
     self->kept = heap.free;
     self->back_ns = now_ns;
     if (returned >= MIB)
-        ebb_log_info("memory", "idle: %llu MiB given back to the system, resident %llu MiB",
-                     mib(returned), mib(heap.rss));
+        ebb_tell(idle_returned, mib(returned), mib(heap.rss));
 }
 
 /* --- from start to end --- */

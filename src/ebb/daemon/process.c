@@ -9,8 +9,9 @@
  * taken over. */
 #include "process.h"
 
+#include "tell/events.h"
+
 #include <ebb/inventory.h>
-#include <ebb/log.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
@@ -44,14 +45,27 @@ struct newcomers {
     size_t count;
 };
 
+static void compare(const struct ebb_resource_view *view, void *context) {
+    int *fd = context;
+    if (view->fd == *fd)
+        *fd = -1;
+}
+
+/* Under the care of a scope; then the table tells of it. */
+static bool is_owned(int fd) {
+    int wanted = fd;
+    ebb_resources_each(compare, &wanted);
+    return wanted < 0;
+}
+
 static void tell_newcomer(int fd, const char *what, void *context) {
     struct newcomers *found = context;
     if (fd <= STDERR_FILENO ||
-        (fd < EBBI_STRANGERS_MAX && (found->strangers->open[fd / 64] >> fd % 64 & 1)))
+        (fd < EBBI_STRANGERS_MAX && (found->strangers->open[fd / 64] >> fd % 64 & 1)) ||
+        is_owned(fd))
         return;
     found->count++;
-    ebb_log_warn("daemon", "still open at the end: descriptor %d (%s), which nobody owns", fd,
-                 what);
+    ebb_tell(descriptor_unowned, fd, what);
 }
 
 size_t ebbi_strangers_new(const struct ebbi_strangers *strangers) {

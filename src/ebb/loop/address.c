@@ -81,6 +81,8 @@ int ebbi_port_of(int fd) {
         return 0;
     if (address.ss_family == AF_INET)
         return ntohs(((struct sockaddr_in *)&address)->sin_port);
+    if (address.ss_family != AF_INET6)
+        return 0;
     return ntohs(((struct sockaddr_in6 *)&address)->sin6_port);
 }
 

@@ -14,6 +14,7 @@
 #include <ebb/listener.h>
 
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
@@ -22,6 +23,7 @@
 #include <unistd.h>
 
 #include <ebb/clock.h>
+#include <ebb/inventory.h>
 #include <ebb/mem.h>
 
 #include "address.h"
@@ -49,7 +51,8 @@ struct ebb_listener {
     struct ebb_scope *scope;
     ebb_accept_fn *fn;
     void *arg;
-    struct ebb_timer *rest; /* while resting */
+    void (*full)(void *arg); /* or NULL */
+    struct ebb_timer *rest;  /* while resting */
     uint64_t room_made_ns, rest_told_ns;
     struct ebbi_unix_file file; /* what close removes */
     int port, count;
@@ -148,6 +151,8 @@ static void on_waiting(int events, void *arg) {
         if (fd < 0) {
             (void)ebbi_fd_refused(errno, "accept a connection");
             rest(listener);
+            if (listener->full != NULL)
+                listener->full(listener->arg);
             return;
         }
         ebb_fd connection;
@@ -257,6 +262,43 @@ enum ebb_err ebb_listener_unix(struct ebb_listener **out, struct ebb_loop *loop,
     }
     *out = listener;
     return EBB_OK;
+}
+
+/* A socket that somebody else bound and listens at: is it one that we can accept from? */
+static bool is_listening_stream(int fd) {
+    int listening = 0, type = 0;
+    socklen_t length = sizeof listening, type_length = sizeof type;
+    return getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &length) == 0 &&
+           getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &type_length) == 0 && listening != 0 &&
+           type == SOCK_STREAM;
+}
+
+enum ebb_err ebb_listener_inherited(struct ebb_listener **out, struct ebb_loop *loop,
+                                    ebb_accept_fn *fn, void *arg) {
+    struct ebb_listener *listener = listener_new(loop, fn, arg);
+    struct listening *at = &listener->sockets[0];
+    enum ebb_err err = ebb_inherited_adopt(&at->handle, listener->scope);
+    int fd = ebb_fd_get(at->handle);
+    if (err == EBB_OK && !is_listening_stream(fd))
+        err = ebb_err_set(EBB_ERR_USAGE,
+                          "descriptor %d from the service manager is no listening stream socket; "
+                          "closed",
+                          fd);
+    if (err != EBB_OK) {
+        ebb_listener_close(listener);
+        return err;
+    }
+    fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
+    at->listener = listener;
+    at->watch = ebb_watch_open(loop, at->handle, EBB_READ, on_waiting, at);
+    listener->count = 1;
+    listener->port = ebbi_port_of(fd);
+    *out = listener;
+    return EBB_OK;
+}
+
+void ebb_listener_when_full(struct ebb_listener *listener, void (*full)(void *arg)) {
+    listener->full = full;
 }
 
 int ebb_listener_port(const struct ebb_listener *listener) {

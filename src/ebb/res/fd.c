@@ -140,6 +140,11 @@ __attribute__((noinline)) enum ebb_err ebb_fd_pipe(ebb_fd ends[2], struct ebb_sc
     return err;
 }
 
+void ebb_fd_note(ebb_fd handle, char *out, size_t size) {
+    struct ebbi_resource now;
+    snprintf(out, size, "%s", ebbi_table_read(handle, &now) ? now.note : "");
+}
+
 bool ebb_fd_give(ebb_fd handle, struct ebb_scope *to) {
     return ebbi_table_move(handle, to);
 }

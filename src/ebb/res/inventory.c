@@ -18,9 +18,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include <ebb/log.h>
-
 #include "res_internal.h"
+#include "tell/events.h"
 
 #define FIRST_HANDED_OVER 3 /* SD_LISTEN_FDS_START */
 #define HANDED_OVER_MAX   1024
@@ -79,7 +78,7 @@ static void close_stranger(int fd, const char *what, void *context) {
     }
     close(fd);
     ++*closed;
-    ebb_log_warn("res", "descriptor %d (%s) was left open by whoever started us; closed", fd, what);
+    ebb_tell(inherited_closed, fd, what);
 }
 
 static void read_handed_over(void) {
@@ -139,8 +138,7 @@ enum ebb_err ebb_descriptors_reserve(uint64_t count, const char *who) {
     if (limit.rlim_max < count)
         limit.rlim_max = count;
     if (setrlimit(RLIMIT_NOFILE, &limit) == 0) {
-        ebb_log_info("res", "descriptor limit raised from %llu to %llu for %s",
-                     (unsigned long long)had, (unsigned long long)count, who);
+        ebb_tell(descriptors_raised, (uint64_t)had, count, who);
         return EBB_OK;
     }
     return ebb_err_set(

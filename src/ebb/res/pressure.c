@@ -18,9 +18,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include <ebb/log.h>
-
 #include "res_internal.h"
+#include "tell/events.h"
 
 /* 150 ms of standing still within 2 s. Shorter windows are for the privileged alone. */
 #define THRESHOLD      "some 150000 2000000"
@@ -131,7 +130,7 @@ enum ebb_err ebb_pressure_open(struct ebb_pressure *pressure, struct ebb_scope *
     }
     snprintf(path, sizeof path, "%s/proc/pressure/memory", root);
     if (listen_to(pressure, scope, path, THRESHOLD, sizeof THRESHOLD) != EBB_OK)
-        ebb_log_info("res", "%s; only the limits are watched", ebb_err_text());
+        ebb_tell(pressure_unheard, ebb_err_text());
     return EBB_OK;
 }
 

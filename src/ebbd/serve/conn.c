@@ -54,7 +54,12 @@ struct turn {
     const char *first;      /* its line, NULL: none yet */
 };
 
-static void conn_close(struct conn *conn) {
+bool conn_is_idle(const struct conn *conn) {
+    return !conn->in_block && conn->backlog == NULL && conn->rest_used == 0 &&
+           conn->later.next == NULL;
+}
+
+void conn_close(struct conn *conn) {
     struct server *server = conn->station->server;
     if (conn->in_block)
         cmd_block_drop(&conn->station->turn, &conn->block);
@@ -289,6 +294,8 @@ static void finish(struct turn *turn, enum flow flow) {
         ebb_watch_set(conn->watch, EBB_WRITE);
     else if (flow == FLOW_LATER)
         put_later(conn);
+    else if (turn->station->draining && conn_is_idle(conn))
+        conn_close(conn);
 }
 
 /* The rest of a long block may be there already: one more read, straight to its place. */
@@ -321,7 +328,7 @@ static void run_turn(struct conn *conn, bool reads) {
     struct station *station = conn->station;
     struct turn turn = {.conn = conn, .station = station};
     bool block_goes_on = conn->in_block;
-    uint64_t now_ns = ebb_loop_now_ns(station->loop);
+    uint64_t now_ns = conn->used_ns = ebb_loop_now_ns(station->loop);
     station->turn.now = exptime_now(&station->server->shared.clock, now_ns);
     timing_begin(&station->timing, now_ns);
     if (block_goes_on) {
@@ -388,7 +395,8 @@ static void begin(void *arg) {
     ebb_list_append(&conn->station->conns, &conn->link);
     ebb_gauge_add(conn->station->metrics.conns, 1);
     conn->watch = ebb_watch_open(conn->station->loop, conn->fd, EBB_READ, on_event, conn);
-    if (conn->station->closing)
+    conn->used_ns = ebb_loop_now_ns(conn->station->loop);
+    if (conn->station->closing || conn->station->draining)
         conn_close(conn);
 }
 

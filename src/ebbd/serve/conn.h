@@ -25,7 +25,13 @@ struct conn {
     bool in_block;
     bool closing; /* close when the backlog is sent */
     struct backlog *backlog;
+    uint64_t used_ns; /* when its latest turn began */
 };
+
+/* Nothing is begun for it: it may be closed and nobody is cut off. When: its thread, as the next.
+ */
+bool conn_is_idle(const struct conn *conn);
+void conn_close(struct conn *conn);
 
 enum send_result {
     SEND_ALL,     /* the reply is empty again */

@@ -1,12 +1,13 @@
 /* listen -- which addresses, out of -l, -p and -s.
  *
  * With a unix socket there is no TCP, as in memcached, unless -l asks for some. An address may
- * bring its own port. */
+ * bring its own port. Sockets that the service manager bound stand in for the default port. */
 #include "server.h"
 
 #include "cmd/events.h"
 #include "cmd/metrics.h"
 
+#include <ebb/inventory.h>
 #include <stdlib.h>
 
 #define ADDRESS_MAX 256 /* bytes */
@@ -124,13 +125,33 @@ static enum ebb_err open_list(struct server *server, const char *list) {
     return error;
 }
 
+/* Sockets that the service manager bound for us. Those that cannot be accepted from are closed and
+ * named. True: there are some. */
+static bool open_handed_over(struct server *server) {
+    bool any = false;
+    while (ebb_inherited_count() > 0 && server->listeners_count < SERVER_LISTENERS_MAX) {
+        struct ebb_listener **next = &server->listeners[server->listeners_count];
+        if (ebb_listener_inherited(next, server->loop, on_accept, server) != EBB_OK) {
+            ebb_tell(handed_over_unusable, ebb_err_text());
+            continue;
+        }
+        server->listeners_count++;
+        any = true;
+    }
+    return any;
+}
+
 enum ebb_err listen_open(struct server *server) {
     const struct settings *settings = server->shared.settings;
+    bool handed_over = open_handed_over(server);
     enum ebb_err error = settings->unix_socket ? open_unix(server) : EBB_OK;
     for (size_t i = 0; error == EBB_OK && i < settings->listen.count; i++)
         error = open_list(server, settings->listen.value[i]);
-    if (error == EBB_OK && settings->unix_socket == NULL && settings->listen.count == 0)
+    if (error == EBB_OK && settings->unix_socket == NULL && settings->listen.count == 0 &&
+        !handed_over)
         error = open_tcp(server, NULL, (int)settings->port);
+    for (int i = 0; i < server->listeners_count; i++)
+        ebb_listener_when_full(server->listeners[i], leave_one);
     return error;
 }
 

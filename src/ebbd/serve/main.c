@@ -38,6 +38,24 @@ static void stop(struct ebb_daemon *daemon, void *arg) {
     server_close();
 }
 
+static bool drain(struct ebb_daemon *daemon, void *arg) {
+    (void)daemon;
+    (void)arg;
+    return server_drain();
+}
+
+static void memory_read(struct ebb_daemon *daemon, size_t *target, size_t *used, void *arg) {
+    (void)daemon;
+    (void)arg;
+    server_memory_read(target, used);
+}
+
+static bool memory_set(struct ebb_daemon *daemon, size_t target, void *arg) {
+    (void)daemon;
+    (void)arg;
+    return server_memory_set(target);
+}
+
 static void tick(struct ebb_daemon *daemon, void *arg) {
     (void)daemon;
     (void)arg;
@@ -67,12 +85,21 @@ static int serve(void) {
         .user = settings.user,
         .background = settings.background,
         .budget = settings.memory_mib << 20,
+        .budget_name = "--memory-limit (-m)",
+        .memory_max = settings.memory_max,
+        .gc_cpu_percent = (unsigned)settings.gc_cpu_percent,
+        .system_root = settings.system_root,
+        .close_inherited = true,
+        .drain_seconds = (unsigned)settings.drain_seconds,
         .types = types,
         .types_count = sizeof(types) / sizeof(types[0]),
         .metrics = metrics_rows,
         .metrics_count = metrics_rows_count,
         .start = start,
         .stop = stop,
+        .drain = drain,
+        .memory_read = memory_read,
+        .memory_set = memory_set,
         .tick = tick,
         .ready = ready,
         .status = status,

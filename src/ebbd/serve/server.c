@@ -12,9 +12,11 @@
 #include "cmd/metrics.h"
 
 #include <ebb/clock.h>
-#include <sys/resource.h>
+#include <ebb/inventory.h>
+#include <stdio.h>
 
-#define SPARE_DESCRIPTORS 64 /* for listeners, epoll sets, files */
+#define SPARE_DESCRIPTORS  64 /* for listeners, files, the admin address */
+#define WORKER_DESCRIPTORS 4  /* eventfd, epoll set, libevent's own */
 
 #define EBB_TYPE EBB_TYPE_DEFINE
 #include "tbl/types.def"
@@ -47,22 +49,13 @@ static struct station *station_new(struct server *server, int index) {
     return station;
 }
 
-/* As many descriptors as connections are allowed, if the system lets us. */
+/* As many descriptors as connections are allowed, and what the workers need, if the system lets us.
+ */
 static enum ebb_err raise_descriptors(const struct settings *settings) {
-    struct rlimit limit;
-    rlim_t wanted = settings->connections + SPARE_DESCRIPTORS;
-    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= wanted)
-        return EBB_OK;
-    limit.rlim_cur = wanted;
-    if (limit.rlim_max < wanted)
-        limit.rlim_max = wanted;
-    if (setrlimit(RLIMIT_NOFILE, &limit) != 0)
-        return ebb_err_set(EBB_ERR_LIMIT,
-                           "--conn-limit (-c): %llu connections need %llu descriptors and the "
-                           "system allows fewer; "
-                           "raise ulimit -n or lower -c",
-                           (unsigned long long)settings->connections, (unsigned long long)wanted);
-    return EBB_OK;
+    char who[64];
+    snprintf(who, sizeof(who), "--conn-limit (-c) %llu", (unsigned long long)settings->connections);
+    return ebb_descriptors_reserve(
+        settings->connections + SPARE_DESCRIPTORS + settings->threads * WORKER_DESCRIPTORS, who);
 }
 
 static void store_open(struct server *server, const struct settings *settings) {
@@ -82,6 +75,7 @@ enum ebb_err server_open(const struct settings *settings, struct ebb_loop *loop)
         return error;
     struct server *server = the_server = ebb_new(server);
     server->loop = loop;
+    pthread_mutex_init(&server->shed.mutex, NULL);
     server->shared.settings = settings;
     exptime_clock_init(&server->shared.clock, ebb_clock_ns(), ebb_clock_unix_ns());
     store_open(server, settings);
@@ -122,6 +116,25 @@ void server_close(void) {
 void server_status(struct ebb_writer *writer) {
     if (the_server)
         status_write(the_server, writer);
+}
+
+bool server_drain(void) {
+    return leave_all(the_server);
+}
+
+static uint32_t second_now(const struct server *server) {
+    return exptime_now(&server->shared.clock, ebb_loop_now_ns(server->loop));
+}
+
+void server_memory_read(size_t *target, size_t *used) {
+    struct store_stats stats;
+    store_stats_read(the_server->shared.store, &stats);
+    *target = stats.limit_bytes;
+    *used = stats.segment_bytes + stats.dropped_bytes + stats.index_bytes;
+}
+
+bool server_memory_set(size_t target) {
+    return store_limit_set(the_server->shared.store, target, second_now(the_server));
 }
 
 void server_tick(void) {

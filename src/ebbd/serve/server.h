@@ -10,6 +10,7 @@
 #include <ebb/list.h>
 #include <ebb/listener.h>
 #include <ebb/mem.h>
+#include <pthread.h>
 #include <ebb/worker.h>
 
 #define EBB_TYPE EBB_TYPE_DECLARE
@@ -31,7 +32,8 @@ struct station {
     struct ebb_list conns; /* all of this thread's */
     struct ebb_list later; /* those that had to let others go first */
     bool later_posted;
-    bool closing; /* the daemon stops: take no more */
+    bool closing;  /* the daemon stops: take no more */
+    bool draining; /* it will stop: connections go as soon as they are idle */
     struct timing timing;
     struct metrics_worker metrics;
 };
@@ -46,11 +48,26 @@ struct server {
     int listeners_count;
     _Atomic uint64_t conns; /* open or on their way to a worker */
     _Atomic bool paused;    /* the limit of connections is reached */
+    bool draining;
+    /* The search for the oldest idle connection, see leave.c. */
+    struct {
+        pthread_mutex_t mutex;
+        _Atomic int asked; /* 1 while a search runs */
+        int waiting;       /* stations that have not answered */
+        struct station *station;
+        uint64_t used_ns;
+    } shed;
 };
 
 /* Opens everything that settings ask for. On failure nothing is left open. */
 enum ebb_err server_open(const struct settings *settings, struct ebb_loop *loop) EBB_MUST_CHECK;
 void server_close(void);
+/* Takes no more connections, closes those that are idle and the others as soon as they are. True:
+ * none is left. Call it again until then. */
+bool server_drain(void);
+/* What the cache may use, and what it uses; and to use at most target from now on. */
+void server_memory_read(size_t *target, size_t *used);
+bool server_memory_set(size_t target);
 /* Each second, on the main loop. */
 void server_tick(void);
 /* Says where it listens and how to try it. */
@@ -75,6 +92,11 @@ void status_write(const struct server *server, struct ebb_writer *writer);
 void status_pages_add(struct server **server);
 /* The same, of the server that is open. */
 void server_status(struct ebb_writer *writer);
+
+/* leave.c: closes the connection that has been idle longest (arg: the server); closes all idle ones
+ * and says whether none is left. Main loop. */
+void leave_one(void *arg);
+bool leave_all(struct server *server);
 
 struct conn;
 

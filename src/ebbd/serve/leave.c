@@ -1,0 +1,95 @@
+/* leave -- connections that must leave although their peers did not ask for it: the one that has
+ * been idle longest, when descriptors have run out; all that are idle, when the daemon ends.
+ *
+ * A connection belongs to its worker, and only that thread knows how long it has been idle. So each
+ * worker is asked for its oldest; the last to answer tells the winner's worker to close it.
+ *
+ * 1. Nobody is cut off in the middle of a request by either.
+ * 2. One search at a time. */
+#include "conn.h"
+
+#include "cmd/events.h"
+#include "cmd/metrics.h"
+
+#include <ebb/clock.h>
+
+#define IDLE_LEAST_NS EBB_NS_PER_SECOND /* who asked something a moment ago is not idle */
+#define PEER_TEXT     64
+
+static struct conn *oldest_idle(const struct station *station, uint64_t now_ns) {
+    struct conn *oldest = NULL;
+    EBB_LIST_EACH (&station->conns, link) {
+        struct conn *conn = EBB_LIST_ENTRY(link, struct conn, link);
+        if (conn_is_idle(conn) && conn->used_ns + IDLE_LEAST_NS < now_ns &&
+            (oldest == NULL || conn->used_ns < oldest->used_ns))
+            oldest = conn;
+    }
+    return oldest;
+}
+
+static void close_oldest(void *arg) {
+    struct station *station = arg;
+    struct server *server = station->server;
+    uint64_t now_ns = ebb_clock_ns();
+    struct conn *conn = oldest_idle(station, now_ns);
+    if (conn) {
+        char peer[PEER_TEXT];
+        ebb_fd_note(conn->fd, peer, sizeof(peer));
+        ebb_count(&ebb_metric_shed, 1);
+        ebb_tell(shed, peer, (now_ns - conn->used_ns) / EBB_NS_PER_SECOND);
+        conn_close(conn);
+    }
+    atomic_store(&server->shed.asked, 0);
+}
+
+static void answer(void *arg) {
+    struct station *station = arg;
+    struct server *server = station->server;
+    struct conn *mine = oldest_idle(station, ebb_clock_ns());
+    pthread_mutex_lock(&server->shed.mutex);
+    if (mine && (server->shed.station == NULL || mine->used_ns < server->shed.used_ns)) {
+        server->shed.station = station;
+        server->shed.used_ns = mine->used_ns;
+    }
+    bool last = --server->shed.waiting == 0;
+    struct station *winner = server->shed.station;
+    pthread_mutex_unlock(&server->shed.mutex);
+    if (!last)
+        return;
+    if (winner)
+        ebb_loop_post(winner->loop, close_oldest, winner);
+    else
+        atomic_store(&server->shed.asked, 0);
+}
+
+void leave_one(void *arg) {
+    struct server *server = arg;
+    if (atomic_exchange(&server->shed.asked, 1) != 0)
+        return;
+    pthread_mutex_lock(&server->shed.mutex);
+    server->shed.station = NULL;
+    server->shed.waiting = server->stations_count;
+    pthread_mutex_unlock(&server->shed.mutex);
+    for (int i = 0; i < server->stations_count; i++)
+        ebb_loop_post(server->stations[i]->loop, answer, server->stations[i]);
+}
+
+static void drain(void *arg) {
+    struct station *station = arg;
+    station->draining = true;
+    EBB_LIST_EACH (&station->conns, link) {
+        struct conn *conn = EBB_LIST_ENTRY(link, struct conn, link);
+        if (conn_is_idle(conn))
+            conn_close(conn);
+    }
+}
+
+bool leave_all(struct server *server) {
+    if (!server->draining) {
+        server->draining = true;
+        listen_close(server);
+        for (int i = 0; i < server->stations_count; i++)
+            ebb_loop_post(server->stations[i]->loop, drain, server->stations[i]);
+    }
+    return atomic_load(&server->conns) == 0;
+}
