@@ -229,25 +229,30 @@ class Redis(Server):
         return int(self.info()["evicted_keys"])
 
 
-def ebbd(memory_mib, threads=4, value_max="8m", preset=("deploy", "heap-bench"), extra=(), name="ebbd"):
+def largest_value(memory_mib):
+    """-I: 8 MiB where memcached allows it: at most half the memory."""
+    return f"{min(8, max(1, memory_mib // 2))}m"
+
+
+def ebbd(memory_mib, threads=4, value_max=None, preset=("deploy", "heap-bench"), extra=(), name="ebbd"):
     path = os.environ.get("EBBD") or binary("ebbd", preset)
     if path is None:
         return None
     port, admin = free_port(), free_port()
     command = [path, "-l", "127.0.0.1", "-p", str(port), "-U", "0", "-m", str(memory_mib), "-t", str(threads),
-               "-c", "4096", "-I", value_max, "--admin", f"127.0.0.1:{admin}", *extra]
+               "-c", "4096", "-I", value_max or largest_value(memory_mib), "--admin", f"127.0.0.1:{admin}", *extra]
     if os.geteuid() == 0:
         command += ["-u", "root"]
     return Server(name, command, port, admin)
 
 
-def memcached(memory_mib, threads=4, value_max="8m", extra=(), name="memcached"):
+def memcached(memory_mib, threads=4, value_max=None, extra=(), name="memcached"):
     path = os.environ.get("MEMCACHED") or shutil.which("memcached")
     if path is None:
         return None
     port = free_port()
     command = [path, "-l", "127.0.0.1", "-p", str(port), "-U", "0", "-m", str(memory_mib), "-t", str(threads),
-               "-c", "4096", "-I", value_max, *extra]
+               "-c", "4096", "-I", value_max or largest_value(memory_mib), *extra]
     if os.geteuid() == 0:
         command += ["-u", "root"]
     return Server(name, command, port)
