@@ -398,7 +398,7 @@ static uint64_t live_now(struct store *store) {
 /* Garbage between two collections is memory that holds nothing; too little of it, and collections
  * take the time. */
 static void batch_fit(struct store *store) {
-    uint64_t batch = store->batch_bytes, limit = store->config.limit_bytes,
+    uint64_t batch = store->batch_bytes, limit = store_limit(store),
              share = ebb_collect_per_mille();
     if (share > COLLECT_DEAR_PER_MILLE)
         batch += batch / 4;

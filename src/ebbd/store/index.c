@@ -82,14 +82,13 @@ static uint32_t number_of(uint64_t hash, uint32_t buckets) {
 
 void index_start(struct store *store) {
     struct index *index = &store->index;
-    size_t page_bytes = store->config.limit_bytes / 1024;
+    size_t page_bytes = store_limit(store) / 1024;
     index->page_shift = 8;
     while (index->page_shift < 16 && (sizeof(struct bucket) << index->page_shift) < page_bytes)
         index->page_shift++;
     /* Room for four times the first limit, half of it index: cache_memlimit may raise it. */
     index->directory_size =
-        (uint32_t)(store->config.limit_bytes * 2 / (sizeof(struct bucket) << index->page_shift)) +
-        16;
+        (uint32_t)(store_limit(store) * 2 / (sizeof(struct bucket) << index->page_shift)) + 16;
     size_t bytes = index->directory_size * sizeof *index->pages;
     index->pages = ebb_new_sized(&ebb_type_index_directory, bytes);
     index->overflow = ebb_new_sized(&ebb_type_index_directory, bytes);

@@ -75,16 +75,16 @@ enum { TTL_CLASSES = 20 }; /* 0: never expires; then by the logarithm of the tim
 #define SEGMENT_NONE UINT32_MAX
 
 struct segment_entry {
-    _Atomic uint32_t generation;   /* rises each time the entry is reused */
-    _Atomic uint8_t state;         /* enum segment_state */
-    uint8_t pool, ttl_class;       /* enum pool */
-    bool huge;                     /* holds one item; capacity is its record's size */
-    uint32_t capacity;             /* bytes for records */
-    _Atomic uint32_t used;         /* bytes carved so far */
-    _Atomic uint32_t live_bytes;   /* bytes of records that a slot points to */
-    _Atomic uint32_t expires_last; /* second after which nothing in it lives; UINT32_MAX: never */
+    _Atomic uint32_t generation;     /* rises each time the entry is reused */
+    _Atomic uint8_t state;           /* enum segment_state */
+    _Atomic uint8_t pool, ttl_class; /* enum pool; a late look may see the next user's */
+    _Atomic bool huge;               /* holds one item; capacity is its record's size */
+    uint32_t capacity;               /* bytes for records */
+    _Atomic uint32_t used;           /* bytes carved so far */
+    _Atomic uint32_t live_bytes;     /* bytes of records that a slot points to */
+    _Atomic uint32_t expires_last;   /* second after which nothing in it lives; UINT32_MAX: never */
     uint32_t next, previous;       /* in its pool's FIFO, or the free list; SEGMENT_NONE ends it */
-    uint32_t value_length;         /* of a huge value */
+    _Atomic uint32_t value_length; /* of a huge value; checked like a slot */
 };
 
 /* Somebody's own piece of an open segment. No pointer: an idle worker must not hold the memory of a
@@ -105,8 +105,8 @@ struct store_worker {
 };
 
 struct fifo {
-    uint32_t first, last; /* oldest, newest */
-    uint64_t bytes;       /* capacity of its segments */
+    uint32_t first, last;   /* oldest, newest */
+    _Atomic uint64_t bytes; /* capacity of its segments; others may look */
 };
 
 /* Keys that left probation unread, remembered by 11 bits for as long as about one cacheful of keys
@@ -308,6 +308,10 @@ void index_provision(struct store *store);
 /* Fetches the bucket of a hash into the processor's cache. */
 void index_prefetch(const struct store *store, uint64_t hash);
 
+/* -m; it changes at run time. */
+static inline uint64_t store_limit(const struct store *store) {
+    return __atomic_load_n(&store->config.limit_bytes, __ATOMIC_RELAXED);
+}
 static inline uint64_t store_hash(const struct store *store, struct ebb_span key) {
     return ebb_hash(key.at, key.length, store->seed);
 }

@@ -38,7 +38,7 @@ enum {
 
 void segments_start(struct store *store) {
     size_t bytes = SEGMENT_BYTES_MIN;
-    while (bytes < SEGMENT_BYTES_MAX && bytes < store->config.limit_bytes / SEGMENTS_PER_LIMIT)
+    while (bytes < SEGMENT_BYTES_MAX && bytes < store_limit(store) / SEGMENTS_PER_LIMIT)
         bytes *= 2;
     store->segment_capacity = (uint32_t)bytes - SEGMENT_SLACK;
     store->huge_from = (uint32_t)bytes / 4;
@@ -47,7 +47,7 @@ void segments_start(struct store *store) {
         store->chunk_bytes = CHUNK_MIN;
     if (store->chunk_bytes > CHUNK_MAX)
         store->chunk_bytes = CHUNK_MAX;
-    size_t count = store->config.limit_bytes / bytes * ENTRIES_PER_SEGMENT + 64;
+    size_t count = store_limit(store) / bytes * ENTRIES_PER_SEGMENT + 64;
     if (count > SLOT_SEGMENTS_MAX)
         count = SLOT_SEGMENTS_MAX;
     store->segments_max = (uint32_t)count;
@@ -55,9 +55,9 @@ void segments_start(struct store *store) {
     store->entries = ebb_new_sized(&ebb_type_segment_table, count * sizeof *store->entries);
     memset(store->entries, 0, count * sizeof *store->entries);
     store->index_bytes += count * (sizeof *store->data + sizeof *store->entries);
-    size_t classes = store->config.limit_bytes / bytes / SEGMENTS_PER_CLASS + 1;
+    size_t classes = store_limit(store) / bytes / SEGMENTS_PER_CLASS + 1;
     store->ttl_classes = classes < TTL_CLASSES ? (uint32_t)classes : TTL_CLASSES;
-    store->batch_bytes = store->config.limit_bytes / BATCH_SHARE_AT_START;
+    store->batch_bytes = store_limit(store) / BATCH_SHARE_AT_START;
     store->free_entries = SEGMENT_NONE;
     for (int pool = 0; pool < POOLS; pool++) {
         store->fifo[pool] = (struct fifo){SEGMENT_NONE, SEGMENT_NONE, 0};
@@ -90,7 +90,7 @@ uint64_t segment_bytes_held(const struct store *store) {
 }
 
 uint64_t segment_budget(const struct store *store) {
-    uint64_t limit = store->config.limit_bytes, index = atomic_load(&store->index_bytes);
+    uint64_t limit = store_limit(store), index = atomic_load(&store->index_bytes);
     return limit > index ? limit - index : 0;
 }
 
