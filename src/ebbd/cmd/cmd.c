@@ -11,6 +11,10 @@ static const struct {
 #include "tbl/commands.def"
 };
 
+void cmd_count(enum request_verb verb) {
+    ebb_count(verb == REQUEST_NONE ? &ebb_metric_request_none : rows[verb].requests, 1);
+}
+
 void cmd_answer(struct cmd_turn *turn, bool noreply, struct ebb_span sentence) {
     if (!noreply)
         reply_line(turn->reply, sentence);

@@ -7,6 +7,7 @@
 #define EBBD_CMD_CMD_H
 
 #include "exptime.h"
+#include "proto/binary.h"
 #include "proto/reply.h"
 #include "proto/request.h"
 #include "settings.h"
@@ -50,6 +51,8 @@ struct cmd_block {
     bool meta, invalidates, key_is_base64;
     uint8_t echo_length;
     char echo[CMD_ECHO_MAX]; /* flags to answer, with blanks between: opaque, 'k', 'c' */
+    /* of the binary protocol: no CRLF follows the bytes */
+    struct binary_origin binary;
 };
 
 enum cmd_result {
@@ -68,11 +71,22 @@ typedef enum cmd_result cmd_function(struct cmd_turn *turn, struct request *requ
 /* Carries a parsed request out. The reply must not be full. */
 enum cmd_result cmd_run(struct cmd_turn *turn, struct request *request, struct cmd_block *block);
 
+/* Carries out a frame whose header, extras and key are there; its value is a block. CMD_QUIT: send,
+ * then close. The reply must not be full. */
+enum cmd_result cmd_run_binary(struct cmd_turn *turn, const struct binary *frame,
+                               struct cmd_block *block);
+
 /* All bytes are at block->at, and crlf says whether CRLF followed them. Answers; the block is
  * zeroed. */
 void cmd_block_done(struct cmd_turn *turn, struct cmd_block *block, bool crlf);
 /* The rest of the block will never come. The block is zeroed. */
 void cmd_block_drop(struct cmd_turn *turn, struct cmd_block *block);
+
+/* Counts a request of this kind. */
+void cmd_count(enum request_verb verb);
+
+/* Everything stored so far is gone, now (exptime 0 or less) or at that time. */
+void cmd_flush(struct cmd_turn *turn, int64_t exptime);
 
 /* A sentence as the answer, unless noreply. */
 void cmd_answer(struct cmd_turn *turn, bool noreply, struct ebb_span sentence);

@@ -9,15 +9,19 @@
 #define MEGABYTES_MIN 8          /* as memcached refuses */
 #define MEGABYTES_MAX 1000000000 /* more was meant as bytes */
 
+void cmd_flush(struct cmd_turn *turn, int64_t exptime) {
+    uint32_t at = turn->now;
+    if (exptime > 0) /* memcached flushes one second early: what is stored in the second before
+                        still goes */
+        at = exptime_second(&turn->shared->clock, exptime, turn->now) - 1;
+    ebb_count(&ebb_metric_flushes, 1);
+    store_flush(turn->shared->store, at, turn->now);
+}
+
 enum cmd_result cmd_flush_all(struct cmd_turn *turn, struct request *request,
                               struct cmd_block *block) {
     (void)block;
-    uint32_t at = turn->now;
-    if (request->exptime >
-        0) /* memcached flushes one second early: what is stored in the second before still goes */
-        at = exptime_second(&turn->shared->clock, request->exptime, turn->now) - 1;
-    ebb_count(&ebb_metric_flushes, 1);
-    store_flush(turn->shared->store, at, turn->now);
+    cmd_flush(turn, request->exptime);
     cmd_answer(turn, request->noreply, EBB_SPAN("OK"));
     return CMD_DONE;
 }

@@ -14,7 +14,7 @@ uint32_t exptime_now(const struct exptime_clock *clock, uint64_t now_ns) {
     return (uint32_t)(since_ns / EBB_NS_PER_SECOND) + EXPTIME_CLOCK_START;
 }
 
-uint32_t exptime_second(const struct exptime_clock *clock, int32_t exptime, uint32_t now) {
+uint32_t exptime_second(const struct exptime_clock *clock, int64_t exptime, uint32_t now) {
     if (exptime == 0)
         return 0;
     if (exptime < 0)

@@ -18,6 +18,6 @@ uint32_t exptime_now(const struct exptime_clock *clock, uint64_t now_ns);
 
 /* Second of the daemon's clock from which an item is gone; 0: never. As memcached's realtime(): 0
  * never, negative at once, up to 30 days from now, else seconds since 1970. */
-uint32_t exptime_second(const struct exptime_clock *clock, int32_t exptime, uint32_t now);
+uint32_t exptime_second(const struct exptime_clock *clock, int64_t exptime, uint32_t now);
 
 #endif

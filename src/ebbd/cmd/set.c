@@ -39,7 +39,9 @@ static enum cmd_result refuse(struct cmd_turn *turn, const struct request *reque
     bool removes = request->verb == REQUEST_set || block->meta;
     bool large = verdict == STORE_TOO_LARGE;
     ebb_count(large ? &ebb_metric_too_large : &ebb_metric_no_memory, 1);
-    if (large)
+    if (block->binary.is)
+        binary_store_refuse(turn, &block->binary, verdict);
+    else if (large)
         cmd_answer(turn, request->noreply, EBB_SPAN("SERVER_ERROR object too large for cache"));
     else /* memcached tells this one even to who wants no reply */
         cmd_answer(turn, false, EBB_SPAN("SERVER_ERROR out of memory storing object"));
@@ -258,11 +260,14 @@ void cmd_block_done(struct cmd_turn *turn, struct cmd_block *block, bool crlf) {
     count(block, verdict);
     if (block->meta)
         meta_set_answer(turn, block, verdict, new.cas);
+    else if (block->binary.is)
+        binary_store_answer(turn, block, verdict, new.cas);
     else
         cmd_answer(turn, block->noreply, sentence(verdict));
     block->at = NULL;
     block->length = 0;
     block->meta = block->invalidates = block->key_is_base64 = false;
+    block->binary.is = false;
     block->room = (struct store_room){0};
 }
 

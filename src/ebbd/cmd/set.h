@@ -3,6 +3,7 @@
 #define EBBD_CMD_SET_H
 
 #include "cmd.h"
+#include "proto/binary.h"
 
 /* Of request: verb, key, client_flags, exptime, value_length, number (a cas), noreply. Makes the
  * block, or answers why not; CMD_BLOCK in any case. */
@@ -14,5 +15,11 @@ enum cmd_result set_begin_join(struct cmd_turn *turn, struct request *request,
 /* meta_set.c: the answer to ms. */
 void meta_set_answer(struct cmd_turn *turn, const struct cmd_block *block,
                      enum store_verdict verdict, uint64_t cas);
+
+/* binary.c: the answers to storing in binary; refused: before its bytes came. */
+void binary_store_answer(struct cmd_turn *turn, const struct cmd_block *block,
+                         enum store_verdict verdict, uint64_t cas);
+void binary_store_refuse(struct cmd_turn *turn, const struct binary_origin *origin,
+                         enum store_verdict verdict);
 
 #endif

@@ -87,12 +87,20 @@ static struct ebb_span check_keys(struct ebb_span keys) {
     return (struct ebb_span){"", 0};
 }
 
+static bool read_exptime(struct ebb_span text, struct request *request) {
+    int32_t exptime;
+    if (!number_i32(text, &exptime))
+        return false;
+    request->exptime = exptime;
+    return true;
+}
+
 static struct ebb_span read_keys(const struct verb_row *row, struct request *request) {
     struct ebb_span rest = request->keys, first;
     if (!request_next_key(&rest, &first))
         return error_unknown;
     if (row->form == REQUEST_FORM_TOUCH_KEYS) {
-        if (!number_i32(first, &request->exptime))
+        if (!read_exptime(first, request))
             return error_exptime;
         request->keys = rest;
     }
@@ -102,7 +110,7 @@ static struct ebb_span read_keys(const struct verb_row *row, struct request *req
 static struct ebb_span read_store(const struct verb_row *row, struct request *request) {
     int32_t length;
     if (!number_u32(request->word[2], &request->client_flags) ||
-        !number_i32(request->word[3], &request->exptime) || !number_i32(request->word[4], &length))
+        !read_exptime(request->word[3], request) || !number_i32(request->word[4], &length))
         return error_format;
     request->number = 0;
     if (row->form == REQUEST_FORM_STORE_CAS && !number_u64(request->word[5], &request->number))
@@ -144,7 +152,7 @@ static struct ebb_span read_words(const struct verb_row *row, struct request *re
         if (row->form == REQUEST_FORM_DELTA)
             return number_u64(request->word[2], &request->number) ? EBB_SPAN("") : error_delta;
         if (row->form == REQUEST_FORM_TOUCH)
-            return number_i32(request->word[2], &request->exptime) ? EBB_SPAN("") : error_exptime;
+            return read_exptime(request->word[2], request) ? EBB_SPAN("") : error_exptime;
         return read_store(row, request);
     case REQUEST_FORM_DELETE: {
         struct ebb_span error = read_delete(request);
@@ -156,7 +164,7 @@ static struct ebb_span read_words(const struct verb_row *row, struct request *re
         request->exptime = 0;
         if (request->words == (request->noreply ? 2u : 1u))
             return EBB_SPAN("");
-        return number_i32(request->word[1], &request->exptime) ? EBB_SPAN("") : error_exptime;
+        return read_exptime(request->word[1], request) ? EBB_SPAN("") : error_exptime;
     case REQUEST_FORM_LEVEL:
         if (request->noreply && request->words == 2)
             return error_unknown;

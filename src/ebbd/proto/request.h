@@ -45,7 +45,7 @@ struct request {
     struct ebb_span key;
     struct ebb_span keys; /* from the first key to the end of the line; see request_next_key */
     uint32_t client_flags;
-    int32_t exptime;     /* also the delay of flush_all; 0 without one */
+    int64_t exptime;     /* also the delay of flush_all; 0 without one */
     size_t value_length; /* bytes of the data block, without its CRLF */
     uint64_t number;     /* cas, delta, level, megabytes */
     struct ebb_span word[REQUEST_WORDS];

@@ -155,11 +155,12 @@ static void begin_block(struct conn *conn) {
     conn->block_got = 0;
 }
 
-/* Gives the block its bytes out of the input, then its CRLF. */
+/* Gives the block its bytes out of the input, then (in text) its CRLF. */
 static enum flow feed_block(struct turn *turn) {
     struct conn *conn = turn->conn;
     struct cmd_block *block = &conn->block;
     size_t left = turn->length - turn->at;
+    size_t whole = block->length + (conn->protocol == CONN_BINARY ? 0 : 2);
     if (conn->block_got < block->length) {
         size_t missing = block->length - conn->block_got, bytes = left < missing ? left : missing;
         if (block->at)
@@ -168,14 +169,14 @@ static enum flow feed_block(struct turn *turn) {
         turn->at += bytes;
         left -= bytes;
     }
-    for (; left > 0 && conn->block_got >= block->length && conn->block_got < block->length + 2;
-         left--)
+    for (; left > 0 && conn->block_got >= block->length && conn->block_got < whole; left--)
         conn->block_end[conn->block_got++ - block->length] = turn->station->in[turn->at++];
-    if (conn->block_got < block->length + 2)
+    if (conn->block_got < whole)
         return FLOW_WAIT;
     conn->in_block = false;
     cmd_block_done(&turn->station->turn, block,
-                   conn->block_end[0] == '\r' && conn->block_end[1] == '\n');
+                   conn->protocol == CONN_BINARY ||
+                       (conn->block_end[0] == '\r' && conn->block_end[1] == '\n'));
     return FLOW_ON;
 }
 
@@ -241,6 +242,48 @@ static enum flow one_request(struct turn *turn) {
     return FLOW_ON;
 }
 
+static enum flow one_frame(struct turn *turn) {
+    const char *start = turn->station->in + turn->at;
+    struct binary frame;
+    size_t taken;
+    switch (binary_find(start, turn->length - turn->at, &frame, &taken)) {
+    case BINARY_MORE:
+        return FLOW_WAIT;
+    case BINARY_BAD:
+        ebb_count(&ebb_metric_hung_up, 1);
+        return FLOW_CLOSE;
+    default:
+        break;
+    }
+    turn->requests++;
+    if (turn->first == NULL) {
+        turn->verb = frame.verb;
+        turn->first = start;
+    }
+    switch (cmd_run_binary(&turn->station->turn, &frame, &turn->conn->block)) {
+    case CMD_BLOCK:
+        begin_block(turn->conn);
+        if (turn->length - turn->at - taken < turn->conn->block.length)
+            timing_text(turn->conn->block_line, start, taken);
+        break;
+    case CMD_QUIT:
+        return FLOW_CLOSE;
+    default:
+        break;
+    }
+    turn->at += taken;
+    return FLOW_ON;
+}
+
+static enum flow one_step(struct turn *turn) {
+    struct conn *conn = turn->conn;
+    if (conn->protocol == CONN_UNDECIDED) {
+        bool binary = (unsigned char)turn->station->in[turn->at] == BINARY_MAGIC;
+        conn->protocol = binary ? CONN_BINARY : CONN_TEXT;
+    }
+    return conn->protocol == CONN_TEXT ? one_request(turn) : one_frame(turn);
+}
+
 /* Carries out what is in the input buffer. */
 static enum flow carry_out(struct turn *turn) {
     enum flow flow = FLOW_ON;
@@ -256,7 +299,7 @@ static enum flow carry_out(struct turn *turn) {
         else if (turn->requests >= TURN_REQUESTS)
             flow = FLOW_LATER;
         if (flow == FLOW_ON)
-            flow = one_request(turn);
+            flow = one_step(turn);
     }
     return flow;
 }

@@ -10,6 +10,9 @@ struct backlog {
     size_t sent; /* bytes of its stream */
 };
 
+/* Settled by the first byte, unless -B settles it. */
+enum conn_protocol { CONN_UNDECIDED, CONN_TEXT, CONN_BINARY };
+
 struct conn {
     struct ebb_list link, later; /* in its station's lists */
     struct station *station;
@@ -22,6 +25,7 @@ struct conn {
     size_t block_got; /* bytes of the block and its CRLF that came */
     char block_end[2];
     char block_line[TIMING_TEXT]; /* its line, when the block did not come in one piece with it */
+    enum conn_protocol protocol;
     bool in_block;
     bool closing; /* close when the backlog is sent */
     struct backlog *backlog;
