@@ -409,13 +409,14 @@ class Side:
 
 class Pair:
     """Both servers. exchange() compares what they say to one batch."""
+    side = Side
 
     def __init__(self, options, folder):
         self.folder = folder
         flags = SERVER_FLAGS + options.flag
-        self.ours = Side(EBBD, flags, test_subfolder(folder, "ours"))
+        self.ours = self.side(EBBD, flags, test_subfolder(folder, "ours"))
         try:
-            self.theirs = Side(MEMCACHED, flags, test_subfolder(folder, "theirs"))
+            self.theirs = self.side(MEMCACHED, flags, test_subfolder(folder, "theirs"))
         except BaseException:
             self.ours.server.kill()
             raise
@@ -466,7 +467,7 @@ def test_subfolder(folder, name):
 
 def differs(batches, options, folder):
     """Runs the batches on fresh servers. None, or the index of the first batch that differs with both replies."""
-    pair = Pair(options, folder)
+    pair = options.pair(options, folder)
     try:
         for index, batch in enumerate(batches):
             found = pair.exchange(batch)
@@ -564,7 +565,7 @@ def report(history, found, options, folder):
 
 # ---------------------------------------------------------------- main
 
-def main():
+def main(pair=None, batches_of=random_batches):
     parse = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parse.add_argument("--seed", type=int, default=int(os.environ.get("EBB_SEED", random.SystemRandom().randrange(1 << 32))))
     parse.add_argument("--commands", type=int, default=int(os.environ.get("EBB_DIFFERENTIAL_COMMANDS", scaled(1000000))))
@@ -573,12 +574,13 @@ def main():
     parse.add_argument("--flag", action="append", default=[], help="a further flag for both servers")
     parse.add_argument("--shrink-seconds", type=float, default=60)
     options = parse.parse_args()
+    options.pair = pair or Pair
     print(f"differential: seed {options.seed}", flush=True)
 
     rng = random.Random(options.seed)
-    batches = expiry_batches(rng, options.expiry) if options.expiry else random_batches(rng, options.commands, options.seconds)
+    batches = expiry_batches(rng, options.expiry) if options.expiry else batches_of(rng, options.commands, options.seconds)
     folder = test_folder("differential")
-    pair = Pair(options, folder)
+    pair = options.pair(options, folder)
     history, commands, start = [], 0, time.monotonic()
     try:
         for batch in batches:

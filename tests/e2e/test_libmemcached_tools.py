@@ -10,6 +10,7 @@ from servers import Server, scaled
 
 TOOL_SECONDS_MAX = 120
 MEMCCAPABLE_ASCII_CASES = 27
+MEMCCAPABLE_BINARY_CASES = 27
 
 
 class Tools(unittest.TestCase):
@@ -79,6 +80,12 @@ class Tools(unittest.TestCase):
                              servers=False)
         self.assertNotIn(b"FAIL", said, said.decode())
         self.assertEqual(len(re.findall(rb"\[pass\]", said)), MEMCCAPABLE_ASCII_CASES, said.decode())
+
+    def test_every_binary_case_of_memccapable_passes(self):
+        said = self.run_tool("memccapable", "-h", "127.0.0.1", "-p", str(self.server.port), "-b", "-v", status=None,
+                             servers=False)
+        self.assertNotIn(b"FAIL", said, said.decode())
+        self.assertEqual(len(re.findall(rb"\[pass\]", said)), MEMCCAPABLE_BINARY_CASES, said.decode())
 
 
 if __name__ == "__main__":

@@ -53,8 +53,10 @@ enum binary_found binary_find(const char *at, size_t length, struct binary *fram
     frame->extras_length = (uint8_t)at[4];
     frame->key.length = read_number(at + 2, 2);
     *taken = BINARY_HEADER + frame->extras_length + frame->key.length;
+    if (*taken > BINARY_HEAD_MAX)
+        return length > BINARY_HEAD_MAX ? BINARY_BAD : BINARY_MORE;
     if (length < *taken)
-        return *taken > BINARY_HEAD_MAX && length > BINARY_HEAD_MAX ? BINARY_BAD : BINARY_MORE;
+        return BINARY_MORE;
     uint8_t opcode = (uint8_t)at[1];
     frame->origin =
         (struct binary_origin){.opcode = opcode, .quiet = opcodes[opcode].quiet, .is = true};
