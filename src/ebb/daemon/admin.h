@@ -25,6 +25,7 @@ void ebbi_status_add(struct ebb_daemon *daemon, const struct ebb_daemon_plan *pl
 
 /* Adds /debug/heap, /debug/resources and /debug/leaks (pages.c). */
 void ebbi_admin_add_debug_pages(void);
+void ebbi_admin_add_resource_page(void); /* resource_page.c */
 /* A page that answers GET and HEAD alone. */
 void ebbi_admin_page_read_only(const char *path, const char *help,
                                void (*fn)(struct ebb_http_request *request, void *arg));

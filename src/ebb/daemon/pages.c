@@ -1,20 +1,13 @@
-/* pages -- the admin address' own views of the heap, the resources and the leaks, as text.
- *
- * Text is made while others' locks are held (ebb_resources_each), where nothing may be allocated or
- * opened. So room is taken before, the text is put into it, and it is sent after. */
+/* pages -- the admin address' own views of the heap and the leaks, as text. */
 #include "admin.h"
 
-#include <ebb/clock.h>
 #include <ebb/collector.h>
-#include <ebb/fd.h>
 #include <ebb/leak.h>
 #include <ebb/mem.h>
 #include <stdio.h>
 
-#define TYPES_MAX          256
-#define RESOURCE_LINE_MAX  256
-#define RESOURCE_ROOM_MORE 64 /* lines for what opens between counting and looking */
-#define SITE_TEXT_MAX      1024
+#define TYPES_MAX     256
+#define SITE_TEXT_MAX 1024
 
 static uint64_t bytes_held(const struct ebb_type *type) {
     return type->allocated_bytes - type->gone_bytes;
@@ -80,42 +73,6 @@ static void heap_page(struct ebb_http_request *request, void *arg) {
     ebb_http_reply(request, 200, "text/plain; charset=utf-8");
 }
 
-static void write_resource(const struct ebb_resource_view *view, void *context) {
-    uint64_t age_ns = ebb_clock_ns() - view->opened_ns;
-    ebb_writef(context, "%-10s %6d  %-16s %10llu  0x%-14llx %s\n",
-               ebb_resource_class_name(view->kind), view->fd, view->scope ? view->scope : "",
-               (unsigned long long)(age_ns / EBB_NS_PER_SECOND),
-               (unsigned long long)view->opened_at, view->note);
-}
-
-static size_t resources_open(void) {
-    size_t count = 0;
-    for (int kind = 0; kind < EBB_RESOURCE_CLASSES; kind++)
-        count += ebb_resources_count((enum ebb_resource_class)kind);
-    return count;
-}
-
-static void resources_page(struct ebb_http_request *request, void *arg) {
-    (void)arg;
-    struct ebb_writer *body = ebb_http_body(request);
-    size_t size = (resources_open() + RESOURCE_ROOM_MORE) * RESOURCE_LINE_MAX;
-    char *text = ebb_try_bytes(size);
-    if (text == NULL) {
-        ebb_write(body, "503: no memory for so long a list\n");
-        ebb_http_reply(request, 503, "text/plain; charset=utf-8");
-        return;
-    }
-    struct ebb_array_writer array;
-    ebb_array_writer_init(&array, text, size);
-    size_t count = ebb_resources_each(write_resource, &array.writer);
-    ebb_writef(body, "%zu open, %llu closed by a finalizer because somebody forgot\n\n", count,
-               (unsigned long long)ebb_resources_forgotten());
-    ebb_writef(body, "%-10s %6s  %-16s %10s  %-16s %s\n", "class", "fd", "owner", "age (s)",
-               "opened at", "peer or path");
-    ebb_write(body, text);
-    ebb_http_reply(request, 200, "text/plain; charset=utf-8");
-}
-
 static void leaks_page(struct ebb_http_request *request, void *arg) {
     (void)arg;
     ebb_leaks_write_text(ebb_http_body(request));
@@ -124,7 +81,7 @@ static void leaks_page(struct ebb_http_request *request, void *arg) {
 
 void ebbi_admin_add_debug_pages(void) {
     ebbi_admin_page_read_only("/debug/heap", "the heap, and what is in it by type", heap_page);
-    ebbi_admin_page_read_only("/debug/resources", "descriptors and who owns them", resources_page);
+    ebbi_admin_add_resource_page();
     ebbi_admin_page_read_only("/debug/leaks", "objects that died without a goodbye, by call site",
                               leaks_page);
 }
