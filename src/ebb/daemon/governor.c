@@ -133,8 +133,10 @@ static size_t least(size_t one, size_t other) {
 static size_t look(struct ebbi_governor *self) {
     size_t target = 0, used = 0;
     self->plan->memory_read(self->daemon, &target, &used, self->plan->arg);
-    if (target != self->target)
+    if (target != self->target) {
         self->asked = self->target = target;
+        ebb_gauge_set(&ebb_metric_memory_target, (int64_t)target);
+    }
     return used;
 }
 

@@ -1,0 +1,233 @@
+#!/usr/bin/python3
+"""Memory goes back when it is wanted: under pressure, at a bound, after a flush, a mass delete, a mass expiry and a
+lower limit; and a limit that cannot be kept is refused at once."""
+import base64
+import os
+import subprocess
+import time
+import unittest
+
+from servers import EBBD, Server, ServerError, scaled, test_folder
+
+MIB = 1 << 20
+VALUE = b"v" * 1000
+WAIT_SECONDS_MAX = 20
+SANITIZED = bool(os.environ.get("EBB_SANITIZED"))
+
+
+def fill(peer, mib, ttl=0, prefix=b"k"):
+    """Stores about so many MiB; returns how many keys."""
+    count = mib * MIB // 1100
+    batch = 2000
+    for start in range(0, count, batch):
+        end = min(start + batch, count)
+        peer.send(b"".join(b"set %s%d 0 %d 1000 noreply\r\n%s\r\n" % (prefix, i, ttl, VALUE) for i in range(start, end)))
+    if not peer.ask(b"version").startswith(b"VERSION"):
+        raise ServerError("fill: no answer")
+    return count
+
+
+def wait_for(condition, what):
+    until = time.monotonic() + WAIT_SECONDS_MAX
+    while not condition():
+        if time.monotonic() > until:
+            raise AssertionError(what() if callable(what) else what)
+        time.sleep(0.05)
+
+
+def stand_in(version, hard=None, soft=None):
+    """A folder with the files of a machine of 64 GiB whose cgroup has limits; returns it and the cgroup's folder."""
+    root = test_folder("root")
+    group = os.path.join(root, "sys/fs/cgroup" + ("/memory" if version == 1 else ""), "box/service")
+    for folder in (group, os.path.join(root, "proc/self"), os.path.join(root, "proc/pressure")):
+        os.makedirs(folder)
+
+    def write(path, text):
+        with open(os.path.join(root, path), "w") as file:
+            file.write(text)
+
+    write("proc/meminfo", "MemTotal:       67108864 kB\nMemFree: 1 kB\n")
+    if version == 1:
+        write("proc/self/cgroup", "5:cpu:/\n4:memory:/box/service\n0::/\n")
+        write(os.path.join(group, "memory.limit_in_bytes"), f"{hard or 9223372036854771712}\n")
+        write(os.path.join(group, "memory.usage_in_bytes"), "0\n")
+        write(os.path.join(group, "memory.failcnt"), "0\n")
+    else:
+        write("proc/self/cgroup", "0::/box/service\n")
+        write(os.path.join(group, "memory.max"), "max\n")
+        write(os.path.join(group, "memory.high"), f"{soft or 'max'}\n")
+        write(os.path.join(group, "memory.current"), "0\n")
+        write(os.path.join(group, "memory.events"), "low 0\nhigh 0\nmax 0\noom 0\n")
+        write(os.path.join(group, "memory.pressure"), "")
+        write(os.path.join(os.path.dirname(group), "memory.max"), f"{hard or 'max'}\n")  # the parent's holds too
+    return root, group
+
+
+def refused(*flags):
+    """Exit status and sentence of an ebbd that must not start."""
+    words = [EBBD, "-l", "127.0.0.1", "-p", "0"] + (["-u", "root"] if os.geteuid() == 0 else []) + list(flags)
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60)
+    return done.returncode, done.stderr
+
+
+class Limits(unittest.TestCase):
+    def test_a_memory_limit_that_does_not_fit_the_cgroup_is_refused(self):
+        for version in (1, 2):
+            root, _ = stand_in(version, hard=512 * MIB)
+            status, text = refused("-m", "600", "--system-root", root)
+            self.assertEqual(status, 64, text)
+            self.assertRegex(text, r"-m\): 600 MiB do not fit into the 512 MiB that the cgroup .* allows")
+
+    def test_one_that_is_close_to_it_is_warned_of_and_one_that_fits_is_not(self):
+        for soft, warned in ((512 * MIB, True), (4096 * MIB, False)):
+            root, _ = stand_in(2, hard=4096 * MIB, soft=soft)
+            with Server.ebbd(flags=["-m", "500", "--system-root", root]) as server:
+                self.assertEqual("are more than 80% of the" in server.stderr(), warned)
+
+    def test_a_bound_that_is_no_size_is_refused(self):
+        for word in ("12x", "0%", "101%", "", "1k"):
+            status, text = refused("--memory-max", word)
+            self.assertEqual(status, 64, f"{word}: {text}")
+            self.assertIn("--memory-max", text)
+
+    def test_auto_is_nine_tenths_of_the_cgroup(self):
+        root, _ = stand_in(2, hard=1000 * MIB)
+        with Server.ebbd(admin=True, flags=["-m", "4000", "--memory-max", "auto", "--system-root", root]) as server:
+            metrics = server.metrics()
+            self.assertAlmostEqual(metrics["ebb_memory_bound_bytes"], 900 * MIB, delta=MIB)
+            self.assertLess(metrics["ebb_memory_target_bytes"], 900 * MIB)
+            self.assertEqual(metrics["memcached_limit_bytes"], metrics["ebb_memory_target_bytes"])
+
+
+class Pressure(unittest.TestCase):
+    def short(self, flags, press, environment=None, then_quiet=False):
+        """The target falls by each press, memory is returned, and the log says so."""
+        for name, value in (environment or {}).items():
+            os.environ[name] = value
+        try:
+            server = Server.ebbd(admin=True, flags=["-m", "64"] + flags)
+        finally:
+            for name in environment or {}:
+                del os.environ[name]
+        with server:
+            peer = server.connect()
+            fill(peer, 60)
+            self.assertEqual(server.metrics()["ebb_memory_target_bytes"], 64 * MIB)
+            full = server.rss_bytes()
+            targets = [64 * MIB]
+            for _ in range(2):
+                press()
+                wait_for(lambda: server.metrics()["ebb_memory_target_bytes"] < targets[-1], server.stderr)
+                targets.append(server.metrics()["ebb_memory_target_bytes"])
+                time.sleep(1.1)  # one step a second at most
+            self.assertLess(targets[2], 58 * MIB)
+            self.assertGreaterEqual(targets[2], 64 * MIB // 8)
+            self.assertLessEqual(server.metrics()["memcached_limit_bytes"], targets[2])
+            if not SANITIZED:
+                wait_for(lambda: server.rss_bytes() < full - 4 * MIB, f"{full} before, now {server.rss_bytes()}")
+            metrics = server.metrics()
+            self.assertEqual(metrics["ebb_memory_pressure_steps_total"], 2)
+            self.assertGreater(metrics["ebb_memory_returned_bytes_total"], MIB)
+            self.assertRegex(server.stderr(), r"memory is short \(.*\): cache target 64 -> \d+ MiB, \d+ KiB given back")
+            if then_quiet:  # for ten seconds: it grows again, in steps
+                wait_for(lambda: server.metrics()["ebb_memory_target_bytes"] > targets[2], server.stderr)
+            peer.close()
+
+    def test_a_pipe_named_by_the_service_manager_is_heard(self):
+        fifo = os.path.join(test_folder("pressure"), "watch")
+        os.mkfifo(fifo)
+        keep = os.open(fifo, os.O_RDWR | os.O_NONBLOCK)
+        try:
+            self.short([], lambda: os.write(keep, b"x"), {
+                "MEMORY_PRESSURE_WATCH": fifo, "MEMORY_PRESSURE_WRITE": base64.b64encode(b"some 1 2\0").decode()})
+        finally:
+            os.close(keep)
+
+    def test_the_cgroups_events_are_heard(self):
+        root, group = stand_in(2, hard=4096 * MIB)
+        events = iter(range(1, 10))
+
+        def press():
+            with open(os.path.join(group, "memory.events"), "w") as file:
+                file.write(f"low 0\nhigh {next(events)}\nmax 0\noom 0\n")
+
+        self.short(["--system-root", root], press, then_quiet=True)
+
+
+class Bound(unittest.TestCase):
+    @unittest.skipIf(SANITIZED, "a sanitizer's shadow is resident, too")
+    def test_the_whole_process_stays_in_its_bound_whatever_grows(self):
+        bound = 96 * MIB
+        with Server.ebbd(admin=True, flags=["-m", "256", "-t", "2", "--memory-max", str(bound)]) as server:
+            peer = server.connect()
+            highest = 0
+            for step in range(4):
+                fill(peer, scaled(80), prefix=b"p%d-" % step)
+                highest = max(highest, server.rss_bytes())
+            idle = [server.connect() for _ in range(300)]
+            for other in idle:
+                other.send(b"set unfinished 0 0 100000\r\n" + b"x" * 50000)  # buffers of half a value
+            for step in range(3):
+                fill(peer, scaled(40), prefix=b"q%d-" % step)
+                highest = max(highest, server.rss_bytes())
+            print(f"memory: bound {bound >> 20} MiB, highest {highest >> 20} MiB, "
+                  f"target {int(server.metrics()['ebb_memory_target_bytes']) >> 20} MiB", flush=True)
+            self.assertLess(highest, bound * 1.05)
+            self.assertEqual(peer.set(b"still", b"serving"), b"STORED")
+            for other in idle + [peer]:
+                other.close()
+
+
+@unittest.skipIf(SANITIZED, "a sanitizer keeps what was freed")
+class GivingBack(unittest.TestCase):
+    def falls(self, act, ttl=0, mib=120):
+        """Fills, acts, and waits: without traffic the process must come down to what it was."""
+        with Server.ebbd(admin=True, flags=["-m", "160", "-t", "2"]) as server:
+            peer = server.connect()
+            at_start = server.rss_bytes()
+            count = fill(peer, mib, ttl)
+            full = server.rss_bytes()
+            self.assertGreater(full - at_start, mib * MIB * 0.7)
+            began = time.monotonic()
+            act(peer, count)
+            wait_for(lambda: server.rss_bytes() - at_start < (full - at_start) * 0.2,
+                     lambda: f"start {at_start >> 20}, full {full >> 20}, now {server.rss_bytes() >> 20} MiB\n"
+                             + server.page("/debug/heap"))
+            print(f"memory: {act.__name__}: {at_start >> 20} -> {full >> 20} -> {server.rss_bytes() >> 20} MiB "
+                  f"in {time.monotonic() - began:.1f} s", flush=True)
+            peer.close()
+
+    def test_after_flush_all(self):
+        def flush_all(peer, _):
+            self.assertEqual(peer.ask(b"flush_all"), b"OK")
+        self.falls(flush_all)
+
+    def test_after_a_mass_delete(self):
+        def mass_delete(peer, count):
+            for start in range(0, count, 2000):
+                peer.send(b"".join(b"delete k%d noreply\r\n" % i for i in range(start, min(start + 2000, count))))
+            self.assertTrue(peer.ask(b"version").startswith(b"VERSION"))
+        self.falls(mass_delete)
+
+    def test_after_a_mass_expiry(self):
+        def mass_expiry(_peer, _count):
+            pass
+        self.falls(mass_expiry, ttl=3)
+
+    def test_a_lower_limit_gives_memory_back_at_once(self):
+        with Server.ebbd(admin=True, flags=["-m", "160"]) as server:
+            peer = server.connect()
+            fill(peer, 140)
+            full = server.rss_bytes()
+            self.assertEqual(peer.ask(b"cache_memlimit 40"), b"OK")
+            after = server.rss_bytes()  # the answer comes when it is done
+            print(f"memory: cache_memlimit 40: {full >> 20} -> {after >> 20} MiB", flush=True)
+            self.assertLess(after, full - 80 * MIB)
+            wait_for(lambda: server.metrics()["ebb_memory_target_bytes"] == 40 * MIB, "the governor has not heard of it")
+            self.assertEqual(peer.ask(b"cache_memlimit 160"), b"OK")
+            self.assertEqual(int(peer.stats()["limit_maxbytes"]), 160 * MIB)
+            peer.close()
+
+
+if __name__ == "__main__":
+    unittest.main(warnings="ignore")
