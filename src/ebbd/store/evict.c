@@ -26,7 +26,7 @@
 
 enum {
     BATCH_LEAST_SHARE = 100, /* 1% of the limit, */
-    BATCH_MOST_SHARE = 40,   /* 2.5%: as collections cost little or much; */
+    BATCH_MOST_SHARE = 25,   /* 4%: as collections cost little or much; */
     BATCH_SEGMENTS_MIN = 2,  /* survivors may need them */
     COLLECT_CHEAP_PER_MILLE = 5,
     COLLECT_DEAR_PER_MILLE = 20,
