@@ -19,12 +19,15 @@ struct ebb_daemon; /* one per process */
 
 struct ebb_daemon_plan {
     const char *name, *version;
-    const char *gc_profile;  /* NAME|FILE; NULL: the build's own */
-    const char *heap_trace;  /* CSV file, or NULL */
-    const char *admin;       /* "HOST:PORT", or NULL for none */
-    bool admin_allow_remote; /* else an admin address that is not loopback is a usage error */
-    const char *log_file;    /* appended to, opened anew on SIGHUP; NULL: stderr */
-    const char *log_format;  /* "auto" or NULL, "text", "json", "journald" */
+    const char *gc_profile;        /* NAME|FILE; NULL: the build's own */
+    const char *heap_trace;        /* CSV file, or NULL */
+    uint64_t heap_trace_bytes_max; /* of that file, then it becomes FILE.1; 0: 64 MiB */
+    const char *leak_report;       /* FILE (text) and FILE.json at the end and on demand, or NULL */
+    const char *snapshot_folder;   /* for SIGUSR2; NULL: the working folder */
+    const char *admin;             /* "HOST:PORT", or NULL for none */
+    bool admin_allow_remote;       /* else an admin address that is not loopback is a usage error */
+    const char *log_file;          /* appended to, opened anew on SIGHUP; NULL: stderr */
+    const char *log_format;        /* "auto" or NULL, "text", "json", "journald" */
     const struct ebb_event *const *events; /* the program's own, for ebb_tell */
     size_t events_count;
     struct ebb_alarm *const *alarms; /* the program's own, with their read functions */

@@ -11,6 +11,7 @@
 #include <ebb/err.h>
 #include <ebb/fd.h>
 #include <ebb/hash.h>
+#include <ebb/heap.h>
 #include <ebb/http.h>
 #include <ebb/inventory.h>
 #include <ebb/leak.h>

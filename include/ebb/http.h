@@ -15,8 +15,8 @@ enum ebb_err ebb_http_open(struct ebb_http **http, struct ebb_loop *loop, const 
 int ebb_http_port(const struct ebb_http *http);
 void ebb_http_close(struct ebb_http *http);
 
-/* Every request comes here; answer it before returning, once. GET, HEAD and POST reach it; others
- * get a 405. */
+/* Every request comes here; answer it before returning, once (or begin to: ebb_http_reply_from).
+ * GET, HEAD and POST reach it; others get a 405. */
 void ebb_http_handle(struct ebb_http *http, void (*fn)(struct ebb_http_request *request, void *arg),
                      void *arg);
 
@@ -37,5 +37,10 @@ void ebb_http_later_reply(struct ebb_http_later *later, int status, const char *
 /* Where the body goes; send it with ebb_http_reply. */
 struct ebb_writer *ebb_http_body(struct ebb_http_request *request);
 void ebb_http_reply(struct ebb_http_request *request, int status, const char *content_type);
+/* Instead of ebb_http_reply: sends what comes out of a pipe or socket until its end, as fast as the
+ * peer takes it. from stays the caller's: ended(complete, arg) is called once, on the loop, when it
+ * is not read any more; complete is false when the peer went away before the end. */
+void ebb_http_reply_from(struct ebb_http_request *request, int status, const char *content_type,
+                         ebb_fd from, void (*ended)(bool complete, void *arg), void *arg);
 
 #endif

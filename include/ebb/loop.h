@@ -55,5 +55,7 @@ void ebb_signal_close(struct ebb_signal *sig);
 /* Before any other call of this header: libevent's memory becomes collected memory of type
  * "libevent". */
 void ebb_loop_library_start(void);
+/* After all loops are closed: libevent gives back what it holds for itself. */
+void ebb_loop_library_stop(void);
 
 #endif

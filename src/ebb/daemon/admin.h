@@ -23,16 +23,24 @@ struct ebb_daemon_plan;
 struct ebb_daemon;
 void ebbi_status_add(struct ebb_daemon *daemon, const struct ebb_daemon_plan *plan);
 
-/* Adds /debug/heap, /debug/resources and /debug/leaks (pages.c). */
+/* Adds the pages of heap_pages.c, frozen.c and resource_page.c. */
 void ebbi_admin_add_debug_pages(void);
 void ebbi_admin_add_resource_page(void); /* resource_page.c */
 /* A page that answers GET and HEAD alone. */
 void ebbi_admin_page_read_only(const char *path, const char *help,
                                void (*fn)(struct ebb_http_request *request, void *arg));
 
-/* The types with the most bytes first; at most so many. Returns how many. Shared with the census in
- * the log. */
-struct ebb_type;
-size_t ebbi_census(const struct ebb_type **types, size_t types_max);
+/* What the request asks for: ?format=text|json|csv, else its Accept header, else text. A format
+ * that does not exist is answered with a 400; then false. */
+enum ebbi_format { EBBI_FORMAT_TEXT, EBBI_FORMAT_JSON, EBBI_FORMAT_CSV };
+bool ebbi_format_of(struct ebb_http_request *request, enum ebbi_format *format);
+const char *ebbi_format_type(enum ebbi_format format);
+
+/* Where leak reports go: path gets the text, path.json the same as JSON. path: static, or NULL. */
+void ebbi_leak_report_path_set(const char *path);
+/* Writes both, if there is a path. Fails: EBB_ERR_SYSTEM. */
+enum ebb_err ebbi_leak_report_write(void) EBB_MUST_CHECK;
+/* The census as log lines. */
+void ebbi_census_tell(void);
 
 #endif

@@ -12,6 +12,7 @@
 
 #include "admin.h"
 #include "alarms.h"
+#include "frozen.h"
 #include "governor.h"
 #include "logs.h"
 #include "process.h"
@@ -33,8 +34,8 @@
 #define TICK_MS          1000
 #define DRAIN_MS         20
 #define EXIT_LEAK        3
-#define CENSUS_TYPES_MAX 8
-#define SIGNALS_MAX      4
+#define TRACE_BYTES_MAX  (64 << 20)
+#define SIGNALS_MAX      5
 
 struct ebb_daemon {
     const struct ebb_daemon_plan *plan;
@@ -111,14 +112,12 @@ static void on_hangup(void *arg) {
 
 static void log_census(void *arg) {
     (void)arg;
-    struct ebb_heap_record now;
-    ebb_heap_now(&now);
-    ebb_tell(heap_figures, now.heap, now.live, now.free, now.rss, ebb_leaks_count());
-    const struct ebb_type *types[CENSUS_TYPES_MAX];
-    size_t count = ebbi_census(types, CENSUS_TYPES_MAX);
-    for (size_t i = 0; i < count; i++)
-        ebb_tell(heap_type, types[i]->name, types[i]->allocated - types[i]->gone,
-                 types[i]->allocated_bytes - types[i]->gone_bytes, types[i]->leaked);
+    ebbi_census_tell();
+}
+
+static void take_snapshot(void *arg) {
+    struct ebb_daemon *self = arg;
+    ebbi_snapshot_to_file(self->loop, self->plan->name, self->plan->snapshot_folder);
 }
 
 static void open_signals(struct ebb_daemon *self) {
@@ -128,7 +127,8 @@ static void open_signals(struct ebb_daemon *self) {
     } wanted[SIGNALS_MAX] = {{SIGTERM, on_stop_signal},
                              {SIGINT, on_stop_signal},
                              {SIGHUP, on_hangup},
-                             {SIGUSR1, log_census}};
+                             {SIGUSR1, log_census},
+                             {SIGUSR2, take_snapshot}};
     for (size_t i = 0; i < SIGNALS_MAX; i++)
         self->signals[i] = ebb_signal_open(self->loop, wanted[i].number, wanted[i].fn, self);
 }
@@ -151,13 +151,17 @@ static enum ebb_err check_plan(struct ebb_daemon *self) {
 static enum ebb_err start_library(struct ebb_daemon *self) {
     const struct ebb_daemon_plan *plan = self->plan;
     ebb_collector_start(&self->profile);
+    enum ebb_err error = ebb_leak_suppressions_default();
+    if (error)
+        return error;
+    ebbi_leak_report_path_set(plan->leak_report);
     ebb_budget_set(plan->budget);
     ebbi_metrics_add_library();
     ebb_types_add(plan->types, plan->types_count);
     ebb_metrics_add(plan->metrics, plan->metrics_count);
     ebb_events_add(plan->events, plan->events_count);
     ebb_loop_library_start();
-    enum ebb_err error = ebb_loop_new(&self->loop, "main");
+    error = ebb_loop_new(&self->loop, "main");
     if (error)
         return error;
     ebb_loop_finalize_here(self->loop);
@@ -166,14 +170,14 @@ static enum ebb_err start_library(struct ebb_daemon *self) {
 }
 
 static enum ebb_err open_trace(struct ebb_daemon *self) {
-    char path[320];
+    static char path[320];
     snprintf(path, sizeof(path), "%s-heap.csv", self->plan->name);
     const char *wanted = self->plan->heap_trace;
     if (wanted == NULL && self->profile.heap_trace)
         wanted = path;
-    if (wanted == NULL)
-        return EBB_OK;
+    uint64_t bytes_max = self->plan->heap_trace_bytes_max;
     return ebbi_trace_open(&self->trace, self->loop, self->scope, wanted,
+                           bytes_max ? bytes_max : TRACE_BYTES_MAX,
                            self->profile.heap_trace_interval_ms);
 }
 
@@ -227,6 +231,7 @@ static void close_all(struct ebb_daemon *self) {
         if (self->signals[i])
             ebb_signal_close(self->signals[i]);
     ebbi_trace_pause(&self->trace);
+    ebbi_frozen_stop();
     ebb_loop_close(self->loop);
     self->admin = NULL;
     self->tick = self->drain = NULL;
@@ -242,11 +247,21 @@ static void warn_still_open(const struct ebb_resource_view *view, void *context)
                  view->scope ? view->scope : "none");
 }
 
+static void tell_foreign(const struct ebb_site *site, void *context) {
+    (void)context;
+    ebb_tell(foreign_held, site->allocated - site->gone, site->type->name,
+             site->allocated_bytes - site->gone_bytes, ebb_site_label(site));
+}
+
 /* Collects, tells what was lost, and says whether that was nothing. Leaked memory counts where the
  * profile says so; what is still open always does. */
 static bool prove_clean(struct ebb_daemon *self) {
+    ebb_loop_library_stop();
     ebb_collect_fully(EBB_CAUSE_shutdown);
     ebb_leaks_tell();
+    uint64_t foreign = ebb_foreign_each(tell_foreign, NULL);
+    if (ebbi_leak_report_write() != EBB_OK)
+        ebb_tell(report_failed, ebb_err_text());
     ebbi_trace_rows(&self->trace);
     ebbi_pid_file_remove(self->pid_file, self->plan->pid_file);
     ebb_scope_close(self->scope);
@@ -254,7 +269,7 @@ static bool prove_clean(struct ebb_daemon *self) {
     size_t open_still = ebb_resources_each(warn_still_open, self);
     open_still -= ebb_fd_get(self->logs.fd) >= 0;
     open_still += ebbi_strangers_new(&self->strangers);
-    uint64_t leaks = ebb_leaks_inexcusable() + ebb_used_after_done_count(),
+    uint64_t leaks = ebb_leaks_inexcusable() + ebb_used_after_done_count() + foreign,
              forgotten = ebb_resources_forgotten();
     if (open_still == 0 && leaks == 0 && forgotten == 0)
         return true;

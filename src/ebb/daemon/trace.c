@@ -1,31 +1,133 @@
 /* trace -- the collector keeps its records in a ring; here they are taken out and become rows.
  *
- * The ring has one consumer, so there is one trace. A disk that is full ends the trace, not the
- * daemon. */
+ * The collector's ring has one consumer, which is this. Rows are kept in a ring of our own for the
+ * pages, go to a file when one is wanted, and collections are told in the log at level debug.
+ *
+ * 1. The file never grows past bytes_max: it then becomes PATH.1, in place of an older one, and a
+ * new one begins. Where that is not allowed (the daemon has become another user), it begins anew.
+ * 2. A disk that is full ends the file, not the daemon. */
 #include "trace.h"
 
 #include "tell/events.h"
 #include "tell/metrics.h"
 
+#include <ebb/clock.h>
 #include <ebb/collector.h>
+#include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
 
 #define TRACE_MODE 0644
+#define ROWS       1024
+#define PATH_BYTES 1024
 
-static void write_rows(void *arg) {
+static struct ebb_heap_record rows[ROWS];
+static uint64_t rows_taken;
+
+/* --- the file --- */
+
+static enum ebb_err file_open(struct ebbi_trace *trace, int how) {
+    enum ebb_err error = ebb_fd_open(&trace->file, trace->scope, trace->path,
+                                     O_WRONLY | O_CREAT | O_TRUNC | how, TRACE_MODE);
+    trace->bytes = 0;
+    return error;
+}
+
+static int file_of(const struct ebbi_trace *trace) {
+    return trace->file.generation ? ebb_fd_get(trace->file) : -1;
+}
+
+static void file_end(struct ebbi_trace *trace) {
+    ebb_tell(heap_trace_ends);
+    ebb_fd_close(trace->file);
+    trace->file = EBB_FD_NONE;
+}
+
+static void file_write(struct ebbi_trace *trace, const struct ebb_heap_record *record) {
+    char text[1024];
+    struct ebb_array_writer row;
+    ebb_array_writer_init(&row, text, sizeof(text));
+    if (record)
+        ebb_heap_record_write(&row.writer, record);
+    else
+        ebb_heap_record_write_header(&row.writer);
+    struct ebb_fd_writer file;
+    ebb_fd_writer_init(&file, file_of(trace));
+    file.writer.write(&file.writer, text, row.used);
+    trace->bytes += row.used;
+    if (file.failed)
+        file_end(trace);
+}
+
+/* Begins a new file; the old one stays as PATH.1 where that can be. */
+static void file_rotate(struct ebbi_trace *trace) {
+    char old[PATH_BYTES];
+    snprintf(old, sizeof(old), "%s.1", trace->path);
+    if (rename(trace->path, old) == 0) {
+        ebb_fd_close(trace->file);
+        if (file_open(trace, 0) != EBB_OK) {
+            file_end(trace);
+            return;
+        }
+    } else if (ftruncate(file_of(trace), 0) != 0 || lseek(file_of(trace), 0, SEEK_SET) != 0) {
+        file_end(trace);
+        return;
+    }
+    trace->bytes = 0;
+    file_write(trace, NULL);
+}
+
+/* --- rows --- */
+
+/* One collection, in the manner of Go's gctrace. */
+static void tell_collection(const struct ebb_heap_record *r) {
+    ebb_tell(collection, r->number, ebb_cause_name(r->cause), (double)r->pause_ns / 1e6,
+             (double)r->mark_ns / 1e6, (double)r->sweep_ns / 1e6, r->heap >> 10, r->live >> 10,
+             r->free >> 10, r->unmapped >> 10, r->rss >> 10, r->allocated_since >> 10,
+             r->dropped_since >> 10, r->finalized, r->leaks);
+}
+
+static void row_take(struct ebbi_trace *trace, const struct ebb_heap_record *record) {
+    rows[rows_taken++ % ROWS] = *record;
+    if (record->cause != EBB_CAUSE_interval)
+        tell_collection(record);
+    if (file_of(trace) < 0)
+        return;
+    if (trace->bytes >= trace->bytes_max)
+        file_rotate(trace);
+    if (file_of(trace) >= 0)
+        file_write(trace, record);
+}
+
+void ebbi_trace_rows(struct ebbi_trace *trace) {
+    struct ebb_heap_record record;
+    uint64_t lost = 0;
+    while (ebb_heap_record_take(&record, &lost))
+        row_take(trace, &record);
+    ebb_count(&ebb_metric_heap_records_lost, lost);
+    ebb_heap_now(&record);
+    row_take(trace, &record);
+}
+
+static void on_interval(void *arg) {
     ebbi_trace_rows(arg);
 }
 
 enum ebb_err ebbi_trace_open(struct ebbi_trace *trace, struct ebb_loop *loop,
-                             struct ebb_scope *scope, const char *path, uint64_t interval_ms) {
-    enum ebb_err error =
-        ebb_fd_open(&trace->file, scope, path, O_WRONLY | O_CREAT | O_TRUNC, TRACE_MODE);
-    if (error)
-        return error;
-    struct ebb_fd_writer file;
-    ebb_fd_writer_init(&file, ebb_fd_get(trace->file));
-    ebb_heap_record_write_header(&file.writer);
-    trace->timer = ebb_timer_open(loop, interval_ms, true, write_rows, trace);
+                             struct ebb_scope *scope, const char *path, uint64_t bytes_max,
+                             uint64_t interval_ms) {
+    trace->scope = scope;
+    trace->path = path;
+    trace->bytes_max = bytes_max;
+    if (path) {
+        enum ebb_err error = file_open(trace, 0);
+        if (error)
+            return error;
+        file_write(trace, NULL);
+    }
+    trace->timer = ebb_timer_open(loop, interval_ms, true, on_interval, trace);
     return EBB_OK;
 }
 
@@ -35,22 +137,50 @@ void ebbi_trace_pause(struct ebbi_trace *trace) {
     trace->timer = NULL;
 }
 
-void ebbi_trace_rows(struct ebbi_trace *trace) {
-    int fd = trace->file.generation ? ebb_fd_get(trace->file) : -1;
-    if (fd < 0)
-        return;
-    struct ebb_fd_writer file;
-    ebb_fd_writer_init(&file, fd);
-    struct ebb_heap_record record;
-    uint64_t lost = 0;
-    while (ebb_heap_record_take(&record, &lost))
-        ebb_heap_record_write(&file.writer, &record);
-    ebb_count(&ebb_metric_heap_records_lost, lost);
-    ebb_heap_now(&record);
-    ebb_heap_record_write(&file.writer, &record);
-    if (file.failed) {
-        ebb_tell(heap_trace_ends);
-        ebbi_trace_pause(trace);
-        ebb_fd_close(trace->file);
+/* --- pages --- */
+
+static uint64_t oldest(void) {
+    return rows_taken > ROWS ? rows_taken - ROWS : 0;
+}
+
+void ebbi_trace_write_csv(struct ebb_writer *writer) {
+    ebb_heap_record_write_header(writer);
+    for (uint64_t i = oldest(); i < rows_taken; i++)
+        ebb_heap_record_write(writer, &rows[i % ROWS]);
+}
+
+static void write_json(struct ebb_writer *writer, const struct ebb_heap_record *r) {
+    const struct {
+        const char *name;
+        uint64_t value;
+    } columns[] = {{"collection", r->number},
+                   {"pause_ns", r->pause_ns},
+                   {"mark_ns", r->mark_ns},
+                   {"sweep_ns", r->sweep_ns},
+                   {"heap_bytes", r->heap},
+                   {"live_bytes", r->live},
+                   {"free_bytes", r->free},
+                   {"unmapped_bytes", r->unmapped},
+                   {"unmanaged_bytes", r->unmanaged},
+                   {"rss_bytes", r->rss},
+                   {"allocated_since_bytes", r->allocated_since},
+                   {"dropped_since_bytes", r->dropped_since},
+                   {"finalized", r->finalized},
+                   {"leaks", r->leaks}};
+    ebb_writef(writer, "{\"time\":%llu.%06llu,\"cause\":\"%s\"",
+               (unsigned long long)(r->unix_ns / EBB_NS_PER_SECOND),
+               (unsigned long long)(r->unix_ns % EBB_NS_PER_SECOND / 1000),
+               ebb_cause_name(r->cause));
+    for (size_t i = 0; i < sizeof(columns) / sizeof(columns[0]); i++)
+        ebb_writef(writer, ",\"%s\":%llu", columns[i].name, (unsigned long long)columns[i].value);
+    ebb_write(writer, "}");
+}
+
+void ebbi_trace_write_json(struct ebb_writer *writer) {
+    ebb_write(writer, "{\"rows\":[");
+    for (uint64_t i = oldest(); i < rows_taken; i++) {
+        ebb_write(writer, i > oldest() ? ",\n" : "\n");
+        write_json(writer, &rows[i % ROWS]);
     }
+    ebb_write(writer, "]}\n");
 }

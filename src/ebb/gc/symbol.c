@@ -4,12 +4,14 @@
  * or the bare address stands. It is slow (the first answer takes some 50 ms) and uses libc's
  * memory, all of which is returned before we return: for reports, between turns, never on a hot
  * path. */
+#include "gc/graph.h"
 #include "gc/object.h"
 #include <ebb/writer.h>
 #include <dlfcn.h>
 #include <elfutils/libdwfl.h>
 #include <inttypes.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -99,4 +101,21 @@ const char *ebb_site_label(const struct ebb_site *site) {
         ebbi_symbols_end();
     }
     return label ? labels[label] : "other";
+}
+
+void ebbi_variable_name(const void *address, char *out, size_t size) {
+    ebbi_symbols_begin();
+    GElf_Off offset = 0;
+    GElf_Sym symbol;
+    uintptr_t at = (uintptr_t)address;
+    Dwfl_Module *module = session ? dwfl_addrmodule(session, at) : NULL;
+    const char *name =
+        module ? dwfl_module_addrinfo(module, at, &offset, &symbol, NULL, NULL, NULL) : NULL;
+    if (name == NULL)
+        snprintf(out, size, "static at 0x%" PRIxPTR, at);
+    else if (offset == 0)
+        snprintf(out, size, "%s", name);
+    else
+        snprintf(out, size, "%s+%lu", name, (unsigned long)offset);
+    ebbi_symbols_end();
 }

@@ -14,6 +14,7 @@
 #include <ebb/http.h>
 
 #include "gc/types.h"
+#include "http_internal.h"
 #include "loop_internal.h"
 #include "tell/metrics.h"
 
@@ -39,7 +40,6 @@
 #define HTTP_CONNECTIONS_MAX 64
 #define HTTP_LOOK_AGAIN_MS   50
 #define HTTP_BACKLOG         64
-#define HTTP_PATH_MAX        1024
 
 struct ebb_http {
     struct ebb_loop *loop;
@@ -55,19 +55,6 @@ struct ebb_http {
     } connection[HTTP_CONNECTIONS_MAX];
     void (*fn)(struct ebb_http_request *request, void *arg);
     void *arg;
-};
-
-struct body_writer {
-    struct ebb_writer writer;
-    struct evbuffer *buffer;
-};
-
-struct ebb_http_request {
-    struct evhttp_request *evhttp;
-    struct body_writer body;
-    struct evkeyvalq query;
-    bool answered;
-    char path[HTTP_PATH_MAX];
 };
 
 /* Marks the remembered connection, if it is one, that this event belongs to. */
@@ -161,7 +148,8 @@ static void refuse(struct ebb_http_request *request, int status, const char *tex
 static void handle(struct evhttp_request *evhttp, void *arg) {
     struct ebb_http *http = arg;
     ebbi_pulse_busy();
-    struct ebb_http_request request = {.evhttp = evhttp, .body = {{body_write}, NULL}};
+    struct ebb_http_request request = {
+        .loop = http->loop, .evhttp = evhttp, .body = {{body_write}, NULL}};
     request.body.buffer = evhttp_request_get_output_buffer(evhttp);
     TAILQ_INIT(&request.query);
     ebb_count(&ebb_metric_http_requests, 1);
@@ -315,15 +303,20 @@ struct ebb_writer *ebb_http_body(struct ebb_http_request *request) {
     return &request->body.writer;
 }
 
+void ebbi_http_headers(struct evhttp_request *evhttp, const char *content_type) {
+    struct evkeyvalq *headers = evhttp_request_get_output_headers(evhttp);
+    evhttp_add_header(headers, "Content-Type", content_type);
+    evhttp_add_header(headers, "Cache-Control", "no-store");
+    evhttp_add_header(headers, "X-Content-Type-Options", "nosniff");
+}
+
 static void reply(struct evhttp_request *evhttp, int status, const char *content_type) {
     struct evkeyvalq *headers = evhttp_request_get_output_headers(evhttp);
     struct evbuffer *body = evhttp_request_get_output_buffer(evhttp);
     char length[24];
     snprintf(length, sizeof(length), "%zu", evbuffer_get_length(body));
-    evhttp_add_header(headers, "Content-Type", content_type);
     evhttp_add_header(headers, "Content-Length", length);
-    evhttp_add_header(headers, "Cache-Control", "no-store");
-    evhttp_add_header(headers, "X-Content-Type-Options", "nosniff");
+    ebbi_http_headers(evhttp, content_type);
     if (evhttp_request_get_command(evhttp) == EVHTTP_REQ_HEAD)
         evbuffer_drain(body, evbuffer_get_length(body)); /* the length is told, the body is not */
     evhttp_send_reply(evhttp, status, NULL, NULL);

@@ -41,3 +41,7 @@ void ebb_loop_library_start(void) {
     event_set_log_callback(library_log);
     event_set_fatal_callback(library_fatal);
 }
+
+void ebb_loop_library_stop(void) {
+    libevent_global_shutdown();
+}

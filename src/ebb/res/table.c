@@ -60,6 +60,20 @@ struct entry {
 };
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+
+/* A forked copy may read the table (a snapshot does), so the fork waits until it is whole. */
+static void lock_take(void) {
+    pthread_mutex_lock(&lock);
+}
+
+static void lock_leave(void) {
+    pthread_mutex_unlock(&lock);
+}
+
+__attribute__((constructor)) static void lock_survives_fork(void) {
+    pthread_atfork(lock_take, lock_leave, lock_leave);
+}
+
 static _Atomic(struct entry *) chunks[CHUNKS_MAX];
 static uint32_t chunks_used, first_free;                   /* under the lock */
 static _Atomic size_t open_by_class[EBB_RESOURCE_CLASSES]; /* written under the lock */

@@ -128,7 +128,8 @@ START_TEST(every_page_answers_and_the_index_lists_it) {
         ck_assert_ptr_nonnull(strstr(answer, pages[i]));
     for (size_t i = 0; i < 5; i++) {
         ck_assert_int_eq(client_request(port, "GET", pages[i], answer, sizeof(answer)), 200);
-        ck_assert_int_eq(client_request(port, "POST", pages[i], answer, sizeof(answer)), 405);
+        int posted = strcmp(pages[i], "/debug/leaks") == 0 ? 200 : 405; /* a look for leaks */
+        ck_assert_int_eq(client_request(port, "POST", pages[i], answer, sizeof(answer)), posted);
     }
     ck_assert_int_eq(client_request(port, "GET", "/nothing", answer, sizeof(answer)), 404);
     ck_assert_int_eq(client_request(port, "GET", "/debug/heap", answer, sizeof(answer)), 200);
@@ -385,7 +386,7 @@ START_TEST(sigusr1_logs_a_census) {
     ck_assert_int_eq(client_request(port, "GET", "/healthz", answer, sizeof(answer)), 200);
     ck_assert_int_eq(client_request(port, "GET", "/healthz", answer, sizeof(answer)), 200);
     ck_assert_int_eq(end_daemon(child, SIGTERM), 0);
-    ck_assert_ptr_nonnull(strstr(errors, "heap: libevent: "));
+    ck_assert_ptr_nonnull(strstr(errors, "heap: libevent "));
     ck_assert_ptr_nonnull(strstr(errors, "SIGHUP"));
 }
 END_TEST

@@ -1,0 +1,31 @@
+/* frozen -- a forked copy of the process that looks at its own heap and writes what it sees; for
+ * the daemon's pages and signals. */
+#ifndef EBBI_DAEMON_FROZEN_H
+#define EBBI_DAEMON_FROZEN_H
+
+#include <ebb/fd.h>
+#include <ebb/loop.h>
+#include <ebb/writer.h>
+
+struct ebbi_frozen;
+
+/* Forks; the copy calls run(writer, arg) and ends. What it writes comes out of ebbi_frozen_output,
+ * or, with a path, goes to that new file. One at a time. Fails: EBB_ERR_BUSY, EBB_ERR_SYSTEM,
+ * EBB_ERR_LIMIT. When: the main thread. */
+enum ebb_err ebbi_frozen_start(struct ebbi_frozen **frozen,
+                               void (*run)(struct ebb_writer *, void *), void *arg,
+                               const char *path) EBB_MUST_CHECK;
+/* With a path: becomes readable, at its end, when the copy is done. */
+ebb_fd ebbi_frozen_output(const struct ebbi_frozen *frozen);
+/* Reaps it; kills it first unless it is done. Returns whether it ended well. */
+bool ebbi_frozen_end(struct ebbi_frozen *frozen, bool is_done);
+
+/* /debug/heap.heapsnapshot and /debug/growth. */
+void ebbi_admin_add_frozen_pages(void);
+/* SIGUSR2: a snapshot into folder (NULL: the working folder), told in the log when it is written.
+ */
+void ebbi_snapshot_to_file(struct ebb_loop *loop, const char *name, const char *folder);
+/* At the end of the loop: ends one that still runs. */
+void ebbi_frozen_stop(void);
+
+#endif

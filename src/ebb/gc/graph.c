@@ -1,0 +1,200 @@
+/* graph -- the heap as objects and pointers, read in a frozen copy of the process.
+ *
+ * All marked objects are listed and sorted by address; each word of a scanned object that points
+ * into another one is an edge. Roots are read from the writable segments of the program and its
+ * libraries; FOREIGN objects are roots as such. What no path from these reaches is held by a stack
+ * or a register, or by another thread's list: its first object is called a root of that kind.
+ *
+ * 1. Only in a forked copy: nothing changes while we look, and nothing is given back.
+ * 2. Memory comes from mmap, not from the heap that is being read.
+ * 3. Each object has a holder on a shortest path from a root, found by a breadth-first search. */
+#include "gc/graph.h"
+#include "gc/walk.h"
+#include <ebb/assert.h>
+#include <ebb/collector.h>
+#include <link.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#define GC_THREADS
+#define GC_NO_THREAD_REDIRECTS
+#include <gc.h>
+#include <gc/gc_mark.h>
+
+#define EDGES_MAX     (UINT32_C(1) << 28)
+#define VARIABLES_MAX (UINT32_C(1) << 20)
+
+static void *room(size_t count, size_t size) {
+    void *at = mmap(NULL, count * size, PROT_READ | PROT_WRITE,
+                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    ebb_assert(at != MAP_FAILED, "no room for %zu things of %zu bytes", count, size);
+    return at;
+}
+
+static void count_node(void *base, size_t cell, const struct object_header *header, void *context) {
+    (void)base, (void)cell, (void)header;
+    (*(uint32_t *)context)++;
+}
+
+static struct ebb_type *type_at(uint32_t id) {
+    struct ebb_type *type = ebb_types_first();
+    while (type && type->id != id)
+        type = type->next;
+    return type;
+}
+
+static void add_node(void *base, size_t cell, const struct object_header *header, void *context) {
+    struct graph *graph = context;
+    struct graph_node *node = &graph->node[graph->nodes++];
+    *node = (struct graph_node){.at = base, .cell = cell, .holder = GRAPH_NONE};
+    if (header) {
+        node->type = type_at(header->type);
+        node->born = header->born;
+    }
+}
+
+static int by_address(const void *a, const void *b) {
+    const struct graph_node *x = a, *y = b;
+    return x->at < y->at ? -1 : x->at > y->at;
+}
+
+static uint32_t find(const struct graph *graph, const void *word) {
+    const char *base = GC_base((void *)(uintptr_t)word);
+    uint32_t low = 0, high = base ? graph->nodes : 0;
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        if (graph->node[middle].at == base)
+            return middle;
+        if (graph->node[middle].at < base)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return GRAPH_NONE;
+}
+
+static bool may_point(const struct graph *graph, const char *word) {
+    const struct graph_node *last = &graph->node[graph->nodes - 1];
+    return word >= graph->node[0].at && word < last->at + last->cell;
+}
+
+static bool scanned(const struct graph_node *node) {
+    if (node->type)
+        return node->type->scan == EBB_POINTERS || node->type->lifetime == EBB_FOREIGN;
+    enum { POINTER_FREE = 0 };
+    return GC_get_kind_and_size(node->at, NULL) != POINTER_FREE;
+}
+
+__attribute__((no_sanitize("address"))) static void add_edges(struct graph *graph, uint32_t at) {
+    struct graph_node *node = &graph->node[at];
+    size_t skip = node->type ? sizeof(struct object_header) : 0;
+    node->first_edge = graph->edges;
+    if (!scanned(node))
+        return;
+    for (size_t i = skip; i + sizeof(char *) <= node->cell; i += sizeof(char *)) {
+        const char *word = *(const char **)(void *)(node->at + i);
+        uint32_t to = may_point(graph, word) ? find(graph, word) : GRAPH_NONE;
+        if (to == GRAPH_NONE || to == at)
+            continue;
+        ebb_assert(graph->edges < EDGES_MAX, "more than %u edges", EDGES_MAX);
+        graph->edge[graph->edges++] = (struct graph_edge){to, (uint32_t)(i - skip)};
+        node->edges++;
+    }
+}
+
+/* Words of a writable segment that point to objects. */
+__attribute__((no_sanitize("address"))) static void read_static(struct graph *graph,
+                                                                const char *from, const char *to) {
+    from += -(uintptr_t)from % sizeof(char *);
+    for (; from + sizeof(char *) <= to; from += sizeof(char *)) {
+        const char *word = *(const char *const *)(const void *)from;
+        uint32_t at = may_point(graph, word) ? find(graph, word) : GRAPH_NONE;
+        if (at != GRAPH_NONE && graph->variables < VARIABLES_MAX)
+            graph->variable[graph->variables++] = (struct graph_static){at, from};
+    }
+}
+
+static int on_library(struct dl_phdr_info *info, size_t size, void *context) {
+    (void)size;
+    bool collector = info->dlpi_name && strstr(info->dlpi_name, "libgc.so");
+    for (int i = 0; i < info->dlpi_phnum && !collector; i++) {
+        const ElfW(Phdr) *part = &info->dlpi_phdr[i];
+        if (part->p_type != PT_LOAD || !(part->p_flags & PF_W))
+            continue;
+        const char *at = (const char *)(info->dlpi_addr + part->p_vaddr);
+        read_static(context, at, at + part->p_memsz);
+    }
+    return 0;
+}
+
+struct search {
+    struct graph *graph;
+    uint32_t *queue;
+    uint32_t head, tail;
+    unsigned char *reached;
+};
+
+static void reach(struct search *search, uint32_t at, uint32_t holder, uint32_t edge,
+                  enum graph_root root) {
+    if (search->reached[at])
+        return;
+    struct graph_node *node = &search->graph->node[at];
+    search->reached[at] = 1;
+    node->holder = holder;
+    node->holder_edge = edge;
+    node->root = (uint8_t)root;
+    search->queue[search->tail++] = at;
+}
+
+static void spread(struct search *search) {
+    while (search->head < search->tail) {
+        uint32_t at = search->queue[search->head++];
+        const struct graph_node *node = &search->graph->node[at];
+        for (uint32_t i = 0; i < node->edges; i++)
+            reach(search, search->graph->edge[node->first_edge + i].to, at, node->first_edge + i,
+                  ROOT_NOT);
+    }
+}
+
+/* Roots first; then what nothing in the heap points to; then one of each rest. */
+static void find_holders(struct graph *graph) {
+    struct search search = {.graph = graph,
+                            .queue = room(graph->nodes, sizeof(uint32_t)),
+                            .reached = room(graph->nodes, 1)};
+    unsigned char *pointed = room(graph->nodes, 1);
+    for (uint32_t i = 0; i < graph->edges; i++)
+        pointed[graph->edge[i].to] = 1;
+    for (uint32_t i = 0; i < graph->variables; i++)
+        reach(&search, graph->variable[i].to, GRAPH_NONE, i, ROOT_STATIC);
+    for (uint32_t i = 0; i < graph->nodes; i++)
+        if (graph->node[i].type && graph->node[i].type->lifetime == EBB_FOREIGN)
+            reach(&search, i, GRAPH_NONE, 0, ROOT_LIBRARY);
+    spread(&search);
+    for (uint32_t i = 0; i < graph->nodes; i++)
+        if (!pointed[i])
+            reach(&search, i, GRAPH_NONE, 0, ROOT_STACK);
+    spread(&search);
+    for (uint32_t i = 0; i < graph->nodes; i++) {
+        reach(&search, i, GRAPH_NONE, 0, ROOT_STACK);
+        spread(&search);
+    }
+}
+
+void ebbi_graph_take(struct graph *graph) {
+    *graph = (struct graph){0};
+    ebb_collect(EBB_CAUSE_demand);
+    uint32_t nodes = 0;
+    ebbi_heap_walk(count_node, &nodes);
+    graph->node = room(nodes + 1, sizeof *graph->node);
+    graph->edge = room(EDGES_MAX, sizeof *graph->edge);
+    graph->variable = room(VARIABLES_MAX, sizeof *graph->variable);
+    ebbi_heap_walk(add_node, graph);
+    if (graph->nodes == 0)
+        return;
+    qsort(graph->node, graph->nodes, sizeof *graph->node, by_address);
+    for (uint32_t i = 0; i < graph->nodes; i++)
+        add_edges(graph, i);
+    dl_iterate_phdr(on_library, graph);
+    find_holders(graph);
+}

@@ -1,0 +1,197 @@
+/* snapshot -- the object graph as Chrome DevTools reads it.
+ *
+ * The format is one JSON object with flat arrays: seven integers a node, three an edge, all names
+ * in one table of strings at the end. Edges stand in the order of their nodes.
+ *
+ * Nodes, in this order: the root, one group for each kind of root, one for the resources, the
+ * objects by address, the resources. */
+#include "gc/graph.h"
+#include "gc/object.h"
+#include "gc/types.h"
+#include <ebb/assert.h>
+#include <ebb/heap.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+
+enum {
+    NODE_FIELDS = 7,
+    TYPE_OBJECT = 3,
+    TYPE_NATIVE = 8,
+    TYPE_SYNTHETIC = 9,
+    EDGE_ELEMENT = 1,
+    EDGE_PROPERTY = 2,
+};
+
+/* The synthetic nodes; groups are ROOT_STATIC, ROOT_LIBRARY, ROOT_STACK and GROUP_RESOURCES. */
+enum { GROUP_ROOT = 0, GROUP_RESOURCES = ROOT_STACK + 1, GROUPS };
+static const char *const group_names[GROUPS] = {"", "(static variables)", "(libraries' memory)",
+                                                "(stacks and registers)", "(resources)"};
+
+/* Strings: groups, then types by id (0: the collector's own), then names as they come. */
+enum { STRINGS_MAX = 1 << 20, TEXT_BYTES_MAX = 64 << 20 };
+
+struct snapshot {
+    struct ebb_writer *writer;
+    struct graph graph;
+    uint32_t types, resources;
+    uint32_t group_edges[GROUPS];
+    char *text; /* names of resources, then of variables, each ended by NUL */
+    size_t text_used;
+    uint32_t names;
+};
+
+static void add_name(struct snapshot *self, const char *name) {
+    size_t length = strlen(name) + 1;
+    if (self->names == STRINGS_MAX || self->text_used + length > TEXT_BYTES_MAX)
+        return;
+    memcpy(self->text + self->text_used, name, length);
+    self->text_used += length;
+    self->names++;
+}
+
+static void add_resource(const char *kind, const char *name, void *context) {
+    struct snapshot *self = context;
+    char text[128];
+    snprintf(text, sizeof text, "%s %s", kind, name);
+    uint32_t before = self->names;
+    add_name(self, text);
+    self->resources += self->names - before;
+}
+
+static uint32_t string_of_type(const struct ebb_type *type) {
+    return GROUPS + (type ? type->id : 0);
+}
+
+static uint32_t first_name(const struct snapshot *self) {
+    return GROUPS + self->types + 1;
+}
+
+static void write_node(struct snapshot *self, int type, uint32_t string, uint32_t number,
+                       size_t size, uint32_t edges) {
+    ebb_writef(self->writer, "%s%d,%u,%u,%zu,%u,0,0\n", number ? "," : "", type, string,
+               2 * number + 1, size, edges);
+}
+
+static void write_edge(struct snapshot *self, int type, uint32_t name, uint32_t node) {
+    bool first = self->writer && node == 1 && name == 1 && type == EDGE_ELEMENT;
+    ebb_writef(self->writer, "%s%d,%u,%u\n", first ? "" : ",", type, name, node * NODE_FIELDS);
+}
+
+static void write_meta(struct snapshot *self) {
+    uint32_t edges = self->graph.edges;
+    for (int i = 0; i < GROUPS; i++)
+        edges += self->group_edges[i];
+    ebb_writef(
+        self->writer,
+        "{\"snapshot\":{\"meta\":{\"node_fields\":[\"type\",\"name\",\"id\",\"self_size\","
+        "\"edge_count\",\"trace_node_id\",\"detachedness\"],\"node_types\":[[\"hidden\","
+        "\"array\",\"string\",\"object\",\"code\",\"closure\",\"regexp\",\"number\","
+        "\"native\",\"synthetic\",\"concatenated string\",\"sliced string\",\"symbol\","
+        "\"bigint\",\"object shape\"],\"string\",\"number\",\"number\",\"number\",\"number\","
+        "\"number\"],\"edge_fields\":[\"type\",\"name_or_index\",\"to_node\"],"
+        "\"edge_types\":[[\"context\",\"element\",\"property\",\"internal\",\"hidden\","
+        "\"shortcut\",\"weak\"],\"string_or_number\",\"node\"],"
+        "\"trace_function_info_fields\":[],\"trace_node_fields\":[],\"sample_fields\":[],"
+        "\"location_fields\":[]},\"node_count\":%u,\"edge_count\":%u,"
+        "\"trace_function_count\":0},\n",
+        GROUPS + self->graph.nodes + self->resources, edges);
+}
+
+static void write_nodes(struct snapshot *self) {
+    ebb_write(self->writer, "\"nodes\":[");
+    for (uint32_t i = 0; i < GROUPS; i++)
+        write_node(self, TYPE_SYNTHETIC, i, i, 0, self->group_edges[i]);
+    for (uint32_t i = 0; i < self->graph.nodes; i++) {
+        const struct graph_node *node = &self->graph.node[i];
+        bool native = node->type == NULL || node->type->lifetime == EBB_FOREIGN ||
+                      node->type->scan == EBB_BYTES;
+        write_node(self, native ? TYPE_NATIVE : TYPE_OBJECT, string_of_type(node->type), GROUPS + i,
+                   node->cell, node->edges);
+    }
+    for (uint32_t i = 0; i < self->resources; i++)
+        write_node(self, TYPE_NATIVE, first_name(self) + i, GROUPS + self->graph.nodes + i, 0, 0);
+}
+
+static void write_group_edges(struct snapshot *self) {
+    for (uint32_t i = 1; i < GROUPS; i++)
+        write_edge(self, EDGE_ELEMENT, i, i);
+    for (uint32_t i = 0; i < self->graph.variables; i++)
+        write_edge(self, EDGE_PROPERTY, first_name(self) + self->resources + i,
+                   GROUPS + self->graph.variable[i].to);
+    for (int root = ROOT_LIBRARY; root <= ROOT_STACK; root++)
+        for (uint32_t i = 0, n = 0; i < self->graph.nodes; i++)
+            if (self->graph.node[i].root == root)
+                write_edge(self, EDGE_ELEMENT, ++n, GROUPS + i);
+    for (uint32_t i = 0; i < self->resources; i++)
+        write_edge(self, EDGE_ELEMENT, i + 1, GROUPS + self->graph.nodes + i);
+}
+
+static void write_edges(struct snapshot *self) {
+    ebb_write(self->writer, "],\n\"edges\":[");
+    write_group_edges(self);
+    for (uint32_t i = 0; i < self->graph.edges; i++) {
+        const struct graph_edge *edge = &self->graph.edge[i];
+        write_edge(self, EDGE_ELEMENT, edge->offset / (uint32_t)sizeof(void *) + 2,
+                   GROUPS + edge->to);
+    }
+}
+
+static void write_string(struct snapshot *self, const char *text, bool first) {
+    ebb_write(self->writer, first ? "\"" : ",\n\"");
+    ebb_write_json_string(self->writer, text, strlen(text));
+    ebb_write(self->writer, "\"");
+}
+
+static void write_strings(struct snapshot *self) {
+    ebb_write(self->writer, "],\n\"trace_function_infos\":[],\"trace_tree\":[],\"samples\":[],"
+                            "\"locations\":[],\n\"strings\":[");
+    for (int i = 0; i < GROUPS; i++)
+        write_string(self, group_names[i], i == 0);
+    write_string(self, "(collector's own)", false);
+    for (const struct ebb_type *type = ebb_types_first(); type; type = type->next)
+        write_string(self, type->name, false);
+    const char *name = self->text;
+    for (uint32_t i = 0; i < self->names; i++, name += strlen(name) + 1)
+        write_string(self, name, false);
+    ebb_write(self->writer, "]}\n");
+}
+
+static void name_variables(struct snapshot *self) {
+    char name[128];
+    uint32_t named = 0;
+    ebbi_symbols_begin();
+    for (; named < self->graph.variables; named++) {
+        uint32_t before = self->names;
+        ebbi_variable_name(self->graph.variable[named].variable, name, sizeof name);
+        add_name(self, name);
+        if (self->names == before)
+            break;
+    }
+    ebbi_symbols_end();
+    self->graph.variables = named;
+}
+
+void ebb_snapshot_write(struct ebb_writer *writer, const struct ebb_snapshot_resources *resources) {
+    struct snapshot self = {.writer = writer};
+    self.text = mmap(NULL, TEXT_BYTES_MAX, PROT_READ | PROT_WRITE,
+                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    ebb_assert(self.text != MAP_FAILED, "no room for names");
+    for (const struct ebb_type *type = ebb_types_first(); type; type = type->next)
+        self.types++;
+    ebbi_graph_take(&self.graph);
+    if (resources)
+        resources->each(add_resource, &self);
+    name_variables(&self);
+    self.group_edges[GROUP_ROOT] = GROUPS - 1;
+    self.group_edges[ROOT_STATIC] = self.graph.variables;
+    for (uint32_t i = 0; i < self.graph.nodes; i++)
+        if (self.graph.node[i].root > ROOT_STATIC)
+            self.group_edges[self.graph.node[i].root]++;
+    self.group_edges[GROUP_RESOURCES] = self.resources;
+    write_meta(&self);
+    write_nodes(&self);
+    write_edges(&self);
+    write_strings(&self);
+}

@@ -1,0 +1,29 @@
+/* http_internal -- a request as http.c and http_stream.c see it. */
+#ifndef EBBI_LOOP_HTTP_INTERNAL_H
+#define EBBI_LOOP_HTTP_INTERNAL_H
+
+#include <ebb/http.h>
+#include <event2/http.h>
+#include <event2/keyvalq_struct.h>
+#include <sys/queue.h>
+
+#define HTTP_PATH_MAX 1024
+
+struct body_writer {
+    struct ebb_writer writer;
+    struct evbuffer *buffer;
+};
+
+struct ebb_http_request {
+    struct ebb_loop *loop;
+    struct evhttp_request *evhttp;
+    struct body_writer body;
+    struct evkeyvalq query;
+    bool answered;
+    char path[HTTP_PATH_MAX];
+};
+
+/* The headers that every reply has. */
+void ebbi_http_headers(struct evhttp_request *evhttp, const char *content_type);
+
+#endif

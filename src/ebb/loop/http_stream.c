@@ -1,0 +1,79 @@
+/* http_stream -- a reply whose body is still being made, by somebody at the other end of a pipe.
+ *
+ * A piece is read and sent; the next one is read when libevent has written that one. So never more
+ * than a piece is held here, and a slow peer slows down whoever writes the pipe.
+ *
+ * 1. The stream is held by libevent's connection (its close callback) and by the watch.
+ * 2. When the connection ends, libevent has freed the request; it is not touched then. */
+#include "gc/types.h"
+#include "http_internal.h"
+
+#include <errno.h>
+#include <event2/buffer.h>
+
+#include <ebb/assert.h>
+#include <ebb/fd.h>
+#include <ebb/mem.h>
+
+#define PIECE_BYTES (64 * 1024)
+
+struct stream {
+    struct evhttp_request *evhttp;
+    struct ebb_watch *watch;
+    ebb_fd from;
+    void (*ended)(bool complete, void *arg);
+    void *arg;
+};
+
+static void stream_end(struct stream *stream, bool complete) {
+    ebb_watch_close(stream->watch);
+    stream->ended(complete, stream->arg);
+    ebb_done(stream);
+}
+
+static void on_peer_gone(struct evhttp_connection *connection, void *arg) {
+    (void)connection;
+    stream_end(arg, false);
+}
+
+static void on_sent(struct evhttp_connection *connection, void *arg) {
+    (void)connection;
+    struct stream *stream = arg;
+    ebb_watch_set(stream->watch, EBB_READ);
+}
+
+static void on_readable(int events, void *arg) {
+    (void)events;
+    struct stream *stream = arg;
+    struct evbuffer *piece = evbuffer_new();
+    ebb_assert(piece != NULL, "no memory for a piece of %d bytes", PIECE_BYTES);
+    int got = evbuffer_read(piece, ebb_fd_get(stream->from), PIECE_BYTES);
+    if (got > 0) {
+        ebb_watch_set(stream->watch, 0);
+        evhttp_send_reply_chunk_with_cb(stream->evhttp, piece, on_sent, stream);
+    } else if (got == 0 || (errno != EAGAIN && errno != EINTR)) {
+        struct evhttp_request *evhttp = stream->evhttp;
+        evhttp_connection_set_closecb(evhttp_request_get_connection(evhttp), NULL, NULL);
+        stream_end(stream, got == 0);
+        evhttp_send_reply_end(evhttp);
+    }
+    evbuffer_free(piece);
+}
+
+void ebb_http_reply_from(struct ebb_http_request *request, int status, const char *content_type,
+                         ebb_fd from, void (*ended)(bool complete, void *arg), void *arg) {
+    ebb_assert(!request->answered, "a second answer to %s", request->path);
+    if (evhttp_request_get_command(request->evhttp) == EVHTTP_REQ_HEAD) {
+        ebb_http_reply(request, status, content_type);
+        ended(false, arg);
+        return;
+    }
+    request->answered = true;
+    struct stream *stream = ebb_new_sized(&ebb_type_http_stream, sizeof *stream);
+    *stream = (struct stream){.evhttp = request->evhttp, .from = from, .ended = ended, .arg = arg};
+    stream->watch = ebb_watch_open(request->loop, from, EBB_READ, on_readable, stream);
+    evhttp_connection_set_closecb(evhttp_request_get_connection(request->evhttp), on_peer_gone,
+                                  stream);
+    ebbi_http_headers(request->evhttp, content_type);
+    evhttp_send_reply_start(request->evhttp, status, NULL);
+}
