@@ -31,11 +31,11 @@
 #include <sysexits.h>
 #include <unistd.h>
 
-#define TICK_MS          1000
-#define DRAIN_MS         20
-#define EXIT_LEAK        3
-#define TRACE_BYTES_MAX  (64 << 20)
-#define SIGNALS_MAX      5
+#define TICK_MS         1000
+#define DRAIN_MS        20
+#define EXIT_LEAK       3
+#define TRACE_BYTES_MAX (64 << 20)
+#define SIGNALS_MAX     5
 
 struct ebb_daemon {
     const struct ebb_daemon_plan *plan;
