@@ -43,7 +43,7 @@ SERVER_FLAGS = ["-m", "1024"]
 ORACLE_FLAGS = ["-o", "no_modern"]
 FILLER = b"get filler-filler-filler-filler-filler-filler\r\n" * 2
 END_MARK = re.compile(rb"VERSION [^\r\n]*\r\n\Z")
-SHOWS_CAS = re.compile(rb"VALUE \S+ \d+ \d+ \d+\r\n| [kclt]|^ME ", re.MULTILINE)
+SHOWS_CAS = re.compile(rb"VALUE [^ \r\n]+ \d+ \d+ \d+\r\n| [kclt]|^ME ", re.MULTILINE)
 SHORT_TTL_SECONDS = 3
 
 
@@ -130,13 +130,13 @@ class Commands(MetaCommands):
         lists, read = [[]], set()
         for maker in self.rng.choices(makers, cum_weights=weights, k=count):
             command = maker()
-            if type(command) is bytes:
-                words = command.removeprefix(FILLER).split(b"\r\n", 1)[0].split(b" ")
-                if words[0][:3] in (b"get", b"gat") or words[0] == b"mg":
-                    read.update(words)
-                elif words[0] in (b"incr", b"decr", b"ma") and words[1] in read:
-                    lists.append([])
-                    read = set()
+            line = command if type(command) is bytes else command.before
+            words = line.removeprefix(FILLER).split(b"\r\n", 1)[0].split(b" ")
+            if words[0][:3] in (b"get", b"gat") or words[0] == b"mg":
+                read.update(words)
+            elif words[0] in (b"incr", b"decr", b"ma") and words[1] in read:
+                lists.append([])
+                read = set()
             lists[-1].append(command)
         self.number = False
         return lists
@@ -255,7 +255,7 @@ class Commands(MetaCommands):
         return verb % self.rng.choice(KEYS_BAD) + b"\r\n"
 
     def bad_get(self):
-        verb = self.rng.choice((b"get %s", b"gets %s", b"gat 0 %s", b"get k1 %s k2", b"gets k0 k1 k2 %s", b"gats 100 k1 %s",
+        verb = self.rng.choice((b"get %s", b"gets %s", b"gat 0 %s", b"get k1 %s k2", b"gets k0 k1 k2 %s", b"gats 100 never-stored %s",
                                 b"get %s k1"))
         return verb % self.rng.choice(KEYS_BAD) + b"\r\n"
 

@@ -33,6 +33,8 @@ struct cmd_turn {
     struct store_worker *worker;
     struct reply *reply; /* answers are added here */
     uint32_t now;
+    int fd;                    /* whose turn it is; only to be told */
+    struct cmd_stream *stream; /* of CMD_STREAM: whoever called takes it */
 };
 
 /* A data block on its way. Lies in scanned memory: it holds the memory that is filled. Zeroed:
@@ -57,10 +59,11 @@ struct cmd_block {
 
 enum cmd_result {
     CMD_DONE,
-    CMD_BLOCK, /* block is set: its bytes and a CRLF come next; with at NULL there is nothing to do
-                  after them */
-    CMD_AGAIN, /* the reply is full; request->keys is what is left: send, then come back with it */
-    CMD_QUIT,  /* close, without sending what is unsent of this request */
+    CMD_BLOCK,  /* block is set: its bytes and a CRLF come next; with at NULL there is nothing to do
+                   after them */
+    CMD_AGAIN,  /* the reply is full; request->keys is what is left: send, then come back with it */
+    CMD_STREAM, /* the answer goes on for long: turn->stream is to be stepped until it ends */
+    CMD_QUIT,   /* close, without sending what is unsent of this request */
 };
 
 typedef enum cmd_result cmd_function(struct cmd_turn *turn, struct request *request,
@@ -87,6 +90,18 @@ void cmd_count(enum request_verb verb);
 
 /* Everything stored so far is gone, now (exptime 0 or less) or at that time. */
 void cmd_flush(struct cmd_turn *turn, int64_t exptime);
+
+/* An answer of many turns. OWNED; cmd_stream_close. */
+struct cmd_stream;
+enum cmd_step {
+    CMD_STEP_MORE, /* step again; send the reply first when it is full */
+    CMD_STEP_WAIT, /* nothing to tell now: what the peer sends meanwhile is thrown away; step again
+                      in a while */
+    CMD_STEP_END,
+};
+/* The reply must not be full. */
+enum cmd_step cmd_stream_step(struct cmd_turn *turn, struct cmd_stream *stream);
+void cmd_stream_close(struct cmd_stream *stream);
 
 /* A sentence as the answer, unless noreply. */
 void cmd_answer(struct cmd_turn *turn, bool noreply, struct ebb_span sentence);

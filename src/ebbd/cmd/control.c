@@ -5,6 +5,8 @@
 #include "metrics.h"
 
 #include <ebb/log.h>
+#include <signal.h>
+#include <unistd.h>
 
 #define MEGABYTES_MIN 8          /* as memcached refuses */
 #define MEGABYTES_MAX 1000000000 /* more was meant as bytes */
@@ -21,6 +23,11 @@ void cmd_flush(struct cmd_turn *turn, int64_t exptime) {
 enum cmd_result cmd_flush_all(struct cmd_turn *turn, struct request *request,
                               struct cmd_block *block) {
     (void)block;
+    if (turn->shared->settings->disable_flush) {
+        ebb_count(&ebb_metric_flushes, 1);
+        cmd_answer(turn, request->noreply, EBB_SPAN("CLIENT_ERROR flush_all not allowed"));
+        return CMD_DONE;
+    }
     cmd_flush(turn, request->exptime);
     cmd_answer(turn, request->noreply, EBB_SPAN("OK"));
     return CMD_DONE;
@@ -67,10 +74,20 @@ enum cmd_result cmd_mn(struct cmd_turn *turn, struct request *request, struct cm
 
 enum cmd_result cmd_shutdown(struct cmd_turn *turn, struct request *request,
                              struct cmd_block *block) {
-    (void)request;
     (void)block;
-    reply_line(turn->reply, EBB_SPAN("ERROR: shutdown not enabled"));
-    return CMD_DONE;
+    int number = 0;
+    struct ebb_span mode = request->words > 1 ? request->word[1] : EBB_SPAN("");
+    if (request->words == 1)
+        number = SIGINT;
+    else if (request->words == 2 && ebb_span_equal(mode, EBB_SPAN("graceful")))
+        number = SIGTERM;
+    if (!turn->shared->settings->enable_shutdown)
+        reply_line(turn->reply, EBB_SPAN("ERROR: shutdown not enabled"));
+    else if (number == 0)
+        reply_line(turn->reply, EBB_SPAN("CLIENT_ERROR invalid shutdown mode"));
+    else
+        kill(getpid(), number);
+    return turn->shared->settings->enable_shutdown && number != 0 ? CMD_QUIT : CMD_DONE;
 }
 
 enum cmd_result cmd_quit(struct cmd_turn *turn, struct request *request, struct cmd_block *block) {

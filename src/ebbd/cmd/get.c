@@ -12,6 +12,7 @@
 #include "cmd.h"
 
 #include "metrics.h"
+#include "watch.h"
 
 /* Adds the item of key to the reply. False: a miss. */
 static bool add_value(struct cmd_turn *turn, struct ebb_span key, bool with_cas) {
@@ -27,12 +28,17 @@ static bool add_value(struct cmd_turn *turn, struct ebb_span key, bool with_cas)
         else
             reply_bytes(reply, item->value, item->value_length);
         reply_bytes(reply, "\r\n", 2);
+        size_t length = item->value_length;
         if (store_still(&read)) {
             store_touched(&read);
+            if (watch_on(WATCH_FETCHERS))
+                watch_fetched(turn, key, true, length);
             return true;
         }
         reply_take_back(reply, mark);
     }
+    if (watch_on(WATCH_FETCHERS))
+        watch_fetched(turn, key, false, 0);
     return false;
 }
 
@@ -118,6 +124,8 @@ enum cmd_result cmd_delete(struct cmd_turn *turn, struct request *request,
                            struct cmd_block *block) {
     (void)block;
     bool hit = store_edit(turn->worker, request->key, turn->now, set_remove, NULL);
+    if (hit && watch_on(WATCH_DELETIONS))
+        watch_deleted(turn, REQUEST_delete, request->key);
     ebb_count(hit ? &ebb_metric_delete_hits : &ebb_metric_delete_misses, 1);
     cmd_answer(turn, request->noreply, hit ? EBB_SPAN("DELETED") : EBB_SPAN("NOT_FOUND"));
     return CMD_DONE;

@@ -12,6 +12,7 @@
 #include "metaflags.h"
 
 #include "metrics.h"
+#include "watch.h"
 #include "proto/base64.h"
 
 #include <stdio.h>
@@ -159,6 +160,8 @@ enum cmd_result cmd_mg(struct cmd_turn *turn, struct request *request, struct cm
     }
     struct reply_mark mark = reply_mark(turn->reply);
     bool hit = answer_item(turn, &meta);
+    if (watch_on(WATCH_FETCHERS))
+        watch_fetched(turn, meta.key, hit, 0);
     count(&meta, hit);
     if (meta_is_cut(&meta)) {
         reply_take_back(turn->reply, mark);

@@ -7,6 +7,7 @@
 
 #include "metrics.h"
 #include "proto/number.h"
+#include "watch.h"
 
 /* What the answer tells, until the block is there: the key and the cas stand as one letter. */
 static void remember_flags(const struct meta *meta, struct cmd_block *block) {
@@ -163,6 +164,8 @@ enum cmd_result cmd_md(struct cmd_turn *turn, struct request *request, struct cm
     }
     struct edit edit = {turn, &meta, REMOVED_NOT_FOUND};
     store_edit(turn->worker, meta.key, turn->now, edit_remove, &edit);
+    if (edit.result == REMOVED && watch_on(WATCH_DELETIONS))
+        watch_deleted(turn, REQUEST_md, meta.key);
     if (edit.result == REMOVED)
         ebb_count(&ebb_metric_delete_hits, 1);
     else if (edit.result != REMOVED_MARKED)

@@ -15,6 +15,7 @@
 #include "set.h"
 
 #include "metrics.h"
+#include "watch.h"
 
 #include <ebb/mem.h>
 
@@ -45,6 +46,8 @@ static enum cmd_result refuse(struct cmd_turn *turn, const struct request *reque
         cmd_answer(turn, request->noreply, EBB_SPAN("SERVER_ERROR object too large for cache"));
     else /* memcached tells this one even to who wants no reply */
         cmd_answer(turn, false, EBB_SPAN("SERVER_ERROR out of memory storing object"));
+    if (watch_on(WATCH_MUTATIONS))
+        watch_stored(turn, request->verb, request->key, verdict, 0, 0);
     if (removes)
         store_edit(turn->worker, request->key, turn->now, set_remove, NULL);
     *block = (struct cmd_block){.length = request->value_length};
@@ -235,6 +238,14 @@ static struct ebb_span sentence(enum store_verdict verdict) {
     }
 }
 
+/* For a watcher: the key of a set is in its room, which is used up when it is told. */
+static void remember_key(struct cmd_block *block) {
+    if (block->room.record == NULL)
+        return;
+    block->key_length = block->room.key_length;
+    memcpy(block->key, block->room.value - block->key_length, block->key_length);
+}
+
 void cmd_block_done(struct cmd_turn *turn, struct cmd_block *block, bool crlf) {
     if (block->at == NULL) { /* thrown away, and answered when the line came */
         *block = (struct cmd_block){0};
@@ -248,6 +259,9 @@ void cmd_block_done(struct cmd_turn *turn, struct cmd_block *block, bool crlf) {
         return;
     }
     enum store_verdict verdict;
+    bool watched = watch_on(WATCH_MUTATIONS);
+    if (watched)
+        remember_key(block);
     struct store_new new = {.client_flags = block->client_flags,
                             .expires = block->expires,
                             .marks = block->key_is_base64 ? STORE_KEY_BASE64 : 0};
@@ -258,6 +272,9 @@ void cmd_block_done(struct cmd_turn *turn, struct cmd_block *block, bool crlf) {
         verdict = join(turn, block, &new);
     }
     count(block, verdict);
+    if (watched)
+        watch_stored(turn, block->verb, (struct ebb_span){block->key, block->key_length}, verdict,
+                     new.expires, block->length);
     if (block->meta)
         meta_set_answer(turn, block, verdict, new.cas);
     else if (block->binary.is)

@@ -6,6 +6,8 @@
  * anywhere is refused. */
 #include "number.h"
 
+#include <stdlib.h>
+
 struct scanned {
     bool negative;
     uint64_t magnitude;
@@ -65,6 +67,16 @@ bool number_i32(struct ebb_span text, int32_t *out) {
         return false;
     *out = (int32_t)(uint32_t)(number.negative ? 0 - number.magnitude : number.magnitude);
     return true;
+}
+
+bool number_real(struct ebb_span text, double *out) {
+    char copy[64], *end;
+    if (text.length == 0 || text.length >= sizeof(copy))
+        return false;
+    memcpy(copy, text.at, text.length);
+    copy[text.length] = '\0';
+    *out = strtod(copy, &end);
+    return end > copy && (*end == '\0' || is_space(*end));
 }
 
 size_t number_write(char *at, uint64_t value) {

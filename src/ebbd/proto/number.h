@@ -17,6 +17,9 @@ bool number_u64(struct ebb_span text, uint64_t *out);
 bool number_u32(struct ebb_span text, uint32_t *out);
 bool number_i32(struct ebb_span text, int32_t *out);
 
+/* As strtod: for settings, not for the request path. */
+bool number_real(struct ebb_span text, double *out);
+
 /* Writes the digits of value, without NUL, at `at` (room for NUMBER_DIGITS_MAX); returns how many.
  */
 size_t number_write(char *at, uint64_t value);

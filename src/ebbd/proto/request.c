@@ -171,6 +171,8 @@ static struct ebb_span read_words(const struct verb_row *row, struct request *re
         return number_u64(request->word[1], &request->number) ? EBB_SPAN("") : error_format;
     case REQUEST_FORM_MEGABYTES:
         return read_megabytes(request);
+    case REQUEST_FORM_LRU:
+        return EBB_SPAN("");
     default: /* WORDS */
         request->noreply = false;
         return EBB_SPAN("");

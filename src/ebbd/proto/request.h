@@ -32,6 +32,7 @@ enum request_form {
     REQUEST_FORM_FLUSH,      /* [delay] [noreply] */
     REQUEST_FORM_LEVEL,      /* level [noreply] */
     REQUEST_FORM_MEGABYTES,  /* megabytes [noreply] */
+    REQUEST_FORM_LRU,        /* words; noreply is heeded */
     REQUEST_FORM_WORDS,      /* whatever the command makes of them */
 };
 

@@ -19,6 +19,7 @@
 
 #include "cmd/events.h"
 #include "cmd/metrics.h"
+#include "cmd/watch.h"
 
 #include <ebb/assert.h>
 #include <ebb/log.h>
@@ -32,6 +33,9 @@
 #define TURN_REQUESTS 2048
 #define TURN_BYTES    (1024 * 1024)
 #define REST_KEPT     512 /* bytes: a buffer for rest that is larger is let go of when empty */
+
+#define STREAM_STEPS   32 /* of a long answer in one turn */
+#define STREAM_WAIT_MS 20 /* until a stream that waits is asked again */
 
 /* How a turn goes on. */
 enum flow {
@@ -48,7 +52,7 @@ struct turn {
     struct station *station;
     size_t at, length; /* of the input: station->in[at, length) is not yet carried out */
     bool read_full;    /* the latest read took all it had room for: there may be more */
-    unsigned requests;
+    unsigned requests, steps;
     size_t sent, received;  /* bytes */
     enum request_verb verb; /* of the first request */
     const char *first;      /* its line, NULL: none yet */
@@ -65,6 +69,10 @@ void conn_close(struct conn *conn) {
         cmd_block_drop(&conn->station->turn, &conn->block);
     ebb_list_remove(&conn->link);
     ebb_list_remove(&conn->later);
+    if (watch_on(WATCH_CONNEVENTS))
+        watch_disconnected(ebb_fd_get(conn->fd), "normal");
+    cmd_stream_close(conn->stream);
+    ebb_timer_close(conn->timer);
     ebb_watch_close(conn->watch);
     ebb_scope_close(conn->scope);
     conn->rest = NULL;
@@ -233,6 +241,10 @@ static enum flow one_request(struct turn *turn) {
     case CMD_AGAIN:
         turn->at += request_shorten(start, &asked, request.keys);
         return FLOW_ON;
+    case CMD_STREAM:
+        turn->conn->stream = station->turn.stream;
+        station->turn.stream = NULL;
+        break;
     case CMD_QUIT:
         return FLOW_CLOSE;
     case CMD_DONE:
@@ -284,10 +296,40 @@ static enum flow one_step(struct turn *turn) {
     return conn->protocol == CONN_TEXT ? one_request(turn) : one_frame(turn);
 }
 
+static void on_stream_timer(void *arg);
+
+/* A step of an answer that goes on. Who waits for something to tell reads nothing but the end. */
+static enum flow step_stream(struct turn *turn) {
+    struct conn *conn = turn->conn;
+    struct station *station = turn->station;
+    enum flow flow = reply_full(&station->reply) ? flush(turn) : FLOW_ON;
+    if (flow != FLOW_ON)
+        return flow;
+    turn->steps++;
+    switch (cmd_stream_step(&station->turn, conn->stream)) {
+    case CMD_STEP_WAIT:
+        turn->at = turn->length = 0;
+        if (conn->timer == NULL)
+            conn->timer =
+                ebb_timer_open(station->loop, STREAM_WAIT_MS, true, on_stream_timer, conn);
+        return FLOW_WAIT;
+    case CMD_STEP_END:
+        cmd_stream_close(conn->stream);
+        conn->stream = NULL;
+        return FLOW_ON;
+    default:
+        return turn->steps < STREAM_STEPS ? FLOW_ON : FLOW_LATER;
+    }
+}
+
 /* Carries out what is in the input buffer. */
 static enum flow carry_out(struct turn *turn) {
     enum flow flow = FLOW_ON;
     while (flow == FLOW_ON) {
+        if (turn->conn->stream) {
+            flow = step_stream(turn);
+            continue;
+        }
         if (turn->conn->in_block) {
             flow = feed_block(turn);
             continue;
@@ -373,6 +415,7 @@ static void run_turn(struct conn *conn, bool reads) {
     bool block_goes_on = conn->in_block;
     uint64_t now_ns = conn->used_ns = ebb_loop_now_ns(station->loop);
     station->turn.now = exptime_now(&station->server->shared.clock, now_ns);
+    station->turn.fd = ebb_fd_get(conn->fd);
     timing_begin(&station->timing, now_ns);
     if (block_goes_on) {
         turn.verb = conn->block.verb;
@@ -431,6 +474,13 @@ static void on_event(int events, void *arg) {
     run_turn(conn, TURN_READS_NOT);
 }
 
+/* A stream waits: is there something to tell? */
+static void on_stream_timer(void *arg) {
+    struct conn *conn = arg;
+    if (conn->backlog == NULL && conn->later.next == NULL)
+        run_turn(conn, TURN_READS_NOT);
+}
+
 /* --- from the listener to a worker --- */
 
 static void begin(void *arg) {
@@ -453,6 +503,8 @@ void conn_accept(struct station *station, ebb_fd fd) {
     setsockopt(ebb_fd_get(fd), IPPROTO_TCP, TCP_NODELAY, &on,
                sizeof(on)); /* a unix socket refuses; no harm */
     setsockopt(ebb_fd_get(fd), SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
+    if (watch_on(WATCH_CONNEVENTS))
+        watch_connected(ebb_fd_get(fd));
     ebb_loop_post(station->loop, begin, conn);
 }
 

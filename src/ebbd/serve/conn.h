@@ -27,7 +27,9 @@ struct conn {
     char block_line[TIMING_TEXT]; /* its line, when the block did not come in one piece with it */
     enum conn_protocol protocol;
     bool in_block;
-    bool closing; /* close when the backlog is sent */
+    struct cmd_stream *stream; /* an answer that goes on */
+    struct ebb_timer *timer;   /* looks after a stream that waits */
+    bool closing;              /* close when the backlog is sent */
     struct backlog *backlog;
     uint64_t used_ns; /* when its latest turn began */
 };

@@ -10,6 +10,7 @@
 
 #include "cmd/events.h"
 #include "cmd/metrics.h"
+#include "cmd/watch.h"
 
 #include <ebb/clock.h>
 #include <ebb/inventory.h>
@@ -64,6 +65,7 @@ static void store_open(struct server *server, const struct settings *settings) {
         .value_size_max = settings->item_size_max,
         .workers = (int)settings->threads,
         .evict = !settings->no_evictions,
+        .evicted = watch_evicted,
     };
     server->shared.store = store_new(&config);
     metrics_store_set(server->shared.store);

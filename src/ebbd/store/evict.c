@@ -128,6 +128,15 @@ static void move_record(const struct walk *walk, _Atomic uint64_t *place, struct
     atomic_fetch_add_explicit(&store->copied_bytes, size, memory_order_relaxed);
 }
 
+/* Its memory is still there: the segment leaves when all of its records have. */
+static void tell_evicted(const struct walk *walk, const struct record *record, uint64_t slot) {
+    struct store_item item;
+    struct ebb_span key = {record->key, lead_key_length(atomic_load(&record->lead))};
+    const char *data = (const char *)record - slot_offset(slot);
+    store_view(walk->store, slot, data, walk->now, &item);
+    walk->store->config.evicted(key, &item, walk->now);
+}
+
 /* One record of a leaving segment: its item goes, or moves to `room` (NULL: none yet). Returns
  * false when it wants to survive and needs a room first. */
 static bool leave(const struct walk *walk, uint64_t hash, struct record *record, uint32_t size,
@@ -137,9 +146,10 @@ static bool leave(const struct walk *walk, uint64_t hash, struct record *record,
     struct bucket *bucket = index_lock(store, hash);
     uint64_t where = slot_make(0, walk->segment, offset, 0) & SLOT_PLACE;
     _Atomic uint64_t *place = index_find_place(store, bucket, hash, where);
-    bool answered = true, remember = false;
+    bool answered = true, remember = false, evicted = false;
+    uint64_t slot = 0;
     if (place) {
-        uint64_t slot = atomic_load_explicit(place, memory_order_relaxed);
+        slot = atomic_load_explicit(place, memory_order_relaxed);
         if (room && room->record) {
             move_record(walk, place, record, size, room);
         } else if (room == NULL && survives(walk, record, slot)) {
@@ -150,12 +160,15 @@ static bool leave(const struct walk *walk, uint64_t hash, struct record *record,
             index_remove(store, bucket, place);
             atomic_fetch_sub_explicit(&walk->entry->live_bytes, size, memory_order_relaxed);
             count_gone(store, record, expired);
+            evicted = !expired;
             remember = !expired && walk->leaving == BY_POLICY && walk->entry->pool == PROBATION;
         }
     }
     index_unlock(bucket);
     if (remember)
         ghost_add(store, hash);
+    if (evicted && store->config.evicted)
+        tell_evicted(walk, record, slot);
     if (place == NULL && room && room->record) /* deleted meanwhile */
         segment_unreserve(store->evictor, room);
     return answered;

@@ -316,5 +316,8 @@ static inline uint64_t store_hash(const struct store *store, struct ebb_span key
     return ebb_hash(key.at, key.length, store->seed);
 }
 uint64_t store_items(const struct store *store);
+/* The view of a record, as of `now`. */
+void store_view(const struct store *store, uint64_t slot, const char *data, uint32_t now,
+                struct store_item *item);
 
 #endif

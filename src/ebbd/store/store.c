@@ -124,8 +124,8 @@ static bool is_expired(uint32_t expires, uint32_t now) {
 }
 
 /* The view of a record, as of `now`. */
-static void view(const struct store *store, uint64_t slot, char *data, uint32_t now,
-                 struct store_item *item) {
+void store_view(const struct store *store, uint64_t slot, const char *data, uint32_t now,
+                struct store_item *item) {
     const struct record *record = (const struct record *)(data + slot_offset(slot));
     uint64_t lead = atomic_load_explicit(&record->lead, memory_order_relaxed);
     uint64_t times = atomic_load_explicit(&record->times, memory_order_relaxed);
@@ -155,7 +155,7 @@ bool store_find(struct store_worker *worker, struct ebb_span key, uint32_t now,
         char *data;
         if (!index_lookup(store, key, hash, &bucket, &place, &read->slot, &read->version, &data))
             return false;
-        view(store, read->slot, data, now, &read->item);
+        store_view(store, read->slot, data, now, &read->item);
         read->bucket = bucket;
         read->place = place;
         read->now = now;
@@ -236,7 +236,7 @@ static _Atomic uint64_t *find_living(struct store_worker *worker, struct bucket 
     if (place == NULL)
         return NULL;
     uint64_t slot = atomic_load_explicit(place, memory_order_relaxed);
-    view(store, slot, segment_data(store, slot_segment(slot)), now, item);
+    store_view(store, slot, segment_data(store, slot_segment(slot)), now, item);
     if (!is_expired(item->expires, now))
         return place;
     if (!(item->marks & STORE_FETCHED))

@@ -28,12 +28,16 @@
 
 struct store;
 struct store_worker;
+struct store_item;
 
 struct store_config {
     size_t limit_bytes;    /* -m: segments, index and the collector's slack together */
     size_t value_size_max; /* -I: bytes of a whole item, as memcached counts it (header, key, value,
                               CRLF) */
     int workers;
+    /* Called for each item that is evicted (not for expired ones), without a bucket's lock held: no
+     * store call. Any thread. NULL: nothing. */
+    void (*evicted)(struct ebb_span key, const struct store_item *item, uint32_t now);
     bool evict; /* false (-M): a full store refuses instead */
 };
 
@@ -152,6 +156,21 @@ void store_tick(struct store *store, uint32_t now);
 
 /* Changes the limit at run time; gives memory back at once. False: too small or too large. */
 bool store_limit_set(struct store *store, size_t limit_bytes, uint32_t now);
+
+/* A walk over all items, in steps. Zeroed: at the start. */
+struct store_scan {
+    uint32_t segment, generation, offset;
+    bool inside;
+};
+/* key is valid during the call; item->value is not to be read. huge: has a segment of its own.
+ * False: stop this step behind this item. */
+typedef bool store_see(struct ebb_span key, const struct store_item *item, bool huge,
+                       void *context);
+/* Looks at up to `records` records and calls see, without locks held, for those that live. False:
+ * the walk is at its end. An item that moves meanwhile may be seen twice or not at all. Any thread
+ * that the collector knows. */
+bool store_scan(struct store *store, struct store_scan *scan, uint32_t now, unsigned records,
+                store_see *see, void *context);
 
 struct store_stats {
     uint64_t items, items_total; /* now; ever stored */

@@ -1,0 +1,287 @@
+/* dump -- what walks over all items, in steps: lru_crawler metadump and mgdump, stats sizes and
+ * cachedump; and the other words of lru_crawler, lru and slabs.
+ *
+ * There are no slabs, no LRU lists and no crawler here. For tools there are two classes: 1 holds
+ * the ordinary items, 2 those that are so large that they have a segment of their own. What tunes
+ * slabs and lists is checked as memcached checks it, answered, and changes nothing.
+ *
+ * 1. A step looks at STEP_RECORDS records at most and leaves when the reply is full, so a dump of
+ * any size takes neither much memory nor long turns. */
+#include "stream.h"
+
+#include "proto/base64.h"
+#include "proto/number.h"
+
+#include <stdio.h>
+
+#define STEP_RECORDS 512
+#define LINE_MAX     1024 /* bytes: a key of 750, and numbers */
+
+#define SIZE_STEP   32 /* bytes that a line of the histogram stands for */
+#define SIZES       (1 << 15)
+#define SLEEP_MAX   1000000 /* microseconds */
+#define CLASSES_MAX 63      /* memcached's: a greater class is none */
+#define TUNE_MAX    80
+
+static bool see(struct ebb_span key, const struct store_item *item, bool huge, void *context) {
+    struct cmd_stream *stream = context;
+    stream->class_id = huge ? 2 : 1;
+    if (huge ? stream->huge : stream->ordinary)
+        return stream->show(stream, key, item) && !reply_full(stream->turn->reply);
+    return true;
+}
+
+/* True: there is more. */
+static bool look(struct cmd_turn *turn, struct cmd_stream *stream) {
+    return store_scan(turn->shared->store, &stream->scan, turn->now, STEP_RECORDS, see, stream);
+}
+
+/* --- lines --- */
+
+static bool show_meta(struct cmd_stream *stream, struct ebb_span key,
+                      const struct store_item *item) {
+    const struct cmd_turn *turn = stream->turn;
+    int64_t unix_start = turn->shared->clock.unix_start;
+    char line[LINE_MAX] = "key=";
+    char *at = stream_write_uri(line + 4, key);
+    at += snprintf(
+        at, (size_t)(line + LINE_MAX - at), " exp=%lld la=%lld cas=%llu fetch=%s cls=%u size=%zu\n",
+        item->expires == 0 ? -1LL : (long long)(item->expires + unix_start),
+        (long long)(item->last_access + unix_start), (unsigned long long)item->cas,
+        item->marks & STORE_FETCHED ? "yes" : "no", stream->class_id, stream_item_size(key, item));
+    reply_bytes(turn->reply, line, (size_t)(at - line));
+    return true;
+}
+
+static bool show_get(struct cmd_stream *stream, struct ebb_span key,
+                     const struct store_item *item) {
+    struct reply *reply = stream->turn->reply;
+    bool encoded = item->marks & STORE_KEY_BASE64;
+    char *at = reply->text + reply->used;
+    memcpy(at, "mg ", 3);
+    if (encoded)
+        at = base64_write(at + 3, key);
+    else
+        at = (char *)memcpy(at + 3, key.at, key.length) + key.length;
+    reply->used = (size_t)(at - reply->text);
+    reply_line(reply, encoded ? EBB_SPAN(" b") : EBB_SPAN(""));
+    return true;
+}
+
+static bool show_cache(struct cmd_stream *stream, struct ebb_span key,
+                       const struct store_item *item) {
+    char line[LINE_MAX];
+    if (item->marks & STORE_KEY_BASE64)
+        return true;
+    int64_t unix_start = stream->turn->shared->clock.unix_start;
+    int length = snprintf(line, sizeof(line), "ITEM %.*s [%zu b; %lld s]\r\n", (int)key.length,
+                          key.at, item->value_length,
+                          item->expires == 0 ? 0LL : (long long)(item->expires + unix_start));
+    reply_bytes(stream->turn->reply, line, (size_t)length);
+    return --stream->left > 0;
+}
+
+static bool show_size(struct cmd_stream *stream, struct ebb_span key,
+                      const struct store_item *item) {
+    size_t at = (stream_item_size(key, item) + SIZE_STEP - 1) / SIZE_STEP;
+    stream->sizes[at < SIZES ? at : SIZES - 1]++;
+    return true;
+}
+
+/* --- streams --- */
+
+static enum cmd_step step_dump(struct cmd_turn *turn, struct cmd_stream *stream) {
+    if (stream->left > 0 && look(turn, stream))
+        return CMD_STEP_MORE;
+    reply_line(turn->reply, stream->show == show_get ? EBB_SPAN("EN") : EBB_SPAN("END"));
+    return CMD_STEP_END;
+}
+
+static enum cmd_step step_sizes(struct cmd_turn *turn, struct cmd_stream *stream) {
+    if (stream->left == 0) {
+        if (!look(turn, stream))
+            stream->left = 1;
+        return CMD_STEP_MORE;
+    }
+    for (; stream->left < SIZES && !reply_full(turn->reply); stream->left++) {
+        char line[64];
+        if (stream->sizes[stream->left] == 0)
+            continue;
+        int length = snprintf(line, sizeof(line), "STAT %u %u\r\n", stream->left * SIZE_STEP,
+                              stream->sizes[stream->left]);
+        reply_bytes(turn->reply, line, (size_t)length);
+    }
+    if (stream->left < SIZES)
+        return CMD_STEP_MORE;
+    reply_line(turn->reply, EBB_SPAN("END"));
+    return CMD_STEP_END;
+}
+
+static struct cmd_stream *dump_new(void) {
+    struct cmd_stream *stream = ebb_new(cmd_stream);
+    stream->step = step_dump;
+    stream->left = UINT32_MAX;
+    stream->ordinary = stream->huge = true;
+    return stream;
+}
+
+enum cmd_result dump_sizes(struct cmd_turn *turn) {
+    void *sizes = ebb_try_bytes(SIZES * sizeof(uint32_t));
+    if (sizes == NULL) {
+        reply_line(turn->reply, EBB_SPAN("SERVER_ERROR out of memory writing stats"));
+        return CMD_DONE;
+    }
+    memset(sizes, 0, SIZES * sizeof(uint32_t));
+    struct cmd_stream *stream = dump_new();
+    stream->step = step_sizes;
+    stream->show = show_size;
+    stream->sizes = sizes;
+    stream->left = 0;
+    return stream_begin(turn, stream);
+}
+
+enum cmd_result dump_cache(struct cmd_turn *turn, uint32_t class_id, uint32_t limit) {
+    struct cmd_stream *stream = dump_new();
+    stream->show = show_cache;
+    stream->ordinary = class_id == 1;
+    stream->huge = class_id == 2;
+    stream->left = limit == 0 ? UINT32_MAX : limit;
+    return stream_begin(turn, stream);
+}
+
+/* --- lru_crawler --- */
+
+/* "all", "hash", or classes with commas: which of ours are meant. False: no such class. */
+static bool read_classes(struct ebb_span text, bool *ordinary, bool *huge) {
+    *ordinary = *huge =
+        ebb_span_equal(text, EBB_SPAN("all")) || ebb_span_equal(text, EBB_SPAN("hash"));
+    if (*ordinary)
+        return true;
+    const char *end = text.at + text.length;
+    for (const char *at = text.at; at < end;) {
+        const char *comma = memchr(at, ',', (size_t)(end - at));
+        struct ebb_span word = {at, (size_t)((comma ? comma : end) - at)};
+        uint32_t number = 0;
+        if (word.length > 0 && (!number_u32(word, &number) || number == 0 || number > CLASSES_MAX))
+            return false;
+        *ordinary |= number == 1;
+        *huge |= number == 2;
+        at = comma ? comma + 1 : end;
+    }
+    return true;
+}
+
+static enum cmd_result say(struct cmd_turn *turn, struct ebb_span sentence) {
+    reply_line(turn->reply, sentence);
+    return CMD_DONE;
+}
+
+static enum cmd_result crawl(struct cmd_turn *turn, const struct request *request) {
+    struct ebb_span what = request->word[1];
+    bool ordinary = false, huge = false, gets = ebb_span_equal(what, EBB_SPAN("mgdump"));
+    bool dumps = gets || ebb_span_equal(what, EBB_SPAN("metadump"));
+    if (dumps && turn->shared->settings->disable_dumping)
+        return say(turn, EBB_SPAN("ERROR metadump not allowed"));
+    if (!read_classes(request->word[2], &ordinary, &huge))
+        return say(turn, EBB_SPAN("BADCLASS invalid class id"));
+    if (!dumps)
+        return say(turn, EBB_SPAN("OK"));
+    struct cmd_stream *stream = dump_new();
+    stream->show = gets ? show_get : show_meta;
+    stream->ordinary = ordinary;
+    stream->huge = huge;
+    return stream_begin(turn, stream);
+}
+
+static enum cmd_result crawler_number(struct cmd_turn *turn, const struct request *request,
+                                      bool sleeps) {
+    uint32_t number;
+    if (!number_u32(request->word[2], &number))
+        return say(turn, EBB_SPAN("CLIENT_ERROR bad command line format"));
+    if (sleeps && number > SLEEP_MAX)
+        return say(turn, EBB_SPAN("CLIENT_ERROR sleep must be one second or less"));
+    return say(turn, EBB_SPAN("OK"));
+}
+
+static bool is(struct ebb_span word, const char *text) {
+    return ebb_span_equal(word, ebb_span_of(text));
+}
+
+enum cmd_result cmd_lru_crawler(struct cmd_turn *turn, struct request *request,
+                                struct cmd_block *block) {
+    (void)block;
+    struct ebb_span what = request->words > 1 ? request->word[1] : EBB_SPAN("");
+    if (request->words == 2 && (is(what, "enable") || is(what, "disable")))
+        return say(turn, EBB_SPAN("OK"));
+    if (request->words != 3)
+        return say(turn, EBB_SPAN("ERROR"));
+    if (is(what, "crawl") || is(what, "metadump") || is(what, "mgdump"))
+        return crawl(turn, request);
+    if (is(what, "sleep") || is(what, "tocrawl"))
+        return crawler_number(turn, request, is(what, "sleep"));
+    return say(turn, EBB_SPAN("ERROR"));
+}
+
+/* --- lru, slabs: checked, and nothing to do --- */
+
+static struct ebb_span tune(const struct request *request) {
+    uint32_t hot, warm;
+    double hot_factor, warm_factor;
+    if (!number_u32(request->word[2], &hot) || !number_u32(request->word[3], &warm) ||
+        !number_real(request->word[4], &hot_factor) || !number_real(request->word[5], &warm_factor))
+        return EBB_SPAN("ERROR");
+    if (hot + warm > TUNE_MAX)
+        return EBB_SPAN("ERROR hot and warm pcts must not exceed 80");
+    if (hot_factor <= 0 || warm_factor <= 0)
+        return EBB_SPAN("ERROR hot/warm age factors must be greater than 0");
+    return EBB_SPAN("OK");
+}
+
+enum cmd_result cmd_lru(struct cmd_turn *turn, struct request *request, struct cmd_block *block) {
+    (void)block;
+    struct ebb_span what = request->word[1], answer = EBB_SPAN("ERROR");
+    int32_t ttl;
+    if (is(what, "tune") && request->words >= 6)
+        answer = tune(request);
+    else if (is(what, "mode") && request->words >= 3 &&
+             (is(request->word[2], "flat") || is(request->word[2], "segmented")))
+        answer = EBB_SPAN("OK");
+    else if (is(what, "temp_ttl") && request->words >= 3 && number_i32(request->word[2], &ttl))
+        answer = EBB_SPAN("OK");
+    cmd_answer(turn, request->noreply, answer);
+    return CMD_DONE;
+}
+
+static struct ebb_span automove(const struct request *request) {
+    uint32_t level;
+    double ratio;
+    if (is(request->word[2], "ratio"))
+        return request->words >= 4 && number_real(request->word[3], &ratio) ? EBB_SPAN("OK")
+                                                                            : EBB_SPAN("ERROR");
+    if (!number_u32(request->word[2], &level))
+        return EBB_SPAN("CLIENT_ERROR bad command line format");
+    return level <= 2 ? EBB_SPAN("OK") : EBB_SPAN("ERROR");
+}
+
+static struct ebb_span reassign(const struct request *request) {
+    int32_t from, to;
+    if (!number_i32(request->word[2], &from) || !number_i32(request->word[3], &to))
+        return EBB_SPAN("CLIENT_ERROR bad command line format");
+    if (from == to)
+        return EBB_SPAN("SAME src and dst class are identical");
+    return from < -1 || from > 2 || to < 0 || to > 2
+               ? EBB_SPAN("BADCLASS invalid src or dst class id")
+               : EBB_SPAN("NOSPARE source class has no spare pages");
+}
+
+enum cmd_result cmd_slabs(struct cmd_turn *turn, struct request *request, struct cmd_block *block) {
+    (void)block;
+    struct ebb_span what = request->words > 1 ? request->word[1] : EBB_SPAN("");
+    if (request->words == 4 && is(what, "reassign"))
+        return say(turn, reassign(request));
+    if (request->words >= 3 && is(what, "automove")) {
+        cmd_answer(turn, request->noreply, automove(request));
+        return CMD_DONE;
+    }
+    return say(turn, EBB_SPAN("ERROR"));
+}

@@ -1,0 +1,38 @@
+/* stream -- answers that take many turns; for dump.c and watch.c. */
+#ifndef EBBD_CMD_STREAM_H
+#define EBBD_CMD_STREAM_H
+
+#include "cmd.h"
+
+#include <ebb/mem.h>
+
+#define EBB_TYPE EBB_TYPE_DECLARE
+#include "tbl/types.def"
+
+struct watcher;
+
+struct cmd_stream {
+    enum cmd_step (*step)(struct cmd_turn *turn, struct cmd_stream *stream);
+    void (*close)(struct cmd_stream *stream); /* NULL: nothing to close */
+    struct cmd_turn *turn;                    /* during a step */
+    struct store_scan scan;
+    bool huge, ordinary; /* which items a dump shows */
+    unsigned class_id;   /* of the item that is shown */
+    uint32_t left;       /* lines that may still be shown; a histogram's next line */
+    bool (*show)(struct cmd_stream *stream, struct ebb_span key, const struct store_item *item);
+    uint32_t *sizes; /* a histogram, pointer-free */
+    struct watcher *watch;
+};
+
+/* Makes it the answer. */
+enum cmd_result stream_begin(struct cmd_turn *turn, struct cmd_stream *stream);
+/* Bytes of an item as memcached counts them. */
+size_t stream_item_size(struct ebb_span key, const struct store_item *item);
+/* Percent-encodes key at `at` (room for 3 times its length); returns the end. */
+char *stream_write_uri(char *at, struct ebb_span key);
+
+/* dump.c */
+enum cmd_result dump_sizes(struct cmd_turn *turn);
+enum cmd_result dump_cache(struct cmd_turn *turn, uint32_t class_id, uint32_t limit);
+
+#endif

@@ -1,0 +1,40 @@
+/* watch -- tells clients what happens, as memcached's watch command.
+ *
+ * When nobody watches, each place costs a load and a branch that is predicted. */
+#ifndef EBBD_CMD_WATCH_H
+#define EBBD_CMD_WATCH_H
+
+#include "cmd.h"
+
+#include <stdatomic.h>
+
+enum watch_kind {
+    WATCH_FETCHERS = 1,
+    WATCH_MUTATIONS = 2,
+    WATCH_EVICTIONS = 4,
+    WATCH_CONNEVENTS = 8,
+    WATCH_DELETIONS = 16,
+    WATCH_SILENT = 32, /* kinds that memcached has and that do not happen here */
+};
+
+extern _Atomic unsigned watch_wanted; /* kinds that somebody watches */
+
+static inline bool watch_on(unsigned kinds) {
+    return __builtin_expect(
+        (atomic_load_explicit(&watch_wanted, memory_order_relaxed) & kinds) != 0, 0);
+}
+
+/* When watch_on. Never waits: a watcher that is behind loses lines, and is told how many. */
+void watch_fetched(const struct cmd_turn *turn, struct ebb_span key, bool found, size_t length);
+void watch_stored(const struct cmd_turn *turn, enum request_verb verb, struct ebb_span key,
+                  enum store_verdict verdict, uint32_t expires, size_t length);
+void watch_deleted(const struct cmd_turn *turn, enum request_verb verb, struct ebb_span key);
+void watch_connected(int fd);
+/* reason: "normal", "error", "idle_timeout", "shutdown". */
+void watch_disconnected(int fd, const char *reason);
+/* For store_config.evicted. */
+void watch_evicted(struct ebb_span key, const struct store_item *item, uint32_t now);
+
+unsigned watch_watchers(void);
+
+#endif

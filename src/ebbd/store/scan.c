@@ -1,0 +1,83 @@
+/* scan -- walks all segments and shows what lives.
+ *
+ * A record of a segment is an item when a slot points to exactly its place: the bucket's lock is
+ * held while that is asked, and for nothing else. Segments may be filled, emptied and dropped
+ * meanwhile, so an item that moves during the walk may be shown twice or not at all; one that stays
+ * is shown once.
+ *
+ * 1. The walk holds the segment's memory, not the segment: what is read may be old, never foreign.
+ * 2. The end of an open segment may be written again while it is walked (a room that was given
+ * back). So a step is taken only if the record behind it is still what it was, and every record is
+ * checked to lie in the used part; if one does not, the walk goes on in the next segment. */
+#include "store/internal.h"
+
+/* Copies what the slot says of the record at this place. False: nothing lives there. */
+static bool find(struct store *store, const char *data, uint32_t segment, uint32_t offset,
+                 struct ebb_span key, uint32_t now, struct store_item *item) {
+    uint64_t hash = store_hash(store, key);
+    struct bucket *bucket = index_lock(store, hash);
+    uint64_t wanted = slot_make(hash, segment, offset, 0) & SLOT_PLACE;
+    const _Atomic uint64_t *place = index_find_place(store, bucket, hash, wanted);
+    bool found = place && segment_data(store, segment) == data;
+    if (found)
+        store_view(store, atomic_load_explicit(place, memory_order_relaxed), data, now, item);
+    index_unlock(bucket);
+    return found && (item->expires == 0 || item->expires > now);
+}
+
+/* The record's size, 0 when it cannot be one. */
+static uint32_t step(const struct segment_entry *entry, const char *data, uint32_t at,
+                     uint32_t used, uint64_t *lead) {
+    const struct record *record = (const struct record *)(data + at);
+    *lead = atomic_load_explicit(&record->lead, memory_order_acquire);
+    uint32_t size = segment_record_size(entry, *lead), key_length = lead_key_length(*lead);
+    bool fits = size > 0 && size % RECORD_ALIGN == 0 && size <= used - at &&
+                key_length <= STORE_KEY_MAX &&
+                (key_length == 0 || sizeof *record + key_length <= size);
+    return fits ? size : 0;
+}
+
+/* Shows up to *records records of the segment from scan->offset on. True: the segment is through.
+ */
+static bool walk(struct store *store, struct store_scan *scan, uint32_t now, unsigned *records,
+                 store_see *see, void *context) {
+    const struct segment_entry *entry = &store->entries[scan->segment];
+    const char *data = segment_data(store, scan->segment);
+    if (data == NULL || !segment_alive(store, scan->segment, scan->generation))
+        return true;
+    uint32_t used = atomic_load_explicit(&entry->used, memory_order_acquire);
+    while (scan->offset<used && * records> 0) {
+        uint64_t lead;
+        uint32_t at = scan->offset, size = step(entry, data, at, used, &lead);
+        struct store_item item;
+        const struct record *record = (const struct record *)(data + at);
+        struct ebb_span key = {record->key, lead_key_length(lead)};
+        if (size == 0)
+            return true;
+        --*records;
+        bool lives = key.length > 0 && find(store, data, scan->segment, at, key, now, &item);
+        if (!lives && atomic_load_explicit(&record->lead, memory_order_acquire) != lead)
+            continue;
+        scan->offset = at + size;
+        if (lives && !see(key, &item, entry->huge, context))
+            return false;
+    }
+    return scan->offset >= used;
+}
+
+bool store_scan(struct store *store, struct store_scan *scan, uint32_t now, unsigned records,
+                store_see *see, void *context) {
+    while (scan->segment < store->segments_max) {
+        const struct segment_entry *entry = &store->entries[scan->segment];
+        if (!scan->inside) {
+            scan->generation = atomic_load_explicit(&entry->generation, memory_order_relaxed);
+            scan->offset = 0;
+            scan->inside = true;
+        }
+        if (!walk(store, scan, now, &records, see, context))
+            return true;
+        scan->inside = false;
+        scan->segment++;
+    }
+    return false;
+}
