@@ -25,6 +25,8 @@ const char *ebb_http_path(const struct ebb_http_request *request); /* decoded, w
 const char *ebb_http_query(const struct ebb_http_request *request, const char *name);
 const char *ebb_http_header(const struct ebb_http_request *request, const char *name); /* or NULL */
 bool ebb_http_is_post(const struct ebb_http_request *request);
+/* The other end's address as text, or "" when it is not known. Valid during the handler. */
+const char *ebb_http_peer(const struct ebb_http_request *request);
 
 /* For an answer that takes a while: the handler returns without one, and the request is answered
  * later, on the same thread, with ebb_http_later_reply; it must be, also when the peer has gone
@@ -34,6 +36,8 @@ struct ebb_http_later *ebb_http_keep(struct ebb_http_request *request);
 struct ebb_writer *ebb_http_later_body(struct ebb_http_later *later);
 void ebb_http_later_reply(struct ebb_http_later *later, int status, const char *content_type);
 
+/* One more header of the answer; before ebb_http_reply. */
+void ebb_http_reply_header(struct ebb_http_request *request, const char *name, const char *value);
 /* Where the body goes; send it with ebb_http_reply. */
 struct ebb_writer *ebb_http_body(struct ebb_http_request *request);
 void ebb_http_reply(struct ebb_http_request *request, int status, const char *content_type);

@@ -3,11 +3,12 @@
  * The pages say what the daemon holds and where it was told to listen, so they are for people on
  * the same machine unless somebody allows more: an address that is not loopback is refused. */
 #include "admin.h"
+
 #include "alarms.h"
+#include "guard.h"
 #include "logs.h"
 #include "tracing.h"
 
-#include <arpa/inet.h>
 #include <ebb/assert.h>
 #include <ebb/metric.h>
 #include <stdio.h>
@@ -25,6 +26,7 @@ static struct page {
 } pages[PAGES_MAX];
 static size_t pages_count;
 static const char *index_title = "";
+static bool names_allowed; /* see guard.h */
 
 /* --- the address --- */
 
@@ -33,19 +35,6 @@ static enum ebb_err refuse_address(const char *text, const char *why) {
                        "admin address \"%s\": %s; allowed: HOST:PORT such as 127.0.0.1:9150 or "
                        "[::1]:9150",
                        text, why);
-}
-
-static bool is_loopback(const char *host) {
-    struct in_addr four;
-    struct in6_addr six;
-    if (inet_pton(AF_INET, host, &four) == 1)
-        return ntohl(four.s_addr) >> 24 == 127;
-    return inet_pton(AF_INET6, host, &six) == 1 && IN6_IS_ADDR_LOOPBACK(&six);
-}
-
-static bool is_literal(const char *host) {
-    struct in6_addr any;
-    return inet_pton(AF_INET, host, &any) == 1 || inet_pton(AF_INET6, host, &any) == 1;
 }
 
 /* Copies the host of text without brackets; returns where the port begins, or NULL. */
@@ -75,14 +64,14 @@ enum ebb_err ebbi_admin_address(struct ebbi_address *address, const char *text, 
         return refuse_address(text, "host and port cannot be told apart");
     if (strcmp(address->host, "localhost") == 0)
         snprintf(address->host, sizeof(address->host), "127.0.0.1");
-    if (!is_literal(address->host))
+    if (!ebbi_guard_is_literal(address->host))
         return refuse_address(text, "the host is no literal address");
     size_t digits = strspn(port, "0123456789");
     unsigned long number = strtoul(port, NULL, 10);
     if (digits == 0 || digits > 5 || port[digits] != 0 || number > PORT_MAX)
         return refuse_address(text, "the port is no number from 0 to 65535");
     address->port = (int)number;
-    if (!allow_remote && !is_loopback(address->host))
+    if (!allow_remote && !ebbi_guard_is_loopback(address->host))
         return refuse_address(text, "not a loopback address, and the pages are not protected");
     return EBB_OK;
 }
@@ -104,19 +93,45 @@ void ebbi_admin_page_read_only(const char *path, const char *help,
     add((struct page){.path = path, .help = help, .fn = fn, .read_only = true});
 }
 
+/* Pages without help belong to another one and are not listed. */
+static void write_index_json(struct ebb_writer *body, bool may_act) {
+    ebb_writef(body, "{\"may_act\":%s,\"pages\":[", may_act ? "true" : "false");
+    const char *between = "";
+    for (size_t i = 0; i < pages_count; i++) {
+        if (pages[i].help == NULL)
+            continue;
+        ebb_writef(body, "%s\n{\"path\":\"%s\",\"help\":\"", between, pages[i].path);
+        ebb_write_json_string(body, pages[i].help, strlen(pages[i].help));
+        ebb_writef(body, "\",\"post\":%s}", pages[i].read_only ? "false" : "true");
+        between = ",";
+    }
+    ebb_write(body, "]}\n");
+}
+
+static void write_index_html(struct ebb_writer *body) {
+    ebb_writef(body,
+               "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">"
+               "<meta name=\"viewport\" content=\"width=device-width\"><title>%s: pages</title>"
+               "<link rel=\"icon\" href=\"/icon.svg\"><link rel=\"stylesheet\" "
+               "href=\"/page.css\"></head>\n<body class=\"list\"><h1>%s: pages</h1>\n<dl>\n",
+               index_title, index_title);
+    for (size_t i = 0; i < pages_count; i++)
+        if (pages[i].help)
+            ebb_writef(body, "<dt><a href=\"%s\">%s</a></dt><dd>%s</dd>\n", pages[i].path,
+                       pages[i].path, pages[i].help);
+    ebb_write(body, "</dl></body></html>\n");
+}
+
 static void index_page(struct ebb_http_request *request, void *arg) {
     (void)arg;
-    struct ebb_writer *body = ebb_http_body(request);
-    ebb_writef(
-        body,
-        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>%s</title>"
-        "<meta name=\"color-scheme\" content=\"light dark\"></head>\n<body><h1>%s</h1>\n<ul>\n",
-        index_title, index_title);
-    for (size_t i = 0; i < pages_count; i++)
-        if (strcmp(pages[i].path, "/") != 0)
-            ebb_writef(body, "<li><a href=\"%s\">%s</a> %s</li>\n", pages[i].path, pages[i].path,
-                       pages[i].help);
-    ebb_write(body, "</ul></body></html>\n");
+    const char *format = ebb_http_query(request, "format");
+    if (format && strcmp(format, "json") == 0) {
+        write_index_json(ebb_http_body(request), ebbi_guard_is_loopback(ebb_http_peer(request)));
+        ebb_http_reply(request, 200, "application/json");
+        return;
+    }
+    write_index_html(ebb_http_body(request));
+    ebbi_page_headers(request);
     ebb_http_reply(request, 200, "text/html; charset=utf-8");
 }
 
@@ -133,8 +148,29 @@ static void metrics_page(struct ebb_http_request *request, void *arg) {
     ebb_http_reply(request, 200, "text/plain; version=0.0.4; charset=utf-8");
 }
 
+/* Answers and returns true when this one may not ask. */
+static bool refused(struct ebb_http_request *request) {
+    struct ebbi_ask ask = {
+        .post = ebb_http_is_post(request),
+        .names_allowed = names_allowed,
+        .peer = ebb_http_peer(request),
+        .host = ebb_http_header(request, "Host"),
+        .origin = ebb_http_header(request, "Origin"),
+        .fetch_site = ebb_http_header(request, "Sec-Fetch-Site"),
+        .fetch_mode = ebb_http_header(request, "Sec-Fetch-Mode"),
+    };
+    const char *why = ebbi_guard_refusal(&ask);
+    if (why == NULL)
+        return false;
+    ebb_writef(ebb_http_body(request), "403: %s\n", why);
+    ebb_http_reply(request, 403, "text/plain; charset=utf-8");
+    return true;
+}
+
 static void handle(struct ebb_http_request *request, void *arg) {
     (void)arg;
+    if (refused(request))
+        return;
     for (size_t i = 0; i < pages_count; i++) {
         if (strcmp(pages[i].path, ebb_http_path(request)) != 0)
             continue;
@@ -146,7 +182,7 @@ static void handle(struct ebb_http_request *request, void *arg) {
         }
         return;
     }
-    ebb_write(ebb_http_body(request), "404: no such page; / lists them all\n");
+    ebb_write(ebb_http_body(request), "404: no such page; /debug lists them all\n");
     ebb_http_reply(request, 404, "text/plain; charset=utf-8");
 }
 
@@ -158,7 +194,8 @@ static void add_first_pages(struct ebb_loop *loop) {
     size_t earlier_count = pages_count;
     memcpy(earlier, pages, sizeof(pages));
     pages_count = 0;
-    ebbi_admin_page_read_only("/", "this list", index_page);
+    ebbi_page_add();
+    ebbi_admin_page_read_only("/debug", "this list", index_page);
     ebbi_admin_page_read_only("/metrics", "all metrics, for Prometheus", metrics_page);
     ebbi_alarms_add_pages();
     ebbi_admin_add_debug_pages();
@@ -171,6 +208,7 @@ static void add_first_pages(struct ebb_loop *loop) {
 enum ebb_err ebbi_admin_open(struct ebb_http **http, struct ebb_loop *loop,
                              const struct ebbi_address *address, const char *title) {
     index_title = title;
+    names_allowed = !ebbi_guard_is_loopback(address->host);
     add_first_pages(loop);
     enum ebb_err error = ebb_http_open(http, loop, address->host, address->port);
     if (error == EBB_OK)

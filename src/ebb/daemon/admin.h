@@ -23,10 +23,15 @@ struct ebb_daemon_plan;
 struct ebb_daemon;
 void ebbi_status_add(struct ebb_daemon *daemon, const struct ebb_daemon_plan *plan);
 
+/* page.c: adds the page at "/" and the files it is made of. */
+void ebbi_page_add(void);
+/* Headers that keep an HTML page from loading or obeying anything that is not ours. */
+void ebbi_page_headers(struct ebb_http_request *request);
+
 /* Adds the pages of heap_pages.c, frozen.c and resource_page.c. */
 void ebbi_admin_add_debug_pages(void);
 void ebbi_admin_add_resource_page(void); /* resource_page.c */
-/* A page that answers GET and HEAD alone. */
+/* A page that answers GET and HEAD alone. help NULL: not listed. */
 void ebbi_admin_page_read_only(const char *path, const char *help,
                                void (*fn)(struct ebb_http_request *request, void *arg));
 

@@ -6,6 +6,7 @@
 #include "tell/events.h"
 #include "trace.h"
 
+#include <ebb/clock.h>
 #include <ebb/collector.h>
 #include <ebb/heap.h>
 #include <ebb/leak.h>
@@ -172,7 +173,32 @@ static void leaks_page(struct ebb_http_request *request, void *arg) {
                    ebbi_format_type(format == EBBI_FORMAT_JSON ? format : EBBI_FORMAT_TEXT));
 }
 
+/* Collects at once and says what that brought. */
+static void collect_page(struct ebb_http_request *request, void *arg) {
+    (void)arg;
+    struct ebb_writer *body = ebb_http_body(request);
+    if (!ebb_http_is_post(request)) {
+        ebb_write(body, "405: POST here to collect\n");
+        ebb_http_reply_header(request, "Allow", "POST");
+        ebb_http_reply(request, 405, "text/plain; charset=utf-8");
+        return;
+    }
+    struct ebb_heap_record before, after;
+    ebb_heap_now(&before);
+    uint64_t start_ns = ebb_clock_ns();
+    ebb_collect(EBB_CAUSE_demand);
+    uint64_t took_ns = ebb_clock_ns() - start_ns;
+    ebb_heap_now(&after);
+    ebb_writef(body,
+               "{\"seconds\":%.9f,\"free_bytes_before\":%llu,\"free_bytes_after\":%llu,"
+               "\"heap_bytes\":%llu}\n",
+               (double)took_ns / EBB_NS_PER_SECOND, (unsigned long long)before.free,
+               (unsigned long long)after.free, (unsigned long long)after.heap);
+    ebb_http_reply(request, 200, "application/json");
+}
+
 void ebbi_admin_add_debug_pages(void) {
+    ebb_admin_page("/debug/collect", "POST: collect now", collect_page, NULL);
     ebbi_admin_page_read_only("/debug/heap", "the heap, and what is in it by type", heap_page);
     ebbi_admin_page_read_only("/debug/heap-trace", "collections and seconds, the latest 1,024",
                               trace_page);

@@ -299,6 +299,19 @@ bool ebb_http_is_post(const struct ebb_http_request *request) {
     return evhttp_request_get_command(request->evhttp) == EVHTTP_REQ_POST;
 }
 
+const char *ebb_http_peer(const struct ebb_http_request *request) {
+    struct evhttp_connection *connection = evhttp_request_get_connection(request->evhttp);
+    char *address = NULL;
+    ev_uint16_t port;
+    if (connection)
+        evhttp_connection_get_peer(connection, &address, &port);
+    return address ? address : "";
+}
+
+void ebb_http_reply_header(struct ebb_http_request *request, const char *name, const char *value) {
+    evhttp_add_header(evhttp_request_get_output_headers(request->evhttp), name, value);
+}
+
 struct ebb_writer *ebb_http_body(struct ebb_http_request *request) {
     return &request->body.writer;
 }

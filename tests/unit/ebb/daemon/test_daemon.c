@@ -121,7 +121,7 @@ START_TEST(every_page_answers_and_the_index_lists_it) {
     struct ebb_daemon_plan plan = plan_of();
     pid_t child = start_daemon(&plan);
     int port = wait_ready();
-    ck_assert_int_eq(client_request(port, "GET", "/", answer, sizeof(answer)), 200);
+    ck_assert_int_eq(client_request(port, "GET", "/debug", answer, sizeof(answer)), 200);
     static const char *const pages[] = {"/metrics", "/healthz", "/debug/heap", "/debug/resources",
                                         "/debug/leaks"};
     for (size_t i = 0; i < 5; i++)

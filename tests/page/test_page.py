@@ -1,0 +1,281 @@
+#!/usr/bin/python3
+"""The live page in a real Chromium, over a real ebbd under a small load."""
+import glob
+import json
+import os
+import re
+import sys
+import threading
+import unittest
+import urllib.error
+import urllib.request
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "e2e"))
+from browser import Browser  # noqa: E402
+from servers import Server, test_folder  # noqa: E402
+
+KEYS = 3000
+CONTRAST_TEXT_MIN = 4.5  # WCAG 2.2 AA, 1.4.3
+CONTRAST_LARGE_MIN = 3.0
+CONTRAST_GRAPHICS_MIN = 3.0  # 1.4.11
+LARGE_PIXELS, LARGE_BOLD_PIXELS = 24, 18.66
+NARROW, WIDE = 360, 1280
+CHARTS = ["memory", "requests", "hits", "latency", "pauses", "evictions", "connections"]
+
+# Every text that is seen, its colour and what is behind it, as the browser computed them.
+TEXTS = """
+const out = [];
+const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+const back = (node) => {
+  for (; node; node = node.parentElement) {
+    const colour = getComputedStyle(node).backgroundColor;
+    if (!/, 0\\)$/.test(colour)) return colour;
+  }
+  return "rgb(255, 255, 255)";
+};
+for (let node; (node = walker.nextNode()); ) {
+  const parent = node.parentElement, text = node.textContent.trim();
+  if (!text || parent.closest("script, .unseen, noscript") || !parent.checkVisibility()) continue;
+  const style = getComputedStyle(parent);
+  out.push([text, parent.closest("svg") ? style.fill : style.color, back(parent), parseFloat(style.fontSize), Number(style.fontWeight)]);
+}
+return out;
+"""
+TONES = """
+return [...document.querySelectorAll(".swatch")].map((node) => {
+  const probe = document.createElement("span");
+  probe.className = node.className;
+  probe.classList.remove("swatch");
+  document.body.append(probe);
+  probe.style.color = "var(--tone)";
+  const colour = getComputedStyle(probe).color;
+  probe.remove();
+  return [node.className, colour, getComputedStyle(document.body).backgroundColor];
+});
+"""
+FIGURES = "return [...document.querySelectorAll('#figures dd.value')].map((node) => node.textContent).join('|')"
+
+
+def luminance(colour):
+    channels = [float(number) / 255 for number in re.findall(r"[\d.]+", colour)[:3]]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def contrast(one, other):
+    high, low = sorted((luminance(one), luminance(other)), reverse=True)
+    return (high + 0.05) / (low + 0.05)
+
+
+class Load(threading.Thread):
+    """A few clients that look aside, until told to end."""
+
+    def __init__(self, server):
+        super().__init__(daemon=True)
+        self.peers = [server.connect() for _ in range(3)]
+        self.over = threading.Event()
+        self.error = None
+
+    def run(self):
+        number = 0
+        try:
+            while not self.over.wait(0.002):
+                key = b"key%d" % (number * 7919 % KEYS)
+                peer = self.peers[number % len(self.peers)]
+                if peer.get(key) is None:
+                    peer.set(key, b"v" * 2000, ttl=number % 3)
+                number += 1
+        except Exception as error:  # told by the test, in its own thread
+            self.error = error
+
+    def end(self):
+        self.over.set()
+        self.join()
+        for peer in self.peers:
+            peer.close()
+        if self.error:
+            raise self.error
+
+
+class Page(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.server = cls.enterClassContext(Server.ebbd(flags=["-m", "8", "-t", "2"], admin=True))
+        cls.load = Load(cls.server)
+        cls.load.start()
+        cls.addClassCleanup(cls.load.end)
+        cls.browser = cls.enterClassContext(Browser(test_folder("page"), WIDE, 900))
+        cls.url = f"http://127.0.0.1:{cls.server.admin_port}/"
+
+    def setUp(self):
+        self.browser.size(WIDE, 900)
+        self.browser.scheme("light")
+        self.browser.open(self.url)
+        self.browser.wait("return document.querySelectorAll('figure path.line').length >= 3", what="lines in the charts")
+        self.browser.wait("return document.querySelectorAll('#tables section:not([hidden])').length >= 2", what="tables")
+
+    def tearDown(self):
+        self.assertEqual(self.browser.console(), [])
+
+    def test_figures_and_charts_change_without_a_reload(self):
+        self.browser.run("window.sameDocument = true")
+        path = "document.querySelector('#requests path.line')?.getAttribute('d')"
+        seen, drawn = self.browser.run(FIGURES), self.browser.wait(f"return {path}")
+        self.browser.wait(FIGURES.replace("return ", "return arguments[0] !== "), seen, what="other figures")
+        self.browser.wait(f"return {path} !== arguments[0]", drawn, what="another drawing")
+        self.assertTrue(self.browser.run("return window.sameDocument"))
+        found = self.browser.run("return [...document.querySelectorAll('#charts figure')].map((node) => node.id)")
+        self.assertEqual(found, CHARTS)
+        self.assertIn("healthy", self.browser.run("return document.querySelector('#health').textContent"))
+
+    def test_the_memory_chart_adds_up_to_what_the_daemon_tells(self):
+        layers = self.browser.run("return document.querySelectorAll('#memory path.area').length")
+        self.assertEqual(layers, 8)
+        self.assertIn("limit for items 8\u202fMiB", self.browser.run("return document.querySelector('#memory .limit-name').textContent"))
+
+    def test_the_button_collects(self):
+        name = 'ebb_gc_collections_total{cause="demand"}'
+        before = self.server.metrics()[name]
+        self.browser.click("#collect")
+        self.browser.wait("return document.querySelector('#said').textContent.startsWith('Collected in')", what="what it brought")
+        self.assertEqual(self.server.metrics()[name], before + 1)
+
+    def test_the_buttons_for_files_bring_files(self):
+        pages = {page["path"] for page in json.loads(self.server.page("/debug?format=json"))["pages"]}
+        for button, path, ending, member in (("#snapshot", "/debug/heap.heapsnapshot", "*.heapsnapshot", "snapshot"),
+                                             ("#trace", "/debug/trace", "*.trace.json", "traceEvents")):
+            shown = self.browser.run("return document.querySelector(arguments[0]).checkVisibility()", button)
+            self.assertEqual(shown, path in pages, button)
+            if not shown:
+                continue
+            self.browser.click(button)
+            self.browser.wait("return / of \\d/.test(document.querySelector('#said').textContent)", what="word of the file")
+            found = self.wait_for_file(ending)
+            with open(found) as file:
+                self.assertIn(member, json.load(file))
+            self.browser.wait("return !document.querySelector(arguments[0]).hasAttribute('aria-disabled')", button)
+
+    def wait_for_file(self, ending):
+        for _ in range(600):
+            found = glob.glob(os.path.join(self.browser.downloads, ending))
+            if found:
+                return found[0]
+            self.browser.run("return new Promise((done) => setTimeout(done, 50))")
+        self.fail(f"no {ending} came")
+
+    def test_the_keyboard_reaches_everything_in_order(self):
+        order = []
+        for _ in range(40):
+            self.browser.press("Tab")
+            order.append(self.browser.run(
+                "const at = document.activeElement; return at.closest('figure')?.id && at.classList.contains('plot') ? at.closest('figure').id"
+                " : at.id || at.name || at.className || at.tagName"))
+            if order[-1] == CHARTS[-1]:
+                break
+        wanted = ["skip", "collect", "span", "pause", *CHARTS]
+        self.assertEqual([name for name in order if name in wanted], wanted)
+        self.assertTrue(self.browser.run("return document.activeElement.matches(':focus-visible')"))
+
+    def test_the_arrow_keys_read_earlier_values_aloud(self):
+        self.browser.wait("return document.querySelectorAll('#requests path.line').length > 0")
+        self.browser.run("document.querySelector('#requests .plot').focus()")
+        self.browser.press("Left")
+        first = self.browser.wait("return document.querySelector('#cursor').textContent")
+        self.assertRegex(first, r"^Requests: reading .*/s, writing .*/s")
+        self.assertEqual(self.browser.run("return document.querySelectorAll('line.cursor').length"), len(CHARTS))
+        self.browser.press("Escape")
+        self.assertEqual(self.browser.run("return document.querySelector('#cursor').textContent"), "")
+
+    def test_everything_has_a_name_for_screen_readers(self):
+        nodes = self.browser.devtools("Accessibility.getFullAXTree")["nodes"]
+        named = {}
+        for node in nodes:
+            if not node.get("ignored"):
+                named.setdefault(node["role"]["value"], []).append(node.get("name", {}).get("value", ""))
+        for role in ("button", "link", "radio", "image", "region", "heading"):
+            self.assertTrue(named.get(role), role)
+            self.assertNotIn("", named[role], role)
+        groups = self.browser.run("return [...document.querySelectorAll('[role=group]')].map((node) => node.ariaLabel)")
+        self.assertNotIn(None, groups)
+        for landmark in ("banner", "main", "contentinfo"):
+            self.assertEqual(len(named.get(landmark, [])), 1, landmark)
+        levels = [int(name[1]) for name in self.browser.run("return [...document.querySelectorAll('h1, h2, h3')].map((node) => node.tagName)")]
+        self.assertTrue(all(after <= before + 1 for before, after in zip(levels, levels[1:])), levels)
+
+    def test_a_chart_can_be_read_as_a_table(self):
+        self.browser.click("#latency summary")
+        rows = self.browser.run("return [...document.querySelectorAll('#latency tr')].map((row) => row.textContent)")
+        self.assertEqual(rows[0], "agop50p99p99.9")
+        self.assertGreater(len(rows), 1)
+
+    def test_contrast_is_enough_in_light_and_dark(self):
+        self.browser.click("#pause")  # a pressed button has colours of its own
+        for scheme in ("light", "dark"):
+            self.browser.scheme(scheme)
+            self.browser.wait("return !document.getAnimations().some((animation) => animation.playState === 'running')")
+            texts = self.browser.run(TEXTS)
+            self.assertGreater(len(texts), 60)
+            for text, colour, behind, pixels, weight in texts:
+                large = pixels >= LARGE_PIXELS or (pixels >= LARGE_BOLD_PIXELS and weight >= 700)
+                self.assertGreaterEqual(contrast(colour, behind), CONTRAST_LARGE_MIN if large else CONTRAST_TEXT_MIN,
+                                        f"{scheme}: {text!r}: {colour} on {behind}")
+            tones = self.browser.run(TONES)
+            self.assertGreater(len(tones), 15)
+            for name, colour, behind in tones:
+                self.assertGreaterEqual(contrast(colour, behind), CONTRAST_GRAPHICS_MIN, f"{scheme}: {name}: {colour} on {behind}")
+
+    def test_light_and_dark_follow_the_system(self):
+        pictures = {}
+        for scheme in ("light", "dark"):
+            self.browser.scheme(scheme)
+            pictures[scheme] = luminance(self.browser.run("return getComputedStyle(document.body).backgroundColor"))
+            self.browser.picture(os.path.join(self.browser.folder, f"{scheme}.png"))
+        self.assertGreater(pictures["light"], 0.8)
+        self.assertLess(pictures["dark"], 0.05)
+
+    def test_nothing_overflows_when_narrow_or_wide(self):
+        for width in (320, NARROW, 768, WIDE, 2560):
+            self.browser.size(width, 900)
+            self.browser.wait("return innerWidth === arguments[0]", width)
+            self.assertLessEqual(self.browser.run("return document.documentElement.scrollWidth"), width)
+            columns = self.browser.run("return getComputedStyle(document.querySelector('#charts')).gridTemplateColumns.split(' ').length")
+            self.assertEqual(columns == 1, width < 900, f"{columns} columns at {width}")
+
+    def test_no_other_host_is_asked_and_no_script_stands_in_the_page(self):
+        asked = self.browser.run("return performance.getEntriesByType('resource').map((entry) => entry.name)")
+        self.assertTrue(asked)
+        self.assertEqual([url for url in asked if not url.startswith(self.url)], [])
+        with urllib.request.urlopen(self.url) as reply:
+            policy, text = reply.headers["Content-Security-Policy"], reply.read().decode()
+        self.assertIn("default-src 'none'", policy)
+        self.assertNotIn("unsafe", policy)
+        self.assertNotRegex(text, r"<style|<script(?![^>]*src=)| style=| on\w+=")
+
+
+class Strangers(unittest.TestCase):
+    """The rules of src/ebb/daemon/guard.c at a running daemon."""
+
+    def status(self, server, path, headers=None, post=False):
+        request = urllib.request.Request(f"http://127.0.0.1:{server.admin_port}{path}", b"" if post else None, headers or {})
+        try:
+            with urllib.request.urlopen(request) as reply:
+                return reply.status
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code
+
+    def test_pages_of_strangers_are_refused(self):
+        with Server.ebbd(admin=True) as server:
+            own = f"http://127.0.0.1:{server.admin_port}"
+            self.assertEqual(self.status(server, "/debug/collect", post=True), 200)
+            self.assertEqual(self.status(server, "/debug/collect", {"Origin": own}, post=True), 200)
+            self.assertEqual(self.status(server, "/debug/collect"), 405)
+            self.assertEqual(self.status(server, "/debug/collect", {"Origin": "http://evil.example"}, post=True), 403)
+            self.assertEqual(self.status(server, "/debug/collect", {"Host": "evil.example"}, post=True), 403)
+            self.assertEqual(self.status(server, "/debug/status", {"Host": f"evil.example:{server.admin_port}"}), 403)
+            self.assertEqual(self.status(server, "/metrics", {"Host": "localhost"}), 200)
+            self.assertEqual(self.status(server, "/debug/status", {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"}), 403)
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
