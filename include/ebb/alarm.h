@@ -9,8 +9,9 @@
  *   RISE   a, a counter, rose by the threshold or more within the window
  *   RATIO  of the rises of a and b within the window; b must have risen by floor
  *   DROP   the same ratio of the window's last quarter is lower by the threshold than of the rest
- *   TREND  a grows by the threshold per window or more: Theil and Sen's slope, over pairs of
- * samples of like load b; the window must be full and most pairs agree */
+ *   TREND  a, less what the load b costs, grows by the threshold per window or more: Theil and
+ *          Sen's slope, the median over all pairs of samples; the window must be full, and most
+ *          pairs agree */
 #ifndef EBB_ALARM_H
 #define EBB_ALARM_H
 

@@ -128,6 +128,7 @@ enum ebb_err ebbi_alarms_start(const struct ebb_daemon_plan *plan) {
     for (size_t i = 0; plan->alarm_changes && error == EBB_OK && i < plan->alarm_changes->count;
          i++)
         error = ebb_alarm_set(plan->alarm_changes->value[i]);
+    ebbi_alarms_tick(); /* what happens from here on is a rise */
     return error;
 }
 

@@ -19,10 +19,10 @@
 #include <string.h>
 
 #define ALARMS_MAX      64
-#define WINDOW_SAMPLES  48 /* fewer than EBB_ALARM_SAMPLES */
-#define TREND_SAMPLES   8  /* without so many there is no trend */
-#define TREND_AGREE     0.7
-#define LIKE_LOAD       8.0 /* loads that differ by no more, or by a tenth, are alike */
+#define WINDOW_SAMPLES  48  /* fewer than EBB_ALARM_SAMPLES */
+#define TREND_SAMPLES   8   /* without so many there is no trend */
+#define TREND_AGREE     0.8 /* one step up in the middle of the window gives 0.75 */
+#define LIKE_LOAD       8.0 /* loads that differ by no more, or by a tenth, say nothing of its cost */
 #define LINGER_SECONDS  30
 #define FULL_SHARE      0.9
 #define TREND_PAIRS_MAX (EBB_ALARM_SAMPLES * (EBB_ALARM_SAMPLES - 1) / 2)
@@ -194,23 +194,33 @@ static double select_kth(double *values, size_t count, size_t k) {
     return values[k];
 }
 
+/* What one more of the load costs: the median over pairs whose loads differ. */
+static double cost_of_load(const struct ebb_alarm *alarm, double *values) {
+    size_t pairs = 0;
+    for (uint32_t i = 0; i < alarm->count; i++)
+        for (uint32_t j = i + 1; j < alarm->count; j++)
+            if (!alike(AT(alarm, i).b, AT(alarm, j).b))
+                values[pairs++] =
+                    (AT(alarm, j).a - AT(alarm, i).a) / (AT(alarm, j).b - AT(alarm, i).b);
+    double cost = pairs > 0 ? select_kth(values, pairs, pairs / 2) : 0;
+    return cost > 0 ? cost : 0;
+}
+
 static bool grows(struct ebb_alarm *alarm) {
-    static double slopes[TREND_PAIRS_MAX]; /* one thread steps */
+    static double values[TREND_PAIRS_MAX]; /* one thread steps */
     size_t pairs = 0, rising = 0;
     alarm->value = 0;
     if (alarm->count < TREND_SAMPLES || !window_is_full(alarm))
         return false;
+    double cost = cost_of_load(alarm, values);
     for (uint32_t i = 0; i < alarm->count; i++)
         for (uint32_t j = i + 1; j < alarm->count; j++) {
-            double seconds = (double)(AT(alarm, j).second - AT(alarm, i).second);
-            if (seconds <= 0 || !alike(AT(alarm, i).b, AT(alarm, j).b))
-                continue;
-            slopes[pairs] = (AT(alarm, j).a - AT(alarm, i).a) / seconds;
-            rising += slopes[pairs++] > 0;
+            double rise = AT(alarm, j).a - AT(alarm, i).a;
+            rise -= cost * (AT(alarm, j).b - AT(alarm, i).b);
+            values[pairs] = rise / (double)(AT(alarm, j).second - AT(alarm, i).second);
+            rising += values[pairs++] > 0;
         }
-    if (pairs < TREND_SAMPLES * (TREND_SAMPLES - 1) / 2)
-        return false;
-    alarm->value = select_kth(slopes, pairs, pairs / 2) * alarm->window_seconds;
+    alarm->value = select_kth(values, pairs, pairs / 2) * alarm->window_seconds;
     return alarm->value >= alarm->threshold && (double)rising >= TREND_AGREE * (double)pairs;
 }
 

@@ -37,9 +37,9 @@ static bool read_hit_ratio_fell(double *a, double *b) {
 
 static bool read_connections_near_limit(double *a, double *b) {
     (void)b;
-    *a = (double)ebb_metric_value(&ebb_metric_connections) /
-         (double)ebb_metric_value(&ebb_metric_connections_max);
-    return true;
+    uint64_t most = ebb_metric_value(&ebb_metric_connections_max);
+    *a = (double)ebb_metric_value(&ebb_metric_connections) / (double)(most > 0 ? most : 1);
+    return most > 0;
 }
 
 static bool read_connections_refused(double *a, double *b) {
