@@ -207,7 +207,7 @@ START_TEST(a_daemon_that_is_well_raises_nothing) {
     plan.alarm_changes = NULL;
     plan.tick = tick_well;
     pid_t child = start_daemon(&plan, &port);
-    static const char *const turns[] = {"\"demand\":5"}; /* five seconds of work */
+    static const char *const turns[] = {"\"demand\":3"}; /* three seconds of work */
     wait_for_all(port, "/debug/status", turns, 1);
     ck_assert_int_eq(client_request(port, "GET", "/healthz", answer, sizeof(answer)), 200);
     ck_assert_str_eq(client_body(answer), "ok\n");
