@@ -3,6 +3,7 @@
 #ifndef EBB_TEST_CLIENT_H
 #define EBB_TEST_CLIENT_H
 
+#include <errno.h>
 #include <arpa/inet.h>
 #include <check.h>
 #include <netinet/in.h>
@@ -28,10 +29,20 @@ static inline int client_connect(int port) {
 }
 
 /* Reads until the other side closes. Returns the length; answer ends in NUL. */
+/* read(2), again when the collector's signal interrupted it: with a receive timeout the kernel does
+ * not restart it. */
+static inline ssize_t client_read(int fd, char *at, size_t size) {
+    ssize_t got;
+    do {
+        got = read(fd, at, size);
+    } while (got < 0 && errno == EINTR);
+    return got;
+}
+
 static inline size_t client_read_all(int fd, char *answer, size_t size) {
     size_t used = 0;
     ssize_t got;
-    while (used + 1 < size && (got = read(fd, answer + used, size - 1 - used)) > 0)
+    while (used + 1 < size && (got = client_read(fd, answer + used, size - 1 - used)) > 0)
         used += (size_t)got;
     answer[used] = 0;
     return used;

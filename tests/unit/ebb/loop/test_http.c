@@ -142,7 +142,7 @@ static void ask_and_stay(int fd) {
     ck_assert_int_eq(send(fd, text, strlen(text), MSG_NOSIGNAL), (int)strlen(text));
     size_t used = 0;
     do {
-        ssize_t got = recv(fd, answer + used, sizeof(answer) - 1 - used, 0);
+        ssize_t got = client_read(fd, answer + used, sizeof(answer) - 1 - used);
         ck_assert_int_gt(got, 0);
         used += (size_t)got;
         answer[used] = 0;
