@@ -1,9 +1,14 @@
 /* settings -- what the bounds of a row cannot say is checked here. */
 #include "settings.h"
 
-#include <stdlib.h>
+#include "options.h"
 
-#define MODE_MAX 0777
+#include <stdlib.h>
+#include <string.h>
+
+#define MODE_MAX       0777
+#define PORT_DEFAULT   11211
+#define PORT_NOT_GIVEN UINT64_MAX
 
 static const struct ebb_setting rows[] = {
 #define EBB_SETTING(...) EBB_SETTING_ROW(settings, __VA_ARGS__)
@@ -17,15 +22,48 @@ bool settings_unix_mode(const struct settings *settings, unsigned *mode) {
     return end != settings->unix_mask && *end == '\0' && number <= MODE_MAX;
 }
 
+static const char *const protocols[] = {
+    [SETTINGS_AUTO] = "auto",
+    [SETTINGS_ASCII] = "ascii",
+    [SETTINGS_BINARY] = "binary",
+};
+
+static bool find_protocol(const struct settings *settings, enum settings_protocol *protocol) {
+    for (int i = SETTINGS_AUTO; i <= SETTINGS_BINARY; i++)
+        if (strcmp(settings->protocol, protocols[i]) == 0) {
+            *protocol = (enum settings_protocol)i;
+            return true;
+        }
+    return false;
+}
+
+enum settings_protocol settings_protocol(const struct settings *settings) {
+    enum settings_protocol protocol = SETTINGS_AUTO;
+    find_protocol(settings, &protocol);
+    return protocol;
+}
+
+bool settings_print_only(const struct settings *settings) {
+    return settings->help || settings->show_version || settings->license || settings->flags_table;
+}
+
 enum ebb_err settings_read(struct settings *settings, int argc, char **argv) {
+    settings->port = PORT_NOT_GIVEN;
     enum ebb_err error =
         ebb_settings_parse(rows, sizeof(rows) / sizeof(rows[0]), settings, argc, argv);
     unsigned mode;
-    if (error || settings->help || settings->show_version)
+    enum settings_protocol protocol;
+    if (error || settings_print_only(settings))
         return error;
-    if (settings->udp_port != 0)
+    if (settings->port == PORT_NOT_GIVEN)
+        settings->port = settings->udp_port ? settings->udp_port : PORT_DEFAULT;
+    error = options_read(settings);
+    if (error)
+        return error;
+    if (!find_protocol(settings, &protocol))
         return ebb_err_set(EBB_ERR_USAGE,
-                           "--udp-port (-U): ebbd speaks no UDP; the only value is 0");
+                           "--protocol (-B): \"%s\" is none of ascii, binary and auto",
+                           settings->protocol);
     if (!settings_unix_mode(settings, &mode))
         return ebb_err_set(EBB_ERR_USAGE,
                            "--unix-mask (-a): \"%s\" is not an octal number up to 777",
@@ -37,6 +75,10 @@ enum ebb_err settings_read(struct settings *settings, int argc, char **argv) {
             "--max-item-size (-I): an item may be half the memory limit (-m %llu) at most",
             (unsigned long long)settings->memory_mib);
     return EBB_OK;
+}
+
+void settings_write_table(struct ebb_writer *writer) {
+    options_write_table(rows, sizeof(rows) / sizeof(rows[0]), writer);
 }
 
 void settings_write_help(struct ebb_writer *writer) {

@@ -13,7 +13,7 @@
  * 2. Station buffers are empty between turns: rest, block and backlog are all that a connection
  * keeps.
  * 3. While a block is on its way, rest is empty.
- * 4. A turn is bounded: one recv (two when a long block is on its way), TURN_REQUESTS lines,
+ * 4. A turn is bounded: one recv (two when a long block is on its way), -R requests,
  * TURN_BYTES of answers. Who has more waits in the station's list. */
 #include "conn.h"
 
@@ -30,9 +30,8 @@
 #include <sys/socket.h>
 #include <sys/uio.h>
 
-#define TURN_REQUESTS 2048
-#define TURN_BYTES    (1024 * 1024)
-#define REST_KEPT     512 /* bytes: a buffer for rest that is larger is let go of when empty */
+#define TURN_BYTES (1024 * 1024)
+#define REST_KEPT  512 /* bytes: a buffer for rest that is larger is let go of when empty */
 
 #define STREAM_STEPS   32 /* of a long answer in one turn */
 #define STREAM_WAIT_MS 20 /* until a stream that waits is asked again */
@@ -338,7 +337,7 @@ static enum flow carry_out(struct turn *turn) {
             return FLOW_WAIT;
         if (reply_full(&turn->station->reply))
             flow = flush(turn);
-        else if (turn->requests >= TURN_REQUESTS)
+        else if (turn->requests >= turn->station->server->shared.settings->requests_max)
             flow = FLOW_LATER;
         if (flow == FLOW_ON)
             flow = one_step(turn);
@@ -493,11 +492,23 @@ static void begin(void *arg) {
         conn_close(conn);
 }
 
+static enum conn_protocol first_protocol(const struct settings *settings) {
+    switch (settings_protocol(settings)) {
+    case SETTINGS_ASCII:
+        return CONN_TEXT;
+    case SETTINGS_BINARY:
+        return CONN_BINARY;
+    default:
+        return CONN_UNDECIDED;
+    }
+}
+
 void conn_accept(struct station *station, ebb_fd fd) {
     struct conn *conn = ebb_new(conn);
     conn->station = station;
     conn->scope = ebb_scope_new("connection");
     conn->fd = fd;
+    conn->protocol = first_protocol(station->server->shared.settings);
     ebb_fd_give(fd, conn->scope);
     int on = 1;
     setsockopt(ebb_fd_get(fd), IPPROTO_TCP, TCP_NODELAY, &on,

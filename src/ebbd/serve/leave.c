@@ -1,10 +1,12 @@
 /* leave -- connections that must leave although their peers did not ask for it: the one that has
- * been idle longest, when descriptors have run out; all that are idle, when the daemon ends.
+ * been idle longest, when descriptors have run out; those that were idle for longer than
+ * --idle-timeout; all that are idle, when the daemon ends.
  *
  * A connection belongs to its worker, and only that thread knows how long it has been idle. So each
  * worker is asked for its oldest; the last to answer tells the winner's worker to close it.
  *
- * 1. Nobody is cut off in the middle of a request by either.
+ * 1. Nobody is cut off in the middle of a request, but by --idle-timeout, which is about peers that
+ * stopped there, too.
  * 2. One search at a time. */
 #include "conn.h"
 
@@ -92,4 +94,16 @@ bool leave_all(struct server *server) {
             ebb_loop_post(server->stations[i]->loop, drain, server->stations[i]);
     }
     return atomic_load(&server->conns) == 0;
+}
+
+void conn_close_idle(struct station *station) {
+    uint64_t now_ns = ebb_loop_now_ns(station->loop);
+    uint64_t idle_ns = station->server->shared.settings->idle_seconds_max * EBB_NS_PER_SECOND;
+    EBB_LIST_EACH (&station->conns, link) {
+        struct conn *conn = EBB_LIST_ENTRY(link, struct conn, link);
+        if (now_ns < conn->used_ns + idle_ns || conn->later.next)
+            continue;
+        ebb_count(&ebb_metric_idle_closed, 1);
+        conn_close(conn);
+    }
 }

@@ -9,16 +9,31 @@
 
 #include <ebb/inventory.h>
 #include <stdlib.h>
+#include <sys/socket.h>
 
 #define ADDRESS_MAX 256 /* bytes */
+
+/* memcached's maxconns_fast. */
+static bool reject(const struct server *server, ebb_fd fd) {
+    static const char sentence[] = "ERROR Too many open connections\r\n";
+    const struct settings *settings = server->shared.settings;
+    if (settings->waits_at_limit || atomic_load(&server->conns) < settings->connections)
+        return false;
+    ebb_count(&ebb_metric_rejected, 1);
+    (void)!send(ebb_fd_get(fd), sentence, sizeof(sentence) - 1, MSG_NOSIGNAL | MSG_DONTWAIT);
+    ebb_fd_close(fd);
+    return true;
+}
 
 static void on_accept(ebb_fd fd, const char *peer, void *arg) {
     struct server *server = arg;
     ebb_tell(connected, peer);
+    if (reject(server, fd))
+        return;
     ebb_count(&ebb_metric_connections_total, 1);
     uint64_t open = atomic_fetch_add(&server->conns, 1) + 1;
     ebb_gauge_set(&ebb_metric_connections, (int64_t)open);
-    if (open >= server->shared.settings->connections) {
+    if (open >= server->shared.settings->connections && server->shared.settings->waits_at_limit) {
         ebb_count(&ebb_metric_listener_disabled, 1);
         listen_pause(server, true);
     }

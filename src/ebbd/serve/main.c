@@ -1,10 +1,12 @@
 /* main -- the command line, then everything else is somebody's. */
 #include "cmd/events.h"
 #include "cmd/metrics.h"
+#include "cmd/options.h"
 #include "server.h"
 
 #include <ebb/log.h>
 #include <stdio.h>
+#include <sys/resource.h>
 #include <sysexits.h>
 #include <unistd.h>
 
@@ -26,9 +28,37 @@ static uint64_t connections(void) {
     return ebb_metric_value(&ebb_metric_connections);
 }
 
+static const char license[] =
+    "ebbd " EBB_VERSION
+    ", Copyright the ebb authors, BSD-3-Clause: redistribution and use in source "
+    "and binary\nforms are allowed if the copyright notice and the license's disclaimer are kept; "
+    "no "
+    "warranty of any kind.\nIt uses libevent (BSD-3-Clause) and the Boehm collector (MIT-style).\n";
+
+/* -r: as memcached, all that is allowed. */
+static void raise_core_limit(void) {
+    struct rlimit limit = {RLIM_INFINITY, RLIM_INFINITY};
+    if (setrlimit(RLIMIT_CORE, &limit) == 0)
+        return;
+    if (getrlimit(RLIMIT_CORE, &limit) == 0) {
+        limit.rlim_cur = limit.rlim_max;
+        if (setrlimit(RLIMIT_CORE, &limit) == 0 && limit.rlim_cur > 0)
+            return;
+    }
+    ebb_log_warn("ebbd", "-r has no effect: core files are not allowed; raise ulimit -c");
+}
+
+/* What concerns the whole process, in the process that serves. */
+static void prepare_process(void) {
+    if (settings.core_dumps)
+        raise_core_limit();
+    options_tell(&settings);
+}
+
 static enum ebb_err start(struct ebb_daemon *daemon, struct ebb_loop *loop, void *arg) {
     (void)daemon;
     (void)arg;
+    prepare_process();
     return server_open(&settings, loop);
 }
 
@@ -131,9 +161,13 @@ int main(int argc, char **argv) {
         fprintf(stderr, "ebbd: %s\n", ebb_err_text());
         return EX_USAGE;
     }
-    if (settings.help || settings.show_version) {
+    if (settings_print_only(&settings)) {
         if (settings.help)
             settings_write_help(&out.writer);
+        else if (settings.flags_table)
+            settings_write_table(&out.writer);
+        else if (settings.license)
+            ebb_write(&out.writer, license);
         else
             ebb_write(&out.writer, "ebbd " EBB_VERSION "\n");
         return out.failed ? EX_IOERR : EX_OK;

@@ -16,22 +16,30 @@
 #include <ebb/inventory.h>
 #include <stdio.h>
 
-#define SPARE_DESCRIPTORS  64 /* for listeners, files, the admin address */
-#define WORKER_DESCRIPTORS 4  /* eventfd, epoll set, libevent's own */
+#define IDLE_LOOK_MS       1000 /* between looks for idle connections */
+#define SPARE_DESCRIPTORS  64   /* for listeners, files, the admin address */
+#define WORKER_DESCRIPTORS 4    /* eventfd, epoll set, libevent's own */
 
 #define EBB_TYPE EBB_TYPE_DEFINE
 #include "tbl/types.def"
 
 static struct server *the_server;
 
+static void close_idle(void *arg) {
+    conn_close_idle(arg);
+}
+
 static void station_start(int index, struct ebb_loop *loop, void *arg) {
     struct server *server = arg;
     struct station *station = server->stations[index];
     station->loop = loop;
+    if (server->shared.settings->idle_seconds_max > 0)
+        station->idle_timer = ebb_timer_open(loop, IDLE_LOOK_MS, true, close_idle, station);
 }
 
 static void station_stop(int index, void *arg) {
     struct server *server = arg;
+    ebb_timer_close(server->stations[index]->idle_timer);
     conn_close_all(server->stations[index]);
 }
 

@@ -32,6 +32,7 @@ struct station {
     struct ebb_list conns; /* all of this thread's */
     struct ebb_list later; /* those that had to let others go first */
     bool later_posted;
+    struct ebb_timer *idle_timer; /* NULL: nobody is closed for being idle */
     bool closing;  /* the daemon stops: take no more */
     bool draining; /* it will stop: connections go as soon as they are idle */
     struct timing timing;
@@ -102,6 +103,8 @@ struct conn;
 
 /* Takes an accepted connection to one of the workers. When: main thread. */
 void conn_accept(struct station *station, ebb_fd fd);
+/* Closes those that were idle for longer than --idle-timeout. When: its thread. */
+void conn_close_idle(struct station *station);
 /* Closes all of a station's. When: its thread. */
 void conn_close_all(struct station *station);
 

@@ -1,0 +1,157 @@
+#!/usr/bin/python3
+"""Every flag and every -o option that memcached's own help names: taken, taken with a log line, or refused with one, as
+docs/flags.md says; and what some of them do."""
+import os
+import re
+import socket
+import subprocess
+import time
+import unittest
+
+from servers import EBBD, MEMCACHED, REPLY_SECONDS_MAX, START_SECONDS_MAX, Peer, Server
+
+AS_ROOT = ["-u", "root"] if os.geteuid() == 0 else []
+SOURCE = os.environ.get("EBB_SOURCE", os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", ".."))
+NEEDS_VALUE = {"f": "1.25", "n": "48", "N": "1"}
+
+
+def run(*words):
+    return subprocess.run(words, capture_output=True, timeout=START_SECONDS_MAX, text=True)
+
+
+def table():
+    """Flags and options of ebbd's table, each with what becomes of it."""
+    rows = [[cell.strip() for cell in line.strip("|\n").split(" | ")] for line in run(EBBD, "--flags-table").stdout.splitlines()
+            if line.startswith("| `")]
+    flags = {re.search(r"`-(.)`", row[0]).group(1): row[2] for row in rows if re.search(r"`-.`", row[0]) and len(row) >= 4}
+    options = {row[0].strip("`"): row[1] for row in rows if re.fullmatch(r"`\w+`", row[0])}
+    return flags, options
+
+
+class Table(unittest.TestCase):
+    def setUp(self):
+        self.flags, self.options = table()
+        self.help = run(MEMCACHED, "-h").stdout
+
+    def named(self, kind):
+        return [name for name, fate in self.options.items() if fate == kind]
+
+    def test_every_flag_of_memcacheds_help_is_in_the_table(self):
+        flags = re.findall(r"^-(\w)[, ]", self.help, re.M)
+        self.assertGreater(len(flags), 35)
+        self.assertEqual([f for f in flags if f not in self.flags], [])
+
+    def test_every_option_of_memcacheds_help_is_in_the_table(self):
+        options = re.findall(r"^   - (\w+):", self.help, re.M)
+        self.assertGreater(len(options), 45)
+        self.assertEqual([o for o in options if o not in self.options], [])
+
+    def test_the_document_is_the_table(self):
+        with open(os.path.join(SOURCE, "docs", "flags.md")) as file:
+            self.assertEqual(file.read(), run(EBBD, "--flags-table").stdout, "write it anew: ebbd --flags-table > docs/flags.md")
+
+    def test_refused_ones_end_the_start_with_one_line(self):
+        refused = [["-o", f"{name}=1"] for name in self.named("refused")]
+        refused += [[f"-{letter}"] + (["x"] if letter in "eY" else []) for letter, fate in self.flags.items() if fate == "refused"]
+        self.assertGreater(len(refused), 20)
+        for words in refused:
+            done = run(EBBD, *AS_ROOT, *words)
+            self.assertEqual((done.returncode, len(done.stderr.splitlines())), (64, 1), words)
+            self.assertIn("refused", done.stderr)
+            self.assertIn(words[-1].split("=")[0] if words[0] == "-o" else words[0], done.stderr)
+
+    def test_ignored_ones_start_with_a_log_line_each(self):
+        options = self.named("accepted, no effect")
+        letters = [letter for letter, fate in self.flags.items() if fate == "accepted, no effect"]
+        words = [word for letter in letters for word in [f"-{letter}", NEEDS_VALUE.get(letter)] if word]
+        with Server.ebbd(flags=[*words, "-o", ",".join(f"{name}=10" for name in options)]) as server:
+            log = server.stderr()
+            for name in [f"-{letter}" for letter in letters] + [f"-o {name}" for name in options]:
+                self.assertEqual(len(re.findall(rf"(?<!\S){name} has no effect: ", log)), 1, f"{name} in {log}")
+
+    def test_others_start(self):
+        with Server.ebbd(flags=["-o", "modern,maxconns_fast", "-o", "no_modern", "-k", "-r", "-R", "20", "-v", "-C", "-M"]) as server:
+            self.assertEqual(server.connect().ask(b"version")[:7], b"VERSION")
+
+    def test_a_bad_option_is_named(self):
+        for words, name in ((["-o", "nonsense"], "nonsense"), (["-o", "idle_timeout"], "idle_timeout"), (["-o", "hashpower=x"], "hashpower"),
+                            (["-B", "telnet"], "telnet"), (["-R", "0"], "-R")):
+            done = run(EBBD, *AS_ROOT, *words)
+            self.assertEqual((done.returncode, len(done.stderr.splitlines())), (64, 1), words)
+            self.assertIn(name, done.stderr)
+
+
+class Effects(unittest.TestCase):
+    def test_idle_connections_are_closed_and_busy_ones_are_not(self):
+        with Server.ebbd(flags=["-o", "idle_timeout=2"]) as server:
+            idle, half, busy = server.connect(), server.connect(), server.connect()
+            half.send(b"set k 0 0 10\r\nabc")
+            waiting = [idle, half]
+            while waiting:
+                self.assertEqual(busy.ask(b"mn"), b"MN")
+                time.sleep(0.2)
+                for peer in list(waiting):
+                    peer.sock.settimeout(0.01)
+                    try:
+                        self.assertEqual(peer.sock.recv(1), b"")
+                        waiting.remove(peer)
+                    except TimeoutError:
+                        pass
+            self.assertEqual(busy.ask(b"mn"), b"MN")
+
+    def test_above_the_limit_a_connection_is_told_and_closed(self):
+        with Server.ebbd(flags=["-c", "4"]) as server:
+            kept = [server.connect() for _ in range(4)]
+            self.assertEqual([peer.ask(b"mn") for peer in kept], [b"MN"] * 4)
+            fifth = server.connect()
+            self.assertEqual(fifth.line(), b"ERROR Too many open connections\r\n")
+            self.assertTrue(fifth.closed())
+            self.assertEqual(kept[0].stats()["rejected_connections"], "1")
+            kept.pop().close()
+            while True:  # until the daemon has noticed
+                again = server.connect()
+                again.send(b"mn\r\n")
+                if again.line() == b"MN\r\n":
+                    break
+
+    def test_above_the_limit_a_connection_waits_when_told_so(self):
+        with Server.ebbd(flags=["-c", "4", "-o", "no_maxconns_fast"]) as server:
+            kept = [server.connect() for _ in range(4)]
+            self.assertEqual([peer.ask(b"mn") for peer in kept], [b"MN"] * 4)
+            fifth = server.connect()
+            fifth.send(b"mn\r\n")
+            self.assertEqual(kept[0].stats()["accepting_conns"], "0")
+            self.assertEqual(kept[0].stats()["listen_disabled_num"], "1")
+            kept.pop().close()
+            self.assertEqual(fifth.line(), b"MN\r\n")
+
+    def test_several_addresses_with_ports_of_their_own(self):
+        with Server.ebbd(flags=["-l", "127.0.0.2:0,[::1]:0", "-l", "127.0.0.3"]) as server:
+            ports = re.search(r"serves on (.*); memory", server.stderr()).group(1)
+            found = [int(p) for p in re.findall(r"port (\d+)", ports)]
+            self.assertEqual(len(found), 4, ports)
+            for host, port in (("127.0.0.2", found[1]), ("::1", found[2]), ("127.0.0.3", server.port)):
+                peer = Peer(socket.create_connection((host, port), REPLY_SECONDS_MAX))
+                self.assertEqual(peer.ask(b"mn"), b"MN", host)
+                peer.close()
+
+    def test_the_protocol_may_be_settled(self):
+        noop, answer = b"\x80\x0a" + bytes(22), b"\x81\x0a" + bytes(22)
+        with Server.ebbd() as server:
+            peer = server.connect()
+            peer.send(noop)
+            self.assertEqual(peer.read(24), answer)
+        with Server.ebbd(flags=["-B", "ascii"]) as server:
+            peer = server.connect()
+            peer.send(noop + b"\r\n")
+            self.assertEqual(peer.line(), b"ERROR\r\n")
+
+    def test_few_requests_per_event_still_answer_all(self):
+        with Server.ebbd(flags=["-R", "1"]) as server:
+            peer = server.connect()
+            peer.send(b"mn\r\n" * 1000)
+            self.assertEqual(peer.read(4000), b"MN\r\n" * 1000)
+
+
+if __name__ == "__main__":
+    unittest.main()
