@@ -21,10 +21,11 @@ import sys
 import time
 
 import differential
-from differential import CAS_ABSENT, CONNECTIONS, Batch, Commands, Pair, Side
+from differential import CONNECTIONS, Batch, Commands, Pair, Side
 
 HEADER = struct.Struct(">BBHBBHIIQ")
 REQUEST, ANSWER = 0x80, 0x81
+CAS_ABSENT = 999999999999999
 END_OPAQUE, PART_OPAQUE = 0xfffffffe, 0xfffffffd
 (GET, SET, ADD, REPLACE, DELETE, INCR, DECR, QUIT, FLUSH, GETQ, NOOP, VERSION, GETK, GETKQ, APPEND, PREPEND, STAT, SETQ,
  ADDQ, REPLACEQ, DELETEQ, INCRQ, DECRQ, QUITQ, FLUSHQ, APPENDQ, PREPENDQ, VERBOSITY, TOUCH, GAT, GATQ) = range(0x1f)

@@ -36,7 +36,7 @@ SCALE = float(os.environ.get("EBB_TEST_SCALE", "1"))
 
 # Lines of ebbd's log that no test may cause. The words of options ("leak-detect", "leak watch") are not findings.
 BAD_LOG = re.compile(
-    r"(?<!no )(?<!\b0 )\bleak(s|ed)?\b(?![-_ ](detect|watch|check))|\bpanic|\bforgotten\b|\bmisuse|assert"
+    r"(?<!no )(?<!\b0 )\bleak(s|ed)?\b(?! 0\b)(?![-_ ](detect|watch|check))|\bpanic|\bforgotten\b|\bmisuse|assert"
     r"|Sanitizer|runtime error|GC Warning", re.IGNORECASE)
 
 _libc = ctypes.CDLL(None)

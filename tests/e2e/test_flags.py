@@ -32,7 +32,7 @@ class Refusals(unittest.TestCase):
 
     def test_numbers_out_of_bounds(self):
         for flag, value in (("-p", "65536"), ("-p", "-1"), ("-p", "x"), ("-p", ""), ("-m", "0"), ("-m", "99999999999"),
-                            ("-c", "0"), ("-c", "x"), ("-t", "0"), ("-t", "49"), ("-t", "2x"), ("-U", "1"), ("-b", "0")):
+                            ("-c", "0"), ("-c", "x"), ("-t", "0"), ("-t", "49"), ("-t", "2x"), ("-U", "65536"), ("-b", "0")):
             self.refuse(flag, value, names=[flag.lstrip("-")])
 
     def test_long_names_out_of_bounds(self):

@@ -64,13 +64,16 @@ class Table(unittest.TestCase):
         options = self.named("accepted, no effect")
         letters = [letter for letter, fate in self.flags.items() if fate == "accepted, no effect"]
         words = [word for letter in letters for word in [f"-{letter}", NEEDS_VALUE.get(letter)] if word]
-        with Server.ebbd(flags=[*words, "-o", ",".join(f"{name}=10" for name in options)]) as server:
-            log = server.stderr()
-            for name in [f"-{letter}" for letter in letters] + [f"-o {name}" for name in options]:
-                self.assertEqual(len(re.findall(rf"(?<!\S){name} has no effect: ", log)), 1, f"{name} in {log}")
+        log = ""
+        for part in range(0, len(options), 10):  # the log has a limit for lines of one kind
+            listed = ",".join(f"{name}=10" for name in options[part:part + 10])
+            with Server.ebbd(flags=[*(words if part == 0 else ()), "-o", listed]) as server:
+                log += server.stderr()
+        for name in [f"-{letter}" for letter in letters] + [f"-o {name}" for name in options]:
+            self.assertEqual(len(re.findall(rf"(?<!\S){name} has no effect: ", log)), 1, f"{name} in {log}")
 
     def test_others_start(self):
-        with Server.ebbd(flags=["-o", "modern,maxconns_fast", "-o", "no_modern", "-k", "-r", "-R", "20", "-v", "-C", "-M"]) as server:
+        with Server.ebbd(flags=["-o", "modern,maxconns_fast", "-o", "no_modern", "-r", "-R", "20", "-C", "-M"]) as server:
             self.assertEqual(server.connect().ask(b"version")[:7], b"VERSION")
 
     def test_a_bad_option_is_named(self):

@@ -286,6 +286,8 @@ static enum cmd_result run_delta(struct cmd_turn *turn, const struct binary *fra
 static enum cmd_result run_flush(struct cmd_turn *turn, const struct binary *frame,
                                  struct cmd_block *block) {
     (void)block;
+    if (turn->shared->settings->disable_flush)
+        return fail(turn, frame, BINARY_NOT_ALLOWED);
     cmd_flush(turn, frame->extras_length > 0 ? binary_u32(frame, 0) : 0);
     return succeed(turn, frame, 0);
 }

@@ -56,7 +56,7 @@ static void settings(struct cmd_turn *turn) {
     stat_number(turn, "maxbytes", store.limit_bytes);
     stat_number(turn, "maxconns", settings->connections);
     stat_number(turn, "tcpport", settings->port);
-    stat_number(turn, "udpport", 0);
+    stat_number(turn, "udpport", settings->udp_port);
     stat_text(turn, "inter", settings->listen.count > 0 ? settings->listen.value[0] : "NULL");
     stat_number(turn, "verbosity", settings->verbose);
     stat_text(turn, "evictions", settings->no_evictions ? "off" : "on");
@@ -67,12 +67,15 @@ static void settings(struct cmd_turn *turn) {
     stat_text(turn, "detail_enabled", "no");
     stat_text(turn, "cas_enabled", "yes");
     stat_number(turn, "tcp_backlog", settings->backlog);
-    stat_text(turn, "binding_protocol", "ascii");
+    stat_text(turn, "binding_protocol",
+              strcmp(settings->protocol, "auto") == 0 ? "auto-negotiate" : settings->protocol);
     stat_text(turn, "auth_enabled_sasl", "no");
     stat_text(turn, "auth_enabled_ascii", "no");
     stat_number(turn, "item_size_max", settings->item_size_max);
-    stat_text(turn, "maxconns_fast", "no");
-    stat_text(turn, "flush_enabled", "yes");
+    stat_number(turn, "reqs_per_event", settings->requests_max);
+    stat_number(turn, "idle_timeout", settings->idle_seconds_max);
+    stat_text(turn, "maxconns_fast", settings->waits_at_limit ? "no" : "yes");
+    stat_text(turn, "flush_enabled", settings->disable_flush ? "no" : "yes");
     stat_text(turn, "dump_enabled", "no");
     stat_text(turn, "hash_algorithm", "xxh3");
 }

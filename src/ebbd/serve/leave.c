@@ -101,7 +101,7 @@ void conn_close_idle(struct station *station) {
     uint64_t idle_ns = station->server->shared.settings->idle_seconds_max * EBB_NS_PER_SECOND;
     EBB_LIST_EACH (&station->conns, link) {
         struct conn *conn = EBB_LIST_ENTRY(link, struct conn, link);
-        if (now_ns < conn->used_ns + idle_ns || conn->later.next)
+        if (now_ns < conn->used_ns + idle_ns || conn->later.next || conn->stream)
             continue;
         ebb_count(&ebb_metric_idle_closed, 1);
         conn_close(conn);

@@ -33,8 +33,8 @@ struct station {
     struct ebb_list later; /* those that had to let others go first */
     bool later_posted;
     struct ebb_timer *idle_timer; /* NULL: nobody is closed for being idle */
-    bool closing;  /* the daemon stops: take no more */
-    bool draining; /* it will stop: connections go as soon as they are idle */
+    bool closing;                 /* the daemon stops: take no more */
+    bool draining;                /* it will stop: connections go as soon as they are idle */
     struct timing timing;
     struct metrics_worker metrics;
 };
