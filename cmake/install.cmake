@@ -10,6 +10,7 @@ install(DIRECTORY include/ebb DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}
     FILES_MATCHING PATTERN "*.h" PATTERN "*.def")
 install(DIRECTORY gc-config/ DESTINATION ${CMAKE_INSTALL_DATADIR}/ebb/gc-config FILES_MATCHING PATTERN "*.conf")
 install(FILES deploy/ebbd.service DESTINATION ${CMAKE_INSTALL_DATADIR}/ebb/systemd)
+install(DIRECTORY deploy/grafana deploy/prometheus deploy/logstash DESTINATION ${CMAKE_INSTALL_DATADIR}/ebb)
 
 configure_file(cmake/ebb.pc.in ebb.pc @ONLY)
 configure_file(cmake/ebbConfig.cmake.in ebbConfig.cmake @ONLY)

@@ -1,0 +1,144 @@
+#!/usr/bin/python3
+"""What deploy/ gives to other programs fits what a live ebbd tells: Grafana, Prometheus and Logstash find what they name."""
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+import unittest
+import urllib.error
+import urllib.parse
+import urllib.request
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "e2e"))
+from servers import SOURCE, Server, _die_with_parent, free_port, test_folder  # noqa: E402
+
+DEPLOY = os.path.join(SOURCE, "deploy")
+METRIC = re.compile(r"\b((?:ebb|memcached|process)_[a-z0-9_]+)\b(?:\{([^}]*)\})?")
+WAIT_SECONDS_MAX = 60
+# Grafana puts these in; here the test does.
+VARIABLES = {"$__rate_interval": "10s", "$job": "ebb", "$instance": ".*"}
+
+
+def read(*path):
+    with open(os.path.join(DEPLOY, *path)) as file:
+        return file.read()
+
+
+def queries():
+    """(panel, expression) of the dashboard, with its variables filled in."""
+    board = json.loads(read("grafana", "ebb.json"))
+    found = [(panel["title"], target["expr"]) for panel in board["panels"] for target in panel.get("targets", [])]
+    found += [(note["name"], note["expr"]) for note in board["annotations"]["list"]]
+    for name, value in VARIABLES.items():
+        found = [(title, expr.replace(name, value)) for title, expr in found]
+    return found
+
+
+class Prometheus:
+    """A real one that scrapes one ebbd as deploy/prometheus/scrape.yml says."""
+
+    def __init__(self, admin_port):
+        self.port, folder = free_port(), test_folder("prometheus")
+        config = read("prometheus", "scrape.yml").replace("127.0.0.1:9150", f"127.0.0.1:{admin_port}")
+        config = config.replace("scrape_interval: 10s", "scrape_interval: 1s")
+        path = os.path.join(folder, "prometheus.yml")
+        with open(path, "w") as file:
+            file.write(config)
+        with open(os.path.join(folder, "log"), "wb") as log:
+            self.process = subprocess.Popen(
+                ["prometheus", f"--config.file={path}", f"--storage.tsdb.path={folder}/data", f"--web.listen-address=127.0.0.1:{self.port}"],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=folder, preexec_fn=_die_with_parent)
+
+    def ask(self, expression):
+        words = urllib.parse.urlencode({"query": expression})
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/api/v1/query?{words}", timeout=WAIT_SECONDS_MAX) as reply:
+            return json.load(reply)["data"]["result"]
+
+    def wait(self, expression):
+        until = time.monotonic() + WAIT_SECONDS_MAX
+        while time.monotonic() < until:
+            try:
+                if self.ask(expression):
+                    return
+            except (urllib.error.URLError, ConnectionError):
+                pass
+            time.sleep(0.1)
+        raise AssertionError(f"Prometheus knows nothing of {expression}")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, value, trace):
+        self.process.kill()
+        self.process.wait()
+
+
+class Grafana(unittest.TestCase):
+    def test_every_metric_it_names_is_told_by_a_live_daemon(self):
+        with Server.ebbd(admin=True) as server:
+            samples = server.metrics()
+        names = {sample.split("{")[0] for sample in samples}
+        count = 0
+        for title, expression in queries():
+            for name, selectors in METRIC.findall(expression):
+                count += 1
+                self.assertIn(name, names, title)
+                for label, value in re.findall(r'(\w+)="([^"]*)"', selectors):
+                    if label != "job":
+                        self.assertTrue(any(s.startswith(name + "{") and f'{label}="{value}"' in s for s in samples), f"{title}: {label}={value}")
+        self.assertGreater(count, 50)
+
+    def test_every_query_is_answered_by_a_real_prometheus(self):
+        with Server.ebbd(flags=["-m", "8", "--latency-sample", "1"], admin=True) as server, Prometheus(server.admin_port) as prometheus:
+            peer = server.connect()
+            prometheus.wait("count_over_time(memcached_up[10s]) > 1")
+            for number in range(200):
+                peer.set(b"key%d" % number, b"value")
+                peer.get(b"key%d" % (number * 2))
+            prometheus.wait("increase(memcached_commands_total{command=\"get\",status=\"hit\"}[10s]) > 0")
+            prometheus.wait("increase(ebb_request_duration_seconds_count{class=\"get\"}[10s]) > 0")
+            for title, expression in queries():
+                found = prometheus.ask(expression)
+                if not expression.endswith("> 0"):  # those are empty on a good day
+                    self.assertTrue(found, f"{title}: {expression}")
+            peer.close()
+
+    def test_panels_have_units_and_words_and_do_not_lie_on_each_other(self):
+        board, taken = json.loads(read("grafana", "ebb.json")), set()
+        self.assertEqual(len({panel["id"] for panel in board["panels"]}), len(board["panels"]))
+        for panel in board["panels"]:
+            at = panel["gridPos"]
+            cells = {(x, y) for x in range(at["x"], at["x"] + at["w"]) for y in range(at["y"], at["y"] + at["h"])}
+            self.assertLessEqual(at["x"] + at["w"], 24, panel["title"])
+            self.assertFalse(cells & taken, panel["title"])
+            taken |= cells
+            if panel["type"] != "row":
+                self.assertTrue(panel["description"] and panel["fieldConfig"]["defaults"]["unit"], panel["title"])
+
+
+class PrometheusFiles(unittest.TestCase):
+    def test_promtool_agrees_with_the_scrape_config(self):
+        done = subprocess.run(["promtool", "check", "config", "scrape.yml"], cwd=os.path.join(DEPLOY, "prometheus"), capture_output=True, text=True)
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+
+
+class Logstash(unittest.TestCase):
+    def test_the_fields_and_events_it_names_are_those_of_the_log(self):
+        config = re.sub(r"#.*", "", read("logstash", "ebb.conf"))
+        self.assertEqual(config.count("{"), config.count("}"))
+        fields, events = re.findall(r"\[([\w.@]+)\] (?:==|in)", config), re.findall(r'\[event\.code\] == "(\w+)"', config)
+        self.assertTrue(fields and events)
+        with Server.ebbd(flags=["--log-format", "json"], admin=True) as server:
+            known = {event["id"] for event in json.loads(server.page("/debug/events"))["events"]}
+        lines = [json.loads(line) for line in server.stderr().splitlines() if line.startswith("{")]
+        self.assertTrue(lines)
+        for line in lines:
+            for field in fields:
+                self.assertIn(field, line)
+        self.assertLessEqual(set(events), known)
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
