@@ -4,7 +4,8 @@
 2. A number is never given a lifetime (T) while it grows: memcached 1.6.18 gives it to the version that is replaced.
 3. Keys in base64 are only stored whole: memcached forgets how the key came when it appends, counts or vivifies, and
    then shows it as it is. ebbd does not forget.
-4. R compares with lifetimes that are far from those that items get here.
+4. What N makes is empty: not among numbers, where a blank behind it would be a number to memcached (it reads on).
+5. R compares with lifetimes that are far from those that items get here.
 """
 import base64
 import re
@@ -120,7 +121,7 @@ class MetaCommands:
         key, b64 = self.key64()
         rng = self.rng
         changes = [] if rng.random() < 0.7 else [(0.3, b"T" + rng.choice(TTL_META)), (0.4, b"R" + rng.choice(RECACHE))]
-        if not b64 and rng.random() < 0.2:
+        if not b64 and not self.number and rng.random() < 0.2:
             changes.append((1, b"N" + rng.choice(TTL_META)))
         return b"mg " + key + b64 + self.flags(
             [(0.6, b"v"), (0.3, b"k c"), (0.2, b"s"), (0.3, b"t"), (0.2, b"f"), (0.2, b"h"), (0.1, b"l"), (0.1, b"u"), (0.2, b"q"),

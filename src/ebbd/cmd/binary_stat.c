@@ -82,6 +82,16 @@ static struct ebb_span second_word(struct ebb_span key, struct ebb_span word) {
     return EBB_SPAN("");
 }
 
+/* Answers of many turns are taken at once, as far as they fit. */
+static void run(struct cmd_turn *inner, struct request *request) {
+    if (cmd_stats(inner, request, NULL) != CMD_STREAM)
+        return;
+    struct cmd_stream *stream = inner->stream;
+    while (!reply_full(inner->reply) && cmd_stream_step(inner, stream) == CMD_STEP_MORE)
+        continue;
+    cmd_stream_close(stream);
+}
+
 void binary_stat(struct cmd_turn *turn, const struct binary *frame) {
     struct ebb_span word;
     bool known = find_word(frame->key, &word);
@@ -95,7 +105,7 @@ void binary_stat(struct cmd_turn *turn, const struct binary *frame) {
         request.words = request.word[2].length > 0 ? 3 : 2;
     }
     if (known)
-        cmd_stats(&inner, &request, NULL);
+        run(&inner, &request);
     struct ebb_span text = {scratch.text, scratch.used};
     if (!known || begins(text, EBB_SPAN("ERROR")) || begins(text, EBB_SPAN("CLIENT_ERROR"))) {
         binary_reply_error(turn->reply, &frame->origin, BINARY_NOT_FOUND, EBB_SPAN(""));

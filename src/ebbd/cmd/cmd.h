@@ -17,6 +17,8 @@
  * an old memcached: so it begins with the memcached whose protocol this is. */
 #define CMD_VERSION "1.6.18-ebbd-" EBB_VERSION
 
+struct cmd_turn;
+
 #define CMD_ECHO_MAX 40 /* bytes */
 
 /* What all workers share; nothing in it changes while they run, but log levels and the store's
@@ -25,6 +27,10 @@ struct cmd_shared {
     struct store *store;
     const struct settings *settings;
     struct exptime_clock clock;
+    /* Adds the lines of `stats conns` behind the connection numbered `after` (0: from the start,
+     * listeners first) until the reply is full; returns the last one's number, 0 when through.
+     * NULL: there are no connections. */
+    uint64_t (*list_conns)(struct cmd_turn *turn, uint64_t after);
 };
 
 /* One worker's turn. Lies in scanned memory. */

@@ -1,8 +1,8 @@
 /* dump -- what walks over all items, in steps: lru_crawler metadump and mgdump, stats sizes and
  * cachedump; and the other words of lru_crawler, lru and slabs.
  *
- * There are no slabs, no LRU lists and no crawler here. For tools there are two classes: 1 holds
- * the ordinary items, 2 those that are so large that they have a segment of their own. What tunes
+ * There are no slabs, no LRU lists and no crawler here. For tools there is one class, 1,
+ * that holds all items. What tunes
  * slabs and lists is checked as memcached checks it, answered, and changes nothing.
  *
  * 1. A step looks at STEP_RECORDS records at most and leaves when the reply is full, so a dump of
@@ -17,18 +17,14 @@
 #define STEP_RECORDS 512
 #define LINE_MAX     1024 /* bytes: a key of 750, and numbers */
 
-#define SIZE_STEP   32 /* bytes that a line of the histogram stands for */
-#define SIZES       (1 << 15)
-#define SLEEP_MAX   1000000 /* microseconds */
-#define CLASSES_MAX 63      /* memcached's: a greater class is none */
-#define TUNE_MAX    80
+#define SIZE_STEP 32 /* bytes that a line of the histogram stands for */
+#define SIZES     (1 << 15)
+#define SLEEP_MAX 1000000 /* microseconds */
+#define TUNE_MAX  80
 
-static bool see(struct ebb_span key, const struct store_item *item, bool huge, void *context) {
+static bool see(struct ebb_span key, const struct store_item *item, void *context) {
     struct cmd_stream *stream = context;
-    stream->class_id = huge ? 2 : 1;
-    if (huge ? stream->huge : stream->ordinary)
-        return stream->show(stream, key, item) && !reply_full(stream->turn->reply);
-    return true;
+    return stream->show(stream, key, item) && !reply_full(stream->turn->reply);
 }
 
 /* True: there is more. */
@@ -44,11 +40,11 @@ static bool show_meta(struct cmd_stream *stream, struct ebb_span key,
     int64_t unix_start = turn->shared->clock.unix_start;
     char line[LINE_MAX] = "key=";
     char *at = stream_write_uri(line + 4, key);
-    at += snprintf(
-        at, (size_t)(line + LINE_MAX - at), " exp=%lld la=%lld cas=%llu fetch=%s cls=%u size=%zu\n",
-        item->expires == 0 ? -1LL : (long long)(item->expires + unix_start),
-        (long long)(item->last_access + unix_start), (unsigned long long)item->cas,
-        item->marks & STORE_FETCHED ? "yes" : "no", stream->class_id, stream_item_size(key, item));
+    at += snprintf(at, (size_t)(line + LINE_MAX - at),
+                   " exp=%lld la=%lld cas=%llu fetch=%s cls=1 size=%zu\n",
+                   item->expires == 0 ? -1LL : (long long)(item->expires + unix_start),
+                   (long long)(item->last_access + unix_start), (unsigned long long)item->cas,
+                   item->marks & STORE_FETCHED ? "yes" : "no", stream_item_size(key, item));
     reply_bytes(turn->reply, line, (size_t)(at - line));
     return true;
 }
@@ -121,7 +117,6 @@ static struct cmd_stream *dump_new(void) {
     struct cmd_stream *stream = ebb_new(cmd_stream);
     stream->step = step_dump;
     stream->left = UINT32_MAX;
-    stream->ordinary = stream->huge = true;
     return stream;
 }
 
@@ -143,29 +138,27 @@ enum cmd_result dump_sizes(struct cmd_turn *turn) {
 enum cmd_result dump_cache(struct cmd_turn *turn, uint32_t class_id, uint32_t limit) {
     struct cmd_stream *stream = dump_new();
     stream->show = show_cache;
-    stream->ordinary = class_id == 1;
-    stream->huge = class_id == 2;
-    stream->left = limit == 0 ? UINT32_MAX : limit;
+    stream->left = class_id != 1 ? 0 : limit == 0 ? UINT32_MAX : limit;
     return stream_begin(turn, stream);
 }
 
 /* --- lru_crawler --- */
 
-/* "all", "hash", or classes with commas: which of ours are meant. False: no such class. */
-static bool read_classes(struct ebb_span text, bool *ordinary, bool *huge) {
-    *ordinary = *huge =
-        ebb_span_equal(text, EBB_SPAN("all")) || ebb_span_equal(text, EBB_SPAN("hash"));
-    if (*ordinary)
+/* "all", "hash", or classes with commas. False: no such class. *ours: the one class is among them.
+ */
+static bool read_classes(struct ebb_span text, bool *ours) {
+    *ours = ebb_span_equal(text, EBB_SPAN("all")) || ebb_span_equal(text, EBB_SPAN("hash"));
+    if (*ours)
         return true;
     const char *end = text.at + text.length;
     for (const char *at = text.at; at < end;) {
         const char *comma = memchr(at, ',', (size_t)(end - at));
         struct ebb_span word = {at, (size_t)((comma ? comma : end) - at)};
         uint32_t number = 0;
-        if (word.length > 0 && (!number_u32(word, &number) || number == 0 || number > CLASSES_MAX))
+        if (word.length > 0 &&
+            (!number_u32(word, &number) || number == 0 || number > DUMP_CLASSES_MAX))
             return false;
-        *ordinary |= number == 1;
-        *huge |= number == 2;
+        *ours |= number == 1;
         at = comma ? comma + 1 : end;
     }
     return true;
@@ -178,18 +171,18 @@ static enum cmd_result say(struct cmd_turn *turn, struct ebb_span sentence) {
 
 static enum cmd_result crawl(struct cmd_turn *turn, const struct request *request) {
     struct ebb_span what = request->word[1];
-    bool ordinary = false, huge = false, gets = ebb_span_equal(what, EBB_SPAN("mgdump"));
+    bool ours, gets = ebb_span_equal(what, EBB_SPAN("mgdump"));
     bool dumps = gets || ebb_span_equal(what, EBB_SPAN("metadump"));
     if (dumps && turn->shared->settings->disable_dumping)
         return say(turn, EBB_SPAN("ERROR metadump not allowed"));
-    if (!read_classes(request->word[2], &ordinary, &huge))
+    if (!read_classes(request->word[2], &ours))
         return say(turn, EBB_SPAN("BADCLASS invalid class id"));
+    if (!ours)
+        return say(turn, EBB_SPAN("NOTSTARTED no items to crawl"));
     if (!dumps)
         return say(turn, EBB_SPAN("OK"));
     struct cmd_stream *stream = dump_new();
     stream->show = gets ? show_get : show_meta;
-    stream->ordinary = ordinary;
-    stream->huge = huge;
     return stream_begin(turn, stream);
 }
 

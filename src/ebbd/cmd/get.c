@@ -12,6 +12,7 @@
 #include "cmd.h"
 
 #include "metrics.h"
+#include "prefix.h"
 #include "watch.h"
 
 /* Adds the item of key to the reply. False: a miss. */
@@ -42,6 +43,12 @@ static bool add_value(struct cmd_turn *turn, struct ebb_span key, bool with_cas)
     return false;
 }
 
+static void count_prefix(struct ebb_span key, bool hit) {
+    prefix_count(key, PREFIX_GET);
+    if (hit)
+        prefix_count(key, PREFIX_HIT);
+}
+
 static enum cmd_result answer_keys(struct cmd_turn *turn, struct request *request, bool with_cas,
                                    bool (*add)(struct cmd_turn *, struct ebb_span,
                                                const struct request *, bool)) {
@@ -62,6 +69,8 @@ static bool add_plain(struct cmd_turn *turn, struct ebb_span key, const struct r
                       bool with_cas) {
     (void)request;
     bool hit = add_value(turn, key, with_cas);
+    if (prefix_on())
+        count_prefix(key, hit);
     ebb_count(hit ? &ebb_metric_get_hits : &ebb_metric_get_misses, 1);
     return hit;
 }
@@ -74,6 +83,8 @@ static void set_expires(struct store_edit *edit, void *context) {
 static bool add_touched(struct cmd_turn *turn, struct ebb_span key, const struct request *request,
                         bool with_cas) {
     bool hit = add_value(turn, key, with_cas);
+    if (prefix_on())
+        count_prefix(key, hit);
     uint32_t expires = exptime_second(&turn->shared->clock, request->exptime, turn->now);
     if (hit)
         store_edit(turn->worker, key, turn->now, set_expires, &expires);
@@ -124,6 +135,8 @@ enum cmd_result cmd_delete(struct cmd_turn *turn, struct request *request,
                            struct cmd_block *block) {
     (void)block;
     bool hit = store_edit(turn->worker, request->key, turn->now, set_remove, NULL);
+    if (prefix_on())
+        prefix_count(request->key, PREFIX_DELETE);
     if (hit && watch_on(WATCH_DELETIONS))
         watch_deleted(turn, REQUEST_delete, request->key);
     ebb_count(hit ? &ebb_metric_delete_hits : &ebb_metric_delete_misses, 1);

@@ -15,6 +15,7 @@
 #include "set.h"
 
 #include "metrics.h"
+#include "prefix.h"
 #include "watch.h"
 
 #include <ebb/mem.h>
@@ -65,6 +66,8 @@ static void block_init(struct cmd_turn *turn, const struct request *request,
 }
 
 enum cmd_result set_begin(struct cmd_turn *turn, struct request *request, struct cmd_block *block) {
+    if (prefix_on() && !block->meta)
+        prefix_count(request->key, PREFIX_SET);
     if (too_large(turn, request->key.length, request->client_flags, request->value_length))
         return refuse(turn, request, block, STORE_TOO_LARGE);
     block_init(turn, request, block);
@@ -78,6 +81,8 @@ enum cmd_result set_begin(struct cmd_turn *turn, struct request *request, struct
 
 enum cmd_result set_begin_join(struct cmd_turn *turn, struct request *request,
                                struct cmd_block *block) {
+    if (prefix_on() && !block->meta)
+        prefix_count(request->key, PREFIX_SET);
     if (too_large(turn, request->key.length, request->client_flags, request->value_length))
         return refuse(turn, request, block, STORE_TOO_LARGE);
     block_init(turn, request, block);

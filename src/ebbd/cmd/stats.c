@@ -1,17 +1,23 @@
-/* stats -- numbers for memcached's tools, by its names. Rows in ../tbl/stats.def.
+/* stats -- numbers for memcached's tools, by its names; the lines are rows of ../tbl/stats*.def.
  *
- * `stats` and `stats settings` have content; `stats items`, `slabs` and others that speak of slabs,
- * which ebbd does not have, are answered empty, so that tools which ask go on. An unknown word is
- * an ERROR, as from memcached. */
-#include "cmd.h"
+ * There are no slabs here. `stats items` and `stats slabs` speak of one class in which a page is a
+ * segment; `stats sizes` counts all items when it is asked, so there is nothing to enable.
+ *
+ * 1. What grows with the cache or with the clients (sizes, cachedump, conns, detail dump) is
+ * answered in steps. */
+#include "stream.h"
 
 #include "metrics.h"
+#include "prefix.h"
+#include "proto/number.h"
+#include "watch.h"
 
 #include <stdio.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
 #define STAT_LINE_MAX 256 /* bytes */
+#define CHUNK         8   /* bytes: what records are multiples of */
 
 #define SINCE(id) ebb_metric_since_reset(&ebb_metric_##id)
 
@@ -34,6 +40,10 @@ static void stat_time(struct cmd_turn *turn, const char *name, struct timeval ti
     stat_text(turn, name, text);
 }
 
+static unsigned log2_of(uint64_t number) {
+    return number > 1 ? 63u - (unsigned)__builtin_clzll(number) : 0;
+}
+
 static void general(struct cmd_turn *turn) {
     struct store_stats store;
     store_stats_read(turn->shared->store, &store);
@@ -49,78 +59,131 @@ static void general(struct cmd_turn *turn) {
 #include "tbl/stats.def"
 }
 
+static void items(struct cmd_turn *turn) {
+    struct store_stats store;
+    store_stats_read(turn->shared->store, &store);
+    if (store.items == 0)
+        return;
+#define EBB_STAT_COUNTER(name, sum)       stat_number(turn, name, sum);
+#define EBB_STAT_NUMBER(name, expression) stat_number(turn, name, expression);
+#define EBB_STAT_TEXT(name, text)         stat_text(turn, name, text);
+#define EBB_STAT_STORE(name, member)      stat_number(turn, name, store.member);
+#include "tbl/stats_items.def"
+}
+
+static void slabs(struct cmd_turn *turn) {
+    struct store_stats store;
+    store_stats_read(turn->shared->store, &store);
+#define EBB_STAT_COUNTER(name, sum)       stat_number(turn, name, sum);
+#define EBB_STAT_NUMBER(name, expression) stat_number(turn, name, expression);
+#define EBB_STAT_TEXT(name, text)         stat_text(turn, name, text);
+#define EBB_STAT_STORE(name, member)      stat_number(turn, name, store.member);
+#include "tbl/stats_slabs.def"
+}
+
 static void settings(struct cmd_turn *turn) {
     const struct settings *settings = turn->shared->settings;
     struct store_stats store;
     store_stats_read(turn->shared->store, &store);
-    stat_number(turn, "maxbytes", store.limit_bytes);
-    stat_number(turn, "maxconns", settings->connections);
-    stat_number(turn, "tcpport", settings->port);
-    stat_number(turn, "udpport", settings->udp_port);
-    stat_text(turn, "inter", settings->listen.count > 0 ? settings->listen.value[0] : "NULL");
-    stat_number(turn, "verbosity", settings->verbose);
-    stat_text(turn, "evictions", settings->no_evictions ? "off" : "on");
-    stat_text(turn, "domain_socket", settings->unix_socket ? settings->unix_socket : "NULL");
-    stat_text(turn, "umask", settings->unix_mask);
-    stat_text(turn, "shutdown_command", "no");
-    stat_number(turn, "num_threads", settings->threads);
-    stat_text(turn, "detail_enabled", "no");
-    stat_text(turn, "cas_enabled", "yes");
-    stat_number(turn, "tcp_backlog", settings->backlog);
-    stat_text(turn, "binding_protocol",
-              strcmp(settings->protocol, "auto") == 0 ? "auto-negotiate" : settings->protocol);
-    stat_text(turn, "auth_enabled_sasl", "no");
-    stat_text(turn, "auth_enabled_ascii", "no");
-    stat_number(turn, "item_size_max", settings->item_size_max);
-    stat_number(turn, "reqs_per_event", settings->requests_max);
-    stat_number(turn, "idle_timeout", settings->idle_seconds_max);
-    stat_text(turn, "maxconns_fast", settings->waits_at_limit ? "no" : "yes");
-    stat_text(turn, "flush_enabled", settings->disable_flush ? "no" : "yes");
-    stat_text(turn, "dump_enabled", "no");
-    stat_text(turn, "hash_algorithm", "xxh3");
+#define EBB_STAT_NUMBER(name, expression) stat_number(turn, name, expression);
+#define EBB_STAT_TEXT(name, text)         stat_text(turn, name, text);
+#define EBB_STAT_WORD(name, is)           stat_text(turn, name, (is) ? "yes" : "no");
+#define EBB_STAT_STORE(name, member)      stat_number(turn, name, store.member);
+#include "tbl/stats_settings.def"
 }
 
-/* Words of memcached whose answer is empty here. */
-static bool is_empty(struct ebb_span word) {
-    static const char *const empty[] = {"items", "slabs", "sizes", "conns", "extstore"};
-    for (size_t i = 0; i < sizeof(empty) / sizeof(empty[0]); i++)
-        if (ebb_span_equal(word, ebb_span_of(empty[i])))
-            return true;
-    return false;
+static enum cmd_result say(struct cmd_turn *turn, struct ebb_span sentence) {
+    reply_line(turn->reply, sentence);
+    return CMD_DONE;
 }
 
-static void detail(struct cmd_turn *turn, const struct request *request) {
+/* --- answers of many turns --- */
+
+static enum cmd_step step_prefixes(struct cmd_turn *turn, struct cmd_stream *stream) {
+    if (prefix_dump(turn->reply, &stream->left))
+        return CMD_STEP_MORE;
+    reply_bytes(turn->reply, "END\r\n", 5);
+    return CMD_STEP_END;
+}
+
+static enum cmd_step step_conns(struct cmd_turn *turn, struct cmd_stream *stream) {
+    stream->last = turn->shared->list_conns(turn, stream->last);
+    if (stream->last != 0)
+        return CMD_STEP_MORE;
+    reply_bytes(turn->reply, "END\r\n", 5);
+    return CMD_STEP_END;
+}
+
+static enum cmd_result begin(struct cmd_turn *turn,
+                             enum cmd_step (*step)(struct cmd_turn *, struct cmd_stream *)) {
+    struct cmd_stream *stream = ebb_new(cmd_stream);
+    stream->step = step;
+    return stream_begin(turn, stream);
+}
+
+static enum cmd_result detail(struct cmd_turn *turn, const struct request *request) {
     struct ebb_span word = request->words > 2 ? request->word[2] : EBB_SPAN("");
-    if (ebb_span_equal(word, EBB_SPAN("on")) || ebb_span_equal(word, EBB_SPAN("off")))
-        reply_line(turn->reply, EBB_SPAN("OK"));
-    else if (ebb_span_equal(word, EBB_SPAN("dump")))
-        reply_line(turn->reply, EBB_SPAN("END"));
+    bool on = ebb_span_equal(word, EBB_SPAN("on"));
+    if (ebb_span_equal(word, EBB_SPAN("dump")))
+        return begin(turn, step_prefixes);
+    if (!on && !ebb_span_equal(word, EBB_SPAN("off")))
+        return say(turn, EBB_SPAN("CLIENT_ERROR usage: stats detail on|off|dump"));
+    prefix_switch(on);
+    return say(turn, EBB_SPAN("OK"));
+}
+
+static enum cmd_result cachedump(struct cmd_turn *turn, const struct request *request) {
+    uint32_t class_id, limit;
+    if (turn->shared->settings->disable_dumping)
+        return say(turn, EBB_SPAN("CLIENT_ERROR stats cachedump not allowed"));
+    if (request->words < 4)
+        return say(turn, EBB_SPAN("CLIENT_ERROR bad command line"));
+    if (!number_u32(request->word[2], &class_id) || !number_u32(request->word[3], &limit))
+        return say(turn, EBB_SPAN("CLIENT_ERROR bad command line format"));
+    if (class_id > DUMP_CLASSES_MAX)
+        return say(turn, EBB_SPAN("CLIENT_ERROR Illegal slab id"));
+    return dump_cache(turn, class_id, limit);
+}
+
+/* --- the command --- */
+
+static enum cmd_result reset(struct cmd_turn *turn) {
+    ebb_metrics_reset();
+    prefix_reset();
+    return say(turn, EBB_SPAN("RESET"));
+}
+
+/* Those whose answer is a list of lines; false: another word. */
+static bool list(struct cmd_turn *turn, struct ebb_span word) {
+    if (word.length == 0)
+        general(turn);
+    else if (ebb_span_equal(word, EBB_SPAN("settings")))
+        settings(turn);
+    else if (ebb_span_equal(word, EBB_SPAN("items")))
+        items(turn);
+    else if (ebb_span_equal(word, EBB_SPAN("slabs")))
+        slabs(turn);
+    else if (ebb_span_equal(word, EBB_SPAN("sizes_enable")))
+        stat_text(turn, "sizes_status", "enabled");
+    else if (ebb_span_equal(word, EBB_SPAN("sizes_disable")))
+        stat_text(turn, "sizes_status", "disabled");
     else
-        reply_line(turn->reply, EBB_SPAN("CLIENT_ERROR usage: stats detail on|off|dump"));
+        return ebb_span_equal(word, EBB_SPAN("extstore"));
+    return true;
 }
 
 enum cmd_result cmd_stats(struct cmd_turn *turn, struct request *request, struct cmd_block *block) {
     (void)block;
     struct ebb_span word = request->words > 1 ? request->word[1] : EBB_SPAN("");
-    if (ebb_span_equal(word, EBB_SPAN("reset"))) {
-        ebb_metrics_reset();
-        reply_line(turn->reply, EBB_SPAN("RESET"));
-        return CMD_DONE;
-    }
-    if (ebb_span_equal(word, EBB_SPAN("detail"))) {
-        detail(turn, request);
-        return CMD_DONE;
-    }
-    if (word.length == 0)
-        general(turn);
-    else if (ebb_span_equal(word, EBB_SPAN("settings")))
-        settings(turn);
-    else if (!is_empty(word)) {
-        bool dump = ebb_span_equal(word, EBB_SPAN("cachedump")) && request->words < 4;
-        reply_line(turn->reply,
-                   dump ? EBB_SPAN("CLIENT_ERROR bad command line") : EBB_SPAN("ERROR"));
-        return CMD_DONE;
-    }
-    reply_line(turn->reply, EBB_SPAN("END"));
-    return CMD_DONE;
+    if (ebb_span_equal(word, EBB_SPAN("reset")))
+        return reset(turn);
+    if (ebb_span_equal(word, EBB_SPAN("detail")))
+        return detail(turn, request);
+    if (ebb_span_equal(word, EBB_SPAN("cachedump")))
+        return cachedump(turn, request);
+    if (ebb_span_equal(word, EBB_SPAN("sizes")))
+        return dump_sizes(turn);
+    if (ebb_span_equal(word, EBB_SPAN("conns")) && turn->shared->list_conns)
+        return begin(turn, step_conns);
+    return say(turn, list(turn, word) ? EBB_SPAN("END") : EBB_SPAN("ERROR"));
 }

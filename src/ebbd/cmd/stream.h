@@ -17,7 +17,7 @@ struct cmd_stream {
     struct cmd_turn *turn;                    /* during a step */
     struct store_scan scan;
     bool huge, ordinary; /* which items a dump shows */
-    unsigned class_id;   /* of the item that is shown */
+    uint64_t last;       /* connection that was shown last */
     uint32_t left;       /* lines that may still be shown; a histogram's next line */
     bool (*show)(struct cmd_stream *stream, struct ebb_span key, const struct store_item *item);
     uint32_t *sizes; /* a histogram, pointer-free */
@@ -30,6 +30,8 @@ enum cmd_result stream_begin(struct cmd_turn *turn, struct cmd_stream *stream);
 size_t stream_item_size(struct ebb_span key, const struct store_item *item);
 /* Percent-encodes key at `at` (room for 3 times its length); returns the end. */
 char *stream_write_uri(char *at, struct ebb_span key);
+
+#define DUMP_CLASSES_MAX 63 /* memcached's: a greater class is none */
 
 /* dump.c */
 enum cmd_result dump_sizes(struct cmd_turn *turn);

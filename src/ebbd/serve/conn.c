@@ -68,6 +68,7 @@ void conn_close(struct conn *conn) {
         cmd_block_drop(&conn->station->turn, &conn->block);
     ebb_list_remove(&conn->link);
     ebb_list_remove(&conn->later);
+    roster_remove(conn);
     if (watch_on(WATCH_CONNEVENTS))
         watch_disconnected(ebb_fd_get(conn->fd), "normal");
     cmd_stream_close(conn->stream);
@@ -484,6 +485,7 @@ static void on_stream_timer(void *arg) {
 
 static void begin(void *arg) {
     struct conn *conn = arg;
+    roster_add(conn);
     ebb_list_append(&conn->station->conns, &conn->link);
     ebb_gauge_add(conn->station->metrics.conns, 1);
     conn->watch = ebb_watch_open(conn->station->loop, conn->fd, EBB_READ, on_event, conn);

@@ -15,6 +15,8 @@ enum conn_protocol { CONN_UNDECIDED, CONN_TEXT, CONN_BINARY };
 
 struct conn {
     struct ebb_list link, later; /* in its station's lists */
+    struct ebb_list roster;      /* see roster.c */
+    uint64_t number;
     struct station *station;
     struct ebb_scope *scope;
     ebb_fd fd;
@@ -49,5 +51,11 @@ enum send_result {
 enum send_result send_reply(struct conn *conn);
 /* Goes on with the backlog. */
 enum send_result send_backlog(struct conn *conn);
+
+/* roster.c: the list of all connections. Any thread. */
+void roster_add(struct conn *conn);
+void roster_remove(struct conn *conn);
+/* For cmd_shared.list_conns. */
+uint64_t roster_list(struct cmd_turn *turn, uint64_t after);
 
 #endif

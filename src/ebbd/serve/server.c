@@ -6,10 +6,11 @@
  * 1. the_server is static: it is what the collector reaches everything by.
  * 2. conns counts from accept to close, so the limit holds for connections that are still on their
  * way, too. */
-#include "server.h"
+#include "conn.h"
 
 #include "cmd/events.h"
 #include "cmd/metrics.h"
+#include "cmd/prefix.h"
 #include "cmd/watch.h"
 
 #include <ebb/clock.h>
@@ -87,6 +88,9 @@ enum ebb_err server_open(const struct settings *settings, struct ebb_loop *loop)
     server->loop = loop;
     pthread_mutex_init(&server->shed.mutex, NULL);
     server->shared.settings = settings;
+    server->shared.list_conns = roster_list;
+    if (settings->prefix_delimiter)
+        prefix_delimiter_set(settings->prefix_delimiter);
     exptime_clock_init(&server->shared.clock, ebb_clock_ns(), ebb_clock_unix_ns());
     store_open(server, settings);
     server->stations_count = (int)settings->threads;

@@ -162,10 +162,9 @@ struct store_scan {
     uint32_t segment, generation, offset;
     bool inside;
 };
-/* key is valid during the call; item->value is not to be read. huge: has a segment of its own.
- * False: stop this step behind this item. */
-typedef bool store_see(struct ebb_span key, const struct store_item *item, bool huge,
-                       void *context);
+/* key is valid during the call; item->value is not to be read. False: stop this step behind this
+ * item. */
+typedef bool store_see(struct ebb_span key, const struct store_item *item, void *context);
 /* Looks at up to `records` records and calls see, without locks held, for those that live. False:
  * the walk is at its end. An item that moves meanwhile may be seen twice or not at all. Any thread
  * that the collector knows. */
