@@ -4,12 +4,10 @@
  * keeps its limit, is put right when a collection is asked for: what no root holds is gone. */
 #include "store/internal.h"
 #include <ebb/thread.h>
-#include <ebb/trace.h>
 #include <stdlib.h>
 #include <string.h>
 
 static struct store *_Atomic open_store;
-struct ebb_trace *_Atomic ebb_trace_now; /* nobody traces */
 struct ebb_type ebb_type_bytes = {.name = "bytes"};
 
 struct ebb_thread {
@@ -113,10 +111,4 @@ enum ebb_err ebb_thread_start(struct ebb_thread **thread, const char *name, void
 void ebb_thread_join(struct ebb_thread *thread) {
     pthread_join(thread->id, NULL);
     free(thread);
-}
-
-void ebb_trace_slice(enum ebb_trace_track track, const char *name, uint64_t begin_ns,
-                     uint64_t end_ns, const char *text, const char *value_name, uint64_t value) {
-    (void)track, (void)name, (void)begin_ns, (void)end_ns, (void)text, (void)value_name;
-    (void)value;
 }
