@@ -8,6 +8,7 @@
 #include <ebb/clock.h>
 #include <ebb/collector.h>
 #include <ebb/daemon.h>
+#include <ebb/datagram.h>
 #include <ebb/err.h>
 #include <ebb/fd.h>
 #include <ebb/hash.h>

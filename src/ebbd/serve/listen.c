@@ -121,13 +121,16 @@ static enum ebb_err split_address(char *address, char **host, int *port) {
     return EBB_OK;
 }
 
-/* A list with commas. */
-static enum ebb_err open_list(struct server *server, const char *list) {
+typedef enum ebb_err open_one(struct server *server, const char *host, int port);
+
+/* A list with commas; default_port for addresses that bring none. */
+static enum ebb_err open_list(struct server *server, const char *list, int default_port,
+                              open_one *open) {
     enum ebb_err error = EBB_OK;
     while (error == EBB_OK && *list) {
         char address[ADDRESS_MAX], *host;
         size_t length = strcspn(list, ",");
-        int port = (int)server->shared.settings->port;
+        int port = default_port;
         if (length == 0 || length >= sizeof(address))
             return bad_address(list);
         memcpy(address, list, length);
@@ -135,7 +138,7 @@ static enum ebb_err open_list(struct server *server, const char *list) {
         list += length + (list[length] == ',');
         error = split_address(address, &host, &port);
         if (error == EBB_OK)
-            error = open_tcp(server, strcmp(host, "*") == 0 ? NULL : host, port);
+            error = open(server, strcmp(host, "*") == 0 ? NULL : host, port);
     }
     return error;
 }
@@ -156,15 +159,27 @@ static bool open_handed_over(struct server *server) {
     return any;
 }
 
+static enum ebb_err open_udp(struct server *server) {
+    const struct settings *settings = server->shared.settings;
+    enum ebb_err error = EBB_OK;
+    if (settings->udp_port == 0 || (settings->unix_socket && settings->listen.count == 0))
+        return EBB_OK;
+    for (size_t i = 0; error == EBB_OK && i < settings->listen.count; i++)
+        error = open_list(server, settings->listen.value[i], (int)settings->udp_port, udp_open);
+    return settings->listen.count == 0 ? udp_open(server, NULL, (int)settings->udp_port) : error;
+}
+
 enum ebb_err listen_open(struct server *server) {
     const struct settings *settings = server->shared.settings;
     bool handed_over = open_handed_over(server);
     enum ebb_err error = settings->unix_socket ? open_unix(server) : EBB_OK;
     for (size_t i = 0; error == EBB_OK && i < settings->listen.count; i++)
-        error = open_list(server, settings->listen.value[i]);
+        error = open_list(server, settings->listen.value[i], (int)settings->port, open_tcp);
     if (error == EBB_OK && settings->unix_socket == NULL && settings->listen.count == 0 &&
         !handed_over)
         error = open_tcp(server, NULL, (int)settings->port);
+    if (error == EBB_OK)
+        error = open_udp(server);
     for (int i = 0; i < server->listeners_count; i++)
         ebb_listener_when_full(server->listeners[i], leave_one);
     return error;

@@ -41,6 +41,7 @@ static void station_start(int index, struct ebb_loop *loop, void *arg) {
 static void station_stop(int index, void *arg) {
     struct server *server = arg;
     ebb_timer_close(server->stations[index]->idle_timer);
+    udp_stop(server->stations[index]);
     conn_close_all(server->stations[index]);
 }
 
@@ -119,6 +120,7 @@ void server_close(void) {
     listen_close(server);
     if (server->workers)
         ebb_workers_stop(server->workers, station_stop, server);
+    udp_close(server);
     for (int i = 0; i < server->stations_count; i++)
         ebb_done(server->stations[i]);
     metrics_store_set(NULL);

@@ -20,6 +20,7 @@
 #define STATION_READ_SIZE    (16 * 1024) /* bytes that one read takes, besides a data block */
 
 struct server;
+struct udp;
 
 /* What a worker thread lends each of its connections for a turn. Only its thread touches it. */
 struct station {
@@ -47,8 +48,11 @@ struct server {
     int stations_count, station_next;
     struct ebb_listener *listeners[SERVER_LISTENERS_MAX];
     int listeners_count;
-    _Atomic uint64_t conns; /* open or on their way to a worker */
-    _Atomic bool paused;    /* the limit of connections is reached */
+    struct udp *udp[SERVER_LISTENERS_MAX];
+    int udp_count;
+    struct ebb_scope *udp_scope; /* NULL: none yet */
+    _Atomic uint64_t conns;      /* open or on their way to a worker */
+    _Atomic bool paused;         /* the limit of connections is reached */
     bool draining;
     /* The search for the oldest idle connection, see leave.c. */
     struct {
@@ -87,6 +91,13 @@ void listen_describe(const struct server *server, struct ebb_writer *writer);
 extern struct ebb_alarm *const alarms_rows[];
 extern const size_t alarms_rows_count;
 void alarms_prepare(void);
+
+/* udp.c: sockets for datagrams, each with a worker; on failure some may be open. */
+enum ebb_err udp_open(struct server *server, const char *host, int port) EBB_MUST_CHECK;
+/* Those of the station take no more. When: its thread. */
+void udp_stop(struct station *station);
+/* When: after the workers have stopped. */
+void udp_close(struct server *server);
 
 /* status.c: the daemon's members of /debug/status, and its page /debug/slow. */
 void status_write(const struct server *server, struct ebb_writer *writer);

@@ -1,0 +1,230 @@
+/* udp -- requests in datagrams.
+ *
+ * A datagram is a header of 8 bytes (request id, number in its sequence, how many there are, 0) and
+ * what a connection would carry. A request must fit into one; answers take as many as they need,
+ * each with the request's id. A socket belongs to one worker, which lends it what it lends
+ * connections.
+ *
+ * 1. Nothing is kept from one datagram to the next: what is incomplete is dropped.
+ * 2. Nobody waits: what the system does not take at once is lost, as datagrams are.
+ * 3. There is no answer to what is no request: a datagram without header, or one of several.
+ * 4. An answer is at most one reply buffer (and the values that are sent from where they lie). */
+#include "server.h"
+
+#include "cmd/metrics.h"
+
+#include <ebb/datagram.h>
+#include <ebb/scope.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+
+#define DATAGRAM_MAX  65536
+#define UDP_HEADER    8
+#define UDP_DATA      1392 /* bytes of an answer in one datagram, as memcached's */
+#define UDP_PARTS_MAX UINT16_MAX
+#define UDP_BURST     32 /* datagrams for one turn */
+
+struct udp {
+    struct station *station;
+    struct ebb_watch *watch;
+    ebb_fd fd;
+    char *in; /* pointer-free, DATAGRAM_MAX bytes */
+};
+
+/* What is left of a datagram. */
+struct rest {
+    char *at;
+    size_t length;
+};
+
+static void advance(struct rest *rest, size_t bytes) {
+    rest->at += bytes;
+    rest->length -= bytes;
+}
+
+/* --- answering --- */
+
+static void write_u16(unsigned char *at, unsigned number) {
+    at[0] = (unsigned char)(number >> 8);
+    at[1] = (unsigned char)number;
+}
+
+/* Cuts the vectors to UDP_DATA bytes; returns how many are left. */
+static int clip(struct iovec *vectors, int count, size_t *bytes) {
+    *bytes = 0;
+    for (int i = 0; i < count; i++) {
+        if (*bytes + vectors[i].iov_len >= UDP_DATA) {
+            vectors[i].iov_len = UDP_DATA - *bytes;
+            *bytes = UDP_DATA;
+            return i + 1;
+        }
+        *bytes += vectors[i].iov_len;
+    }
+    return count;
+}
+
+static void send_reply_to(struct udp *udp, const char *id, struct msghdr *message) {
+    struct reply *reply = &udp->station->reply;
+    size_t length = reply_length(reply), sent = 0, bytes;
+    size_t parts = (length + UDP_DATA - 1) / UDP_DATA;
+    if (parts > UDP_PARTS_MAX)
+        parts = UDP_PARTS_MAX;
+    unsigned char head[UDP_HEADER] = {(unsigned char)id[0], (unsigned char)id[1]};
+    write_u16(head + 4, (unsigned)parts);
+    for (size_t part = 0; part < parts; part++) {
+        struct iovec vectors[1 + REPLY_VECTORS] = {{head, sizeof(head)}};
+        write_u16(head + 2, (unsigned)part);
+        int count = clip(vectors + 1, reply_vectors(reply, sent, vectors + 1), &bytes);
+        message->msg_iov = vectors;
+        message->msg_iovlen = (size_t)count + 1;
+        ssize_t took = sendmsg(ebb_fd_get(udp->fd), message, MSG_DONTWAIT | MSG_NOSIGNAL);
+        if (took < 0) {
+            ebb_count(&ebb_metric_udp_lost, parts - part);
+            return;
+        }
+        ebb_count(&ebb_metric_written_bytes, (uint64_t)took);
+        sent += bytes;
+    }
+}
+
+/* --- requests --- */
+
+/* The block's bytes are in the datagram, or it is dropped. */
+static bool take_block(struct station *station, struct cmd_block *block, struct rest *rest,
+                       bool binary) {
+    size_t end = binary ? 0 : 2;
+    if (rest->length < block->length + end) {
+        cmd_block_drop(&station->turn, block);
+        return false;
+    }
+    if (block->at)
+        memcpy(block->at, rest->at, block->length);
+    const char *tail = rest->at + block->length;
+    bool crlf = binary || (tail[0] == '\r' && tail[1] == '\n');
+    advance(rest, block->length + end);
+    cmd_block_done(&station->turn, block, crlf);
+    return true;
+}
+
+/* Instead of everything: there is no answer of many turns, nor one larger than the buffer. */
+static bool give_up(struct station *station, struct ebb_span sentence) {
+    if (station->turn.stream)
+        cmd_stream_close(station->turn.stream);
+    station->turn.stream = NULL;
+    reply_clear(&station->reply);
+    reply_line(&station->reply, sentence);
+    return false;
+}
+
+/* False: nothing more of this datagram. */
+static bool one_line(struct station *station, struct rest *rest) {
+    struct cmd_block block = {0};
+    struct ebb_span line;
+    struct request request;
+    size_t taken;
+    if (request_find_line(rest->at, rest->length, &line, &taken) != REQUEST_LINE)
+        return false;
+    request_parse(line, &request);
+    advance(rest, taken);
+    switch (cmd_run(&station->turn, &request, &block)) {
+    case CMD_DONE:
+        return true;
+    case CMD_BLOCK:
+        return take_block(station, &block, rest, false);
+    case CMD_AGAIN:
+        return give_up(station, EBB_SPAN("SERVER_ERROR the answer is too large for UDP"));
+    case CMD_STREAM:
+        return give_up(station, EBB_SPAN("CLIENT_ERROR not over UDP"));
+    default:
+        return false;
+    }
+}
+
+static bool one_frame(struct station *station, struct rest *rest) {
+    struct cmd_block block = {0};
+    struct binary frame;
+    size_t taken;
+    if (binary_find(rest->at, rest->length, &frame, &taken) != BINARY_FRAME)
+        return false;
+    advance(rest, taken);
+    switch (cmd_run_binary(&station->turn, &frame, &block)) {
+    case CMD_DONE:
+        return true;
+    case CMD_BLOCK:
+        return take_block(station, &block, rest, true);
+    default:
+        return false;
+    }
+}
+
+static void carry_out(struct udp *udp, struct rest rest) {
+    struct station *station = udp->station;
+    bool binary = (unsigned char)rest.at[0] == BINARY_MAGIC;
+    uint64_t now_ns = ebb_loop_now_ns(station->loop);
+    station->turn.now = exptime_now(&station->server->shared.clock, now_ns);
+    while (rest.length > 0 && !reply_full(&station->reply))
+        if (!(binary ? one_frame(station, &rest) : one_line(station, &rest)))
+            break;
+}
+
+static void on_datagram(int events, void *arg) {
+    struct udp *udp = arg;
+    (void)events;
+    for (int i = 0; i < UDP_BURST; i++) {
+        struct sockaddr_storage peer;
+        struct msghdr message = {.msg_name = &peer, .msg_namelen = sizeof(peer)};
+        struct iovec vector = {udp->in, DATAGRAM_MAX};
+        message.msg_iov = &vector;
+        message.msg_iovlen = 1;
+        ssize_t got = recvmsg(ebb_fd_get(udp->fd), &message, MSG_DONTWAIT);
+        if (got < 0)
+            return;
+        ebb_count(&ebb_metric_read_bytes, (uint64_t)got);
+        if (got <= UDP_HEADER || udp->in[4] != 0 || udp->in[5] != 1)
+            continue;
+        carry_out(udp, (struct rest){udp->in + UDP_HEADER, (size_t)got - UDP_HEADER});
+        message.msg_flags = 0;
+        send_reply_to(udp, udp->in, &message);
+        reply_clear(&udp->station->reply);
+    }
+}
+
+/* --- opening and closing --- */
+
+static void begin(void *arg) {
+    struct udp *udp = arg;
+    if (!udp->station->closing)
+        udp->watch = ebb_watch_open(udp->station->loop, udp->fd, EBB_READ, on_datagram, udp);
+}
+
+enum ebb_err udp_open(struct server *server, const char *host, int port) {
+    ebb_fd sockets[SERVER_LISTENERS_MAX];
+    size_t count = (size_t)(SERVER_LISTENERS_MAX - server->udp_count);
+    if (server->udp_scope == NULL)
+        server->udp_scope = ebb_scope_new("udp");
+    enum ebb_err error = ebb_datagram_open(sockets, &count, server->udp_scope, host, port);
+    for (size_t i = 0; error == EBB_OK && i < count; i++) {
+        struct udp *udp = ebb_new(udp);
+        udp->station = server->stations[server->udp_count % server->stations_count];
+        udp->fd = sockets[i];
+        udp->in = ebb_bytes(DATAGRAM_MAX);
+        server->udp[server->udp_count++] = udp;
+        ebb_loop_post(udp->station->loop, begin, udp);
+    }
+    return error;
+}
+
+void udp_stop(struct station *station) {
+    for (int i = 0; i < station->server->udp_count; i++)
+        if (station->server->udp[i]->station == station)
+            ebb_watch_close(station->server->udp[i]->watch);
+}
+
+void udp_close(struct server *server) {
+    for (int i = 0; i < server->udp_count; i++)
+        ebb_done(server->udp[i]);
+    server->udp_count = 0;
+    if (server->udp_scope)
+        ebb_scope_close(server->udp_scope);
+}

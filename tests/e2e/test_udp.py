@@ -1,0 +1,108 @@
+#!/usr/bin/python3
+"""Requests in datagrams: the same ones to ebbd and to memcached."""
+import socket
+import struct
+import unittest
+
+from servers import REPLY_SECONDS_MAX, Server, free_port
+
+DATA_BYTES = 1392
+
+
+def binary(opcode, key=b"", extras=b"", value=b""):
+    return struct.pack(">BBHBBHIIQ", 0x80, opcode, len(key), len(extras), 0, 0, len(key + extras + value), 0xabcd, 0) + extras + key + value
+
+
+class Side:
+    def __init__(self, server_of):
+        self.port = free_port()
+        self.server = server_of(flags=["-U", str(self.port)])
+        self.sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
+        self.sock.settimeout(REPLY_SECONDS_MAX)
+        self.sock.connect(("127.0.0.1", self.port))
+
+    def send(self, body, id=0x1234, number=0, total=1):
+        self.sock.send(struct.pack(">HHHH", id, number, total, 0) + body)
+
+    def ask(self, body, id=0x1234):
+        """The answer's datagrams, headers too."""
+        self.send(body, id)
+        parts = [self.sock.recv(65536)]
+        while len(parts) < struct.unpack(">H", parts[0][4:6])[0]:
+            parts.append(self.sock.recv(65536))
+        return parts
+
+    def close(self):
+        self.sock.close()
+        self.server.stop()
+
+
+class Udp(unittest.TestCase):
+    def setUp(self):
+        self.ours = Side(Server.ebbd)
+        self.addCleanup(self.ours.server.kill)
+        self.theirs = Side(Server.memcached)
+        self.addCleanup(self.theirs.server.kill)
+
+    def tearDown(self):
+        self.ours.close()
+        self.theirs.close()
+
+    def both(self, body, id=0x1234):
+        ours, theirs = self.ours.ask(body, id), self.theirs.ask(body, id)
+        self.assertEqual(ours, theirs, body[:60])
+        return ours
+
+    def test_text_commands_are_answered_as_by_memcached(self):
+        for number, body in enumerate((
+                b"set a 5 0 3\r\nabc\r\n", b"get a\r\n", b"get absent\r\n", b"incr a 1\r\n", b"set n 0 0 1\r\n5\r\n", b"incr n 7\r\n",
+                b"delete a\r\n", b"touch n 100\r\n", b"nonsense\r\n", b"set a 0 0 x\r\n", b"mn\r\n", b"flush_all\r\n", b"get n\r\n",
+                b"mg n v\r\n", b"verbosity 0\r\n", b"add q 0 0 2\r\nab\r\n")):
+            self.both(body, id=number * 771)
+
+    def test_binary_commands_are_answered_as_by_memcached(self):
+        for body in (binary(1, b"b", struct.pack(">II", 7, 0), b"value"), binary(0x0a), binary(4, b"b"), binary(0, b"b"),
+                     binary(0x0c, b"b"), binary(0x99)):
+            self.both(body)
+
+    def test_a_large_value_comes_in_many_datagrams(self):
+        for length in (DATA_BYTES - 100, 1371, 1372, 1373, 1374, 1375, 10000, 100000, 500000):
+            value = bytes(i % 251 for i in range(length))
+            for side in (self.ours, self.theirs):
+                self.assertEqual(side.server.connect().set(b"large", value), b"STORED")
+            parts = self.both(b"get large\r\n")
+            self.assertIn(value, b"".join(part[8:] for part in parts))
+
+    def test_what_is_no_request_gets_no_answer(self):
+        for side in (self.ours, self.theirs):
+            side.sock.send(b"get a\r\n")
+            side.sock.send(b"")
+            side.sock.send(b"12345678")
+            side.send(b"get a\r\n", number=0, total=2)
+            side.send(b"get a")
+        self.both(b"get b\r\n", id=99)  # the next one is answered, and nothing came before it
+
+    def test_lines_of_one_datagram_are_answered_together(self):
+        parts = self.ours.ask(b"set a 0 0 1\r\n1\r\nset b 0 0 1\r\n2\r\nget a b\r\n")
+        self.assertEqual(parts, [struct.pack(">HHHH", 0x1234, 0, 1, 0)
+                                 + b"STORED\r\nSTORED\r\nVALUE a 0 1\r\n1\r\nVALUE b 0 1\r\n2\r\nEND\r\n"])
+
+    def test_a_block_that_is_not_whole_is_dropped(self):
+        self.ours.send(b"set a 0 0 100\r\nabc")
+        self.assertEqual(self.ours.ask(b"get a\r\n")[0][8:], b"END\r\n")
+
+    def test_answers_of_many_turns_are_refused(self):
+        self.assertEqual(self.ours.ask(b"watch fetchers\r\n")[0][8:], b"CLIENT_ERROR not over UDP\r\n")
+
+    def test_without_the_flag_nobody_listens(self):
+        with Server.ebbd() as server, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            sock.connect(("127.0.0.1", server.port))
+            sock.settimeout(REPLY_SECONDS_MAX)
+            sock.send(b"\0\0\0\0\0\1\0\0get a\r\n")
+            with self.assertRaises(ConnectionRefusedError):
+                sock.recv(1)
+
+
+if __name__ == "__main__":
+    unittest.main()
