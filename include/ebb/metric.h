@@ -111,6 +111,16 @@ void ebb_metric_write_json(struct ebb_writer *writer, const struct ebb_metric *m
 /* The upper bounds of those buckets in seconds, as a JSON array. */
 void ebb_metric_write_bounds_json(struct ebb_writer *writer);
 
+/* A family of counters whose rows are only known when they are asked for. each calls see for each
+ * row: labels as in a table's row, already escaped. name ends in _total. Bound their number: each
+ * is a time series for somebody. */
+struct ebb_metric_family {
+    const char *name, *help;
+    void (*each)(void (*see)(const char *labels, uint64_t value, void *context), void *context);
+};
+/* Written after all rows of tables. family is kept; at most 16. When: start. Twice does nothing. */
+void ebb_metric_family_add(const struct ebb_metric_family *family);
+
 /* All families in OpenMetrics text format 1.0. Allocates nothing. */
 void ebb_metrics_write_openmetrics(struct ebb_writer *writer);
 /* All families in Prometheus text format 0.0.4. Allocates nothing. */

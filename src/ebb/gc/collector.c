@@ -151,6 +151,7 @@ static uint64_t heap_allocated(void) {
 
 static void probes_start(void) {
     ebbi_metrics_add_library();
+    ebbi_leak_metrics_start();
     ebb_metric_heap_size.read = heap_size;
     ebb_metric_heap_free.read = heap_free;
     ebb_metric_heap_live.read = heap_live;

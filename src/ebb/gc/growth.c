@@ -81,31 +81,48 @@ static uint32_t example_of(const struct graph *graph, const struct ebb_type *typ
     return newest != GRAPH_NONE && graph->node[newest].born > 0 ? newest : commonest(graph, type);
 }
 
+/* Steps of a path that look the same, as those along a list do, are one. */
+struct step {
+    const struct ebb_type *type;
+    uint32_t offset, times;
+};
+
+/* The steps from at up to its root, whose node is returned. */
+static uint32_t climb(const struct graph *graph, uint32_t at, struct step *step, int *steps) {
+    *steps = 0;
+    while (graph->node[at].holder != GRAPH_NONE) {
+        const struct graph_node *node = &graph->node[at];
+        uint32_t offset = graph->edge[node->holder_edge].offset;
+        struct step *last = *steps > 0 ? &step[*steps - 1] : NULL;
+        if (last && last->type == node->type && last->offset == offset)
+            last->times++;
+        else if (*steps < PATH_STEPS_MAX)
+            step[(*steps)++] = (struct step){node->type, offset, 1};
+        at = node->holder;
+    }
+    return at;
+}
+
 /* "static variable kept -> list[+16] -> planted": from the root to the object. */
 static void write_path(const struct graph *graph, uint32_t at, struct ebb_writer *out) {
-    uint32_t step[PATH_STEPS_MAX];
-    int steps = 0;
-    uint32_t top = at;
-    while (graph->node[top].holder != GRAPH_NONE) {
-        if (steps < PATH_STEPS_MAX)
-            step[steps++] = top;
-        top = graph->node[top].holder;
-    }
+    struct step step[PATH_STEPS_MAX];
+    int steps;
     char name[128] = "a stack, a register or another thread's list";
-    if (graph->node[top].root == ROOT_STATIC) {
-        ebbi_variable_name(graph->variable[graph->node[top].holder_edge].variable, name,
-                           sizeof name);
+    const struct graph_node *top = &graph->node[climb(graph, at, step, &steps)];
+    if (top->root == ROOT_STATIC) {
+        ebbi_variable_name(graph->variable[top->holder_edge].variable, name, sizeof name);
         ebb_writef(out, "static variable %s", name);
     } else {
-        ebb_write(out, graph->node[top].root == ROOT_LIBRARY ? "a library" : name);
+        ebb_write(out, top->root == ROOT_LIBRARY ? "a library" : name);
     }
-    ebb_writef(out, " -> %s", graph->node[top].type ? graph->node[top].type->name : "?");
+    ebb_writef(out, " -> %s", top->type ? top->type->name : "?");
     if (steps == PATH_STEPS_MAX)
         ebb_write(out, " -> ...");
     while (steps-- > 0) {
-        const struct graph_node *node = &graph->node[step[steps]];
-        ebb_writef(out, "[+%u] -> %s", graph->edge[node->holder_edge].offset,
-                   node->type ? node->type->name : "?");
+        ebb_writef(out, "[+%u] -> %s", step[steps].offset,
+                   step[steps].type ? step[steps].type->name : "?");
+        if (step[steps].times > 1)
+            ebb_writef(out, " (%u times)", step[steps].times);
     }
 }
 

@@ -51,6 +51,9 @@ uint32_t ebbi_seconds(void);
 void ebbi_symbols_begin(void);
 void ebbi_symbols_end(void);
 
+/* leak_metrics.c: leaks by type and call site in /metrics. */
+void ebbi_leak_metrics_start(void);
+
 /* suppress.c: does a suppression excuse the leaks of this site? Looks up names the first time. */
 bool ebbi_site_excused(struct ebb_site *site);
 

@@ -41,7 +41,7 @@ static void describe_frame(Dwfl *dwfl, uintptr_t address, struct ebb_writer *out
     if (function == NULL && dladdr((void *)call, &info) && info.dli_sname)
         function = info.dli_sname;
     if (function)
-        ebb_writef(out, "%s", function);
+        ebb_writef(out, "%.*s", (int)strcspn(function, "."), function); /* no ".constprop.0" */
     else
         ebb_writef(out, "0x%" PRIxPTR, address);
     if (file)
@@ -103,16 +103,31 @@ const char *ebb_site_label(const struct ebb_site *site) {
     return label ? labels[label] : "other";
 }
 
+static void describe_nameless(uintptr_t at, char *out, size_t size) {
+    Dl_info info;
+    if (dladdr((void *)at, &info) && info.dli_fname)
+        snprintf(out, size, "%s+0x%" PRIxPTR,
+                 strrchr(info.dli_fname, '/') ? strrchr(info.dli_fname, '/') + 1 : info.dli_fname,
+                 at - (uintptr_t)info.dli_fbase);
+    else
+        snprintf(out, size, "0x%" PRIxPTR, at);
+}
+
 void ebbi_variable_name(const void *address, char *out, size_t size) {
     ebbi_symbols_begin();
     GElf_Off offset = 0;
     GElf_Sym symbol;
     uintptr_t at = (uintptr_t)address;
-    Dwfl_Module *module = session ? dwfl_addrmodule(session, at) : NULL;
+    /* Zeroed variables lie behind what is mapped from the file, so the file is asked for by its
+     * base. */
+    Dl_info info;
+    bool known = dladdr(address, &info) && info.dli_fbase;
+    Dwfl_Module *module =
+        session && known ? dwfl_addrmodule(session, (uintptr_t)info.dli_fbase) : NULL;
     const char *name =
         module ? dwfl_module_addrinfo(module, at, &offset, &symbol, NULL, NULL, NULL) : NULL;
     if (name == NULL)
-        snprintf(out, size, "static at 0x%" PRIxPTR, at);
+        describe_nameless(at, out, size);
     else if (offset == 0)
         snprintf(out, size, "%s", name);
     else

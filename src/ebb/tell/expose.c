@@ -8,6 +8,7 @@
  * 2. Nothing is allocated; each piece is formatted on the stack. */
 #include "metrics.h"
 
+#include <ebb/assert.h>
 #include <ebb/clock.h>
 #include <string.h>
 
@@ -106,12 +107,51 @@ static void write_all(struct ebb_writer *writer, enum format format) {
     }
 }
 
+/* --- families whose rows come when they are asked for --- */
+
+#define FAMILIES_MAX 16
+static const struct ebb_metric_family *families[FAMILIES_MAX];
+static size_t families_count;
+
+void ebb_metric_family_add(const struct ebb_metric_family *family) {
+    for (size_t i = 0; i < families_count; i++)
+        if (families[i] == family)
+            return;
+    ebb_assert(families_count < FAMILIES_MAX, "no room for family %s", family->name);
+    families[families_count++] = family;
+}
+
+struct family_rows {
+    struct ebb_writer *writer;
+    const char *name;
+};
+
+static void write_family_row(const char *labels, uint64_t value, void *context) {
+    const struct family_rows *rows = context;
+    ebb_writef(rows->writer, "%s{%s} %llu\n", rows->name, labels, (unsigned long long)value);
+}
+
+static void write_families(struct ebb_writer *writer, enum format format) {
+    for (size_t i = 0; i < families_count; i++) {
+        const struct ebb_metric_family *family = families[i];
+        struct family_rows rows = {writer, family->name};
+        int length = (int)strlen(family->name);
+        if (format == OPENMETRICS)
+            length -= (int)strlen("_total");
+        ebb_writef(writer, "# HELP %.*s %s\n# TYPE %.*s counter\n", length, family->name,
+                   family->help, length, family->name);
+        family->each(write_family_row, &rows);
+    }
+}
+
 void ebb_metrics_write_prometheus(struct ebb_writer *writer) {
     write_all(writer, PROMETHEUS);
+    write_families(writer, PROMETHEUS);
 }
 
 void ebb_metrics_write_openmetrics(struct ebb_writer *writer) {
     write_all(writer, OPENMETRICS);
+    write_families(writer, OPENMETRICS);
     ebb_write(writer, "# EOF\n");
 }
 

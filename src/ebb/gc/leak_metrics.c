@@ -1,0 +1,88 @@
+/* leak_metrics -- leaks by type and call site, as metrics.
+ *
+ * Each site is a time series for whoever scrapes, so their number is bounded: the first SERIES_MAX
+ * sites that leak have a row of their own, what the others leak is summed as site "other". A row
+ * never goes away, so a counter never goes back. */
+#include "gc/object.h"
+#include <ebb/metric.h>
+#include <stdio.h>
+#include <string.h>
+
+enum { SERIES_MAX = 100, LABELS_MAX = 384 };
+
+static uint16_t series[SERIES_MAX]; /* indexes of sites */
+static size_t series_count;
+
+static bool has_series(uint16_t site) {
+    for (size_t i = 0; i < series_count; i++)
+        if (series[i] == site)
+            return true;
+    return false;
+}
+
+static void take_series(const struct ebb_site *site, void *context) {
+    (void)context;
+    if (series_count < SERIES_MAX && !has_series(ebbi_site_index(site)))
+        series[series_count++] = ebbi_site_index(site);
+}
+
+struct rest {
+    uint64_t objects, bytes;
+};
+
+static void add_rest(const struct ebb_site *site, void *context) {
+    struct rest *rest = context;
+    if (has_series(ebbi_site_index(site)))
+        return;
+    rest->objects += site->leaked;
+    rest->bytes += site->leaked_bytes;
+}
+
+/* A label's value: backslash, quote and line's end are escaped. */
+static void append_escaped(char *out, size_t size, const char *text) {
+    size_t used = strlen(out);
+    for (; *text && used + 2 < size; text++) {
+        if (*text == '\\' || *text == '"' || *text == '\n')
+            out[used++] = '\\';
+        out[used++] = *text == '\n' ? 'n' : *text;
+    }
+    out[used] = '\0';
+}
+
+static void each(void (*see)(const char *, uint64_t, void *), void *context, bool bytes) {
+    if (ebb_leaks_count() == 0)
+        return;
+    ebbi_symbols_begin();
+    ebb_leaks_each(take_series, NULL);
+    for (size_t i = 0; i < series_count; i++) {
+        const struct ebb_site *site = ebbi_site_at(series[i]);
+        char labels[LABELS_MAX];
+        snprintf(labels, sizeof labels - 1, "type=\"%s\",site=\"",
+                 site->type ? site->type->name : "several");
+        append_escaped(labels, sizeof labels - 2, ebb_site_label(site));
+        strncat(labels, "\"", sizeof labels - strlen(labels) - 1);
+        see(labels, bytes ? site->leaked_bytes : site->leaked, context);
+    }
+    ebbi_symbols_end();
+    struct rest rest = {0, 0};
+    ebb_leaks_each(add_rest, &rest);
+    if (rest.objects > 0)
+        see("type=\"several\",site=\"all others\"", bytes ? rest.bytes : rest.objects, context);
+}
+
+static void each_objects(void (*see)(const char *, uint64_t, void *), void *context) {
+    each(see, context, false);
+}
+
+static void each_bytes(void (*see)(const char *, uint64_t, void *), void *context) {
+    each(see, context, true);
+}
+
+void ebbi_leak_metrics_start(void) {
+    static const struct ebb_metric_family objects = {
+        "ebb_leaked_site_objects_total", "Leaked objects by type and call site.", each_objects};
+    static const struct ebb_metric_family bytes = {
+        "ebb_leaked_site_bytes_total", "Leaked bytes by type and call site.", each_bytes};
+    ebb_metric_family_add(&objects);
+    ebb_metric_family_add(&bytes);
+}
