@@ -41,6 +41,8 @@ struct ebbi_frozen {
 };
 
 static struct ebbi_frozen *running;
+static struct ebb_scope
+    *volatile copy_scope; /* holds it in the copy, which would else find it forgotten */
 
 /* --- the copy --- */
 
@@ -124,6 +126,7 @@ enum ebb_err ebbi_frozen_start(struct ebbi_frozen **out, void (*run)(struct ebb_
         error = ebb_fd_open(&file, scope, path, O_WRONLY | O_CREAT | O_EXCL, SNAPSHOT_MODE);
     pid_t copy = -1;
     if (error == EBB_OK) {
+        copy_scope = scope;
         int alive = ebb_fd_get(ends[1]), output = path ? ebb_fd_get(file) : alive;
         copy = fork();
         if (copy == 0)
@@ -131,6 +134,7 @@ enum ebb_err ebbi_frozen_start(struct ebbi_frozen **out, void (*run)(struct ebb_
         if (copy < 0)
             error = ebb_err_set(EBB_ERR_SYSTEM, "cannot fork: %s", strerror(errno));
     }
+    copy_scope = NULL;
     if (error) {
         ebb_scope_close(scope);
         return error;

@@ -192,7 +192,7 @@ static void figures_of(const struct ebb_census *c, struct figure out[FIGURES]) {
         {"allocated_since_bytes", "allocated since the latest collection", c->now.allocated_since},
         {"collections", "collections", c->now.number},
         {"finalized", "finalizers run", c->now.finalized},
-        {"leaked_objects", "leaked objects", c->now.leaks},
+        {"leaked_objects", "lost without a goodbye", c->now.leaks},
     };
     memcpy(out, figures, sizeof figures);
 }
@@ -203,7 +203,7 @@ void ebb_census_write_text(struct ebb_writer *writer, const struct ebb_census *c
     for (size_t i = 0; i < FIGURES; i++)
         ebb_writef(writer, "%-56s %16" PRIu64 "\n", figure[i].what, figure[i].value);
     ebb_writef(writer, "\n%-20s %-8s %12s %16s %16s %14s %8s  %s\n", "type", "lifetime", "live",
-               "bytes", "with headers", "allocated", "leaked", "what it is");
+               "bytes", "with headers", "allocated", "lost", "what it is");
     for (size_t i = 0; i < census->rows; i++) {
         const struct ebb_census_row *row = &census->row[i];
         ebb_writef(writer,

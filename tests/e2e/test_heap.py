@@ -1,0 +1,183 @@
+#!/usr/bin/python3
+"""What the daemon tells of its heap, opened by the tools that people open it with: jq-like readers, google-pprof, memlab."""
+import csv
+import fcntl
+import glob
+import io
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+import unittest
+import urllib.error
+import urllib.request
+
+from servers import EBBD, Server
+
+MEMLAB = "@memlab/heap-analysis@2.0.5"
+NODE_FIELDS, EDGE_FIELDS = 7, 3
+PATIENCE_SECONDS = 30
+HERE = os.path.dirname(os.path.abspath(__file__))
+TRACE_COLUMNS = {"time", "collection", "cause", "pause_ns", "mark_ns", "sweep_ns", "heap_bytes", "live_bytes",
+                 "free_bytes", "unmapped_bytes", "unmanaged_bytes", "rss_bytes", "allocated_since_bytes", "finalized", "leaks"}
+
+
+def ask(server, path, accept=None, post=False):
+    """(status, body) of a request to the admin address."""
+    request = urllib.request.Request(f"http://127.0.0.1:{server.admin_port}{path}", data=b"" if post else None)
+    if accept:
+        request.add_header("Accept", accept)
+    try:
+        with urllib.request.urlopen(request, timeout=120) as reply:
+            return reply.status, reply.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+def memlab_folder():
+    """A folder with memlab in node_modules: installed once by npm, for all who test."""
+    folder = os.path.join(os.environ.get("EBB_TEST_DIR", "/tmp/ebb-tests"), "memlab")
+    os.makedirs(folder, exist_ok=True)
+    with open(os.path.join(folder, "lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        done = os.path.join(folder, "done")
+        if not os.path.exists(done):
+            subprocess.run(["npm", "install", "--ignore-scripts", "--no-audit", "--no-fund", "--prefix", folder, MEMLAB],
+                           check=True, timeout=240, stdout=subprocess.DEVNULL)
+            open(done, "w").close()
+    return folder
+
+
+def until(holds):
+    end = time.monotonic() + PATIENCE_SECONDS
+    while not holds() and time.monotonic() < end:
+        time.sleep(0.05)
+    return holds()
+
+
+class Heap(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.server = Server.ebbd(flags=["-m", "64", "-vv", "--heap-trace", "trace.csv", "--heap-trace-size", "4k",
+                                        "--leak-report", "leaks"], admin=True)
+        peer = cls.server.connect()
+        for number in range(3000):
+            assert peer.set(b"key%d" % number, b"v" * 1000) == b"STORED"
+        peer.close()
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.server.stop()
+        with open(os.path.join(cls.server.folder, "leaks.json")) as file:
+            assert json.load(file)["leaked_objects"] == 0
+        with open(os.path.join(cls.server.folder, "leaks")) as file:
+            assert file.read().startswith("0 objects leaked since start")
+
+    def test_the_census_is_json_and_text_and_adds_up(self):
+        status, body = ask(self.server, "/debug/heap?gc=1", "application/json")
+        self.assertEqual(status, 200)
+        heap = json.loads(body)
+        cells = sum(row["cell_bytes"] for row in heap["types"])
+        self.assertEqual(heap["types_bytes"], cells)
+        self.assertEqual(heap["heap_bytes"],
+                         heap["types_bytes"] + heap["other_bytes"] + heap["slack_bytes"] + heap["free_bytes"])
+        self.assertEqual(heap["rss_bytes"], heap["rss_heap_bytes"] + heap["unmanaged_bytes"])
+        with open(f"/proc/{self.server.pid}/statm") as file:
+            rss = int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        self.assertAlmostEqual(heap["rss_bytes"], rss, delta=rss * 0.02)
+        held = {row["type"]: row for row in heap["types"]}
+        self.assertGreater(held["segment"]["bytes"], 3000 * 1000)
+        self.assertGreater(held["libevent"]["objects"], 10)
+        status, body = ask(self.server, "/debug/heap")
+        self.assertEqual(status, 200)
+        self.assertIn("libevent's own memory", body)
+        self.assertEqual(ask(self.server, "/debug/heap?format=xml")[0], 400)
+
+    def test_the_trace_is_json_and_csv_and_rotates(self):
+        ask(self.server, "/debug/leaks", post=True)  # collects
+        path = os.path.join(self.server.folder, "trace.csv")
+        self.assertTrue(until(lambda: "demand" in ask(self.server, "/debug/heap-trace")[1]))
+        rows = json.loads(ask(self.server, "/debug/heap-trace?format=json")[1])["rows"]
+        self.assertTrue(TRACE_COLUMNS <= set(rows[-1]))
+        self.assertIn("demand", {row["cause"] for row in rows})
+        table = list(csv.DictReader(io.StringIO(ask(self.server, "/debug/heap-trace?format=csv")[1])))
+        self.assertTrue(TRACE_COLUMNS <= set(table[-1]))
+        for _ in range(8):
+            ask(self.server, "/debug/leaks", post=True)
+        self.assertTrue(until(lambda: os.path.exists(path + ".1")))
+        self.assertLess(os.path.getsize(path), 8192)
+        with open(path + ".1") as file:
+            self.assertTrue(TRACE_COLUMNS <= set(next(csv.reader(file))))
+        self.assertRegex(self.server.stderr(), r"gc \d+ demand: pause [\d.]+ ms, mark")
+
+    def test_google_pprof_names_who_allocated(self):
+        path = os.path.join(self.server.folder, "profile")
+        with open(path, "w") as file:
+            file.write(ask(self.server, "/debug/pprof/heap?gc=1")[1])
+        told = subprocess.run(["google-pprof", "--text", EBBD, path], capture_output=True, text=True, timeout=120, check=True)
+        self.assertIn("server_open", told.stdout)
+        self.assertRegex(told.stdout, r"Total: [1-9][\d.]* MB")
+
+    def read_snapshot(self, path):
+        """Holds the format to its rules; returns the snapshot."""
+        with open(path) as file:
+            snapshot = json.load(file)
+        nodes, edges, strings = snapshot["nodes"], snapshot["edges"], snapshot["strings"]
+        self.assertEqual(len(nodes), snapshot["snapshot"]["node_count"] * NODE_FIELDS)
+        self.assertEqual(len(edges), snapshot["snapshot"]["edge_count"] * EDGE_FIELDS)
+        self.assertEqual(sum(nodes[4::NODE_FIELDS]) * EDGE_FIELDS, len(edges))
+        self.assertLess(max(nodes[1::NODE_FIELDS]), len(strings))
+        self.assertEqual(len(set(nodes[2::NODE_FIELDS])), snapshot["snapshot"]["node_count"])
+        for target in edges[2::EDGE_FIELDS]:
+            self.assertTrue(target % NODE_FIELDS == 0 and target < len(nodes))
+        return snapshot
+
+    def test_memlab_reads_the_snapshot_with_retained_sizes_and_paths(self):
+        path = os.path.join(self.server.folder, "s.heapsnapshot")
+        with open(path, "w") as file:
+            file.write(ask(self.server, "/debug/heap.heapsnapshot")[1])
+        strings = self.read_snapshot(path)["strings"]
+        self.assertTrue([text for text in strings if text.startswith("listener ")], "no resource")
+        folder = memlab_folder()
+        shutil.copy(os.path.join(HERE, "snapshot.js"), folder)
+        told = subprocess.run(["node", "snapshot.js", path], cwd=folder, capture_output=True, text=True, timeout=120)
+        self.assertEqual(told.returncode, 0, told.stderr)
+        found = json.loads(told.stdout.strip().splitlines()[-1])
+        self.assertGreater(found["segment"]["retained"], 64 * 1024)
+        self.assertGreater(found["server"]["retained"], 64 * 1024)
+        self.assertIn("(static variables)", found["segment"]["path"])
+
+    def test_sigusr2_writes_a_snapshot_and_sigusr1_the_census(self):
+        os.kill(self.server.pid, signal.SIGUSR2)
+        self.assertTrue(until(lambda: "snapshot written to" in self.server.stderr()), self.server.stderr())
+        self.read_snapshot(glob.glob(os.path.join(self.server.folder, "ebbd-*.heapsnapshot"))[0])
+        os.kill(self.server.pid, signal.SIGUSR1)
+        self.assertTrue(until(lambda: "Types are as of the latest collection" in self.server.stderr()))
+        self.assertIn("unmanaged: all the rest", self.server.stderr())
+
+    def test_growth_names_the_type_and_what_holds_it(self):
+        self.assertEqual(ask(self.server, "/debug/growth", post=True)[0], 200)
+        peers = [self.server.connect() for _ in range(20)]
+        for peer in peers:
+            peer.ask(b"version")
+        grew = {row["type"]: row for row in json.loads(ask(self.server, "/debug/growth", "application/json")[1])["grew"]}
+        more = grew["conn"]["after"] - grew["conn"]["before"]  # a connection of before may have ended since
+        self.assertTrue(18 <= more <= 20, more)
+        self.assertIn("-> conn", grew["conn"]["held_by"])
+        for peer in peers:
+            peer.close()
+
+    def test_a_peer_that_leaves_during_a_snapshot_leaves_nothing_behind(self):
+        peer = socket.create_connection(("127.0.0.1", self.server.admin_port), PATIENCE_SECONDS)
+        peer.sendall(b"GET /debug/heap.heapsnapshot HTTP/1.1\r\nHost: x\r\n\r\n")
+        peer.close()
+        self.assertTrue(until(lambda: ask(self.server, "/debug/heap.heapsnapshot")[0] == 200))
+        children = subprocess.run(["ps", "-o", "stat=", "--ppid", str(self.server.pid)], capture_output=True, text=True)
+        self.assertEqual(children.stdout.strip(), "")
+
+
+if __name__ == "__main__":
+    unittest.main()
