@@ -133,6 +133,22 @@ class Page(unittest.TestCase):
         self.assertEqual(layers, 8)
         self.assertIn("limit for items 8\u202fMiB", self.browser.run("return document.querySelector('#memory .limit-name').textContent"))
 
+    def test_the_time_before_the_page_was_opened_is_shown(self):
+        self.browser.wait("""
+            const start = (selector) => parseFloat(document.querySelector(selector)?.getAttribute("d").slice(1));
+            return start("#memory path.line.resident") < start("#memory path.area.live")""", what="resident memory from the heap trace")
+
+    def test_numbers_are_told_in_three_digits_and_a_unit(self):
+        wanted = {"count": [(0, "0"), (7.5, "7.50"), (9999, "9,999"), (10000, "10 k"), (156403, "156 k"), (2.5e6, "2.50 M")],
+                  "bytes": [(0, "0 B"), (1023, "1,023 B"), (1536, "1.50 KiB"), (256 * 2**20, "256 MiB"), (3 * 2**30, "3 GiB")],
+                  "seconds": [(0, "0 s"), (2e-9, "2 ns"), (3.59e-6, "3.59 µs"), (0.0123, "12.3 ms"), (1.5, "1.50 s")],
+                  "percent": [(0, "0 %"), (0.4389, "43.9 %"), (1, "100 %")],
+                  "duration": [(0, "0 s"), (61, "1 min 1 s"), (3600, "1 h"), (90061, "1 d 1 h")]}
+        for name, pairs in wanted.items():
+            script = "return import('/units.js').then((units) => arguments[1].map(units[arguments[0]]))"
+            told = self.browser.run(script, name, [value for value, _ in pairs])
+            self.assertEqual([text.replace("\u202f", " ") for text in told], [text for _, text in pairs], name)
+
     def test_the_button_collects(self):
         name = 'ebb_gc_collections_total{cause="demand"}'
         before = self.server.metrics()[name]

@@ -46,24 +46,27 @@ function logTicks(low, top) {
   return ticks;
 }
 
-const TIME_STEPS = [10, 20, 60, 120, 180, 300];
+const TIME_STEPS = [[10, 20, 60], [60, 120, 180, 300]]; // of a short span, of a long one
+
+const SECONDS_SPAN_MAX = 120; // a span up to this is told in seconds
 
 /** "now", "−2 min": how long ago. */
-function ago(seconds) {
+function ago(seconds, span) {
   if (seconds === 0) return "now";
-  return seconds % 60 === 0 ? `−${seconds / 60}\u202fmin` : `−${seconds}\u202fs`;
+  return span > SECONDS_SPAN_MAX ? `−${seconds / 60}\u202fmin` : `−${seconds}\u202fs`;
 }
 
 export class Chart {
   /** options: id, title, note, series: [{name, tone, value(sample)}], format, stacked, log, binary,
    *  whole (least top), limit(sample) with limitName, tick: format of the scale,
-   *  ticks: places on the scale, else round ones. */
+   *  ticks: places on the scale, else round ones; over: one more series, a line over a stack. */
   constructor(options, cursor) {
     Object.assign(this, options);
     this.cursor = cursor;
     this.values = new Map();
     this.key = element("ul", { class: "key" });
-    this.rowsOf = this.stacked ? [...this.series].reverse() : this.series;
+    this.rowsOf = this.stacked ? [...this.series].reverse() : [...this.series];
+    if (this.over) this.rowsOf.unshift(this.over);
     for (const series of this.rowsOf) {
       const value = element("span", { class: "value" }, NONE);
       this.values.set(series, value);
@@ -132,7 +135,8 @@ export class Chart {
   /** What one sample adds up to, or the highest of its lines. */
   height(sample) {
     const values = this.series.map((series) => series.value(sample) || 0);
-    return this.stacked ? values.reduce((sum, value) => sum + value, 0) : Math.max(...values);
+    const own = this.stacked ? values.reduce((sum, value) => sum + value, 0) : Math.max(...values);
+    return Math.max(own, (this.over && this.over.value(sample)) || 0);
   }
 
   scale(room) {
@@ -143,7 +147,7 @@ export class Chart {
       const low = 10 ** Math.floor(Math.log10(Math.min(...found, 1e-5))), top = Math.max(highest, low * 100) * 1.3;
       return { ticks: logTicks(low, top), y: (value) => TOP + room * (1 - Math.max(0, Math.log(value / low)) / Math.log(top / low)) };
     }
-    const top = this.top || (highest || 1) * 1.06;
+    const top = this.top || (highest || 1) * (this.limit ? 1.1 : 1.06);
     return { ticks: this.ticks || linearTicks(top, room, this.binary), y: (value) => TOP + room * (1 - value / top) };
   }
 
@@ -158,7 +162,7 @@ export class Chart {
     if (this.stacked) this.drawStack(x, y);
     const limit = this.limit && this.samples.length ? this.limit(this.samples[this.samples.length - 1]) : 0;
     this.drawGrid(width, room, ticks.filter((tick) => !limit || Math.abs(y(tick) - y(limit)) > 14), x, y);
-    if (!this.stacked) this.drawLines(x, y);
+    this.drawLines(x, y, [...(this.stacked ? [] : this.series), ...(this.over ? [this.over] : [])]);
     if (limit) this.drawLimit(width, limit, y);
     this.drawCursor(room, x, y);
     this.drawKey();
@@ -174,11 +178,11 @@ export class Chart {
       this.svg.append(shape("line", { class: "grid", x1: 0, x2: width, y1: at, y2: at }),
                       shape("text", { class: "tick", x: 0, y: at - 4 }, (this.tick || this.format)(tick)));
     }
-    const step = TIME_STEPS.find((seconds) => (seconds / this.span) * width >= TIME_SPACE) || this.span;
+    const step = TIME_STEPS[Number(this.span > SECONDS_SPAN_MAX)].find((seconds) => (seconds / this.span) * width >= TIME_SPACE) || this.span;
     for (let past = 0; past <= this.span; past += step) {
       const at = x(this.end() - past), edge = past === 0 ? "end" : at < 20 ? "start" : "middle";
       this.svg.append(shape("line", { class: "base", x1: at, x2: at, y1: base, y2: base + 4 }),
-                      shape("text", { class: "tick", x: at, y: base + 17, "text-anchor": edge }, ago(past)));
+                      shape("text", { class: "tick", x: at, y: base + 17, "text-anchor": edge }, ago(past, this.span)));
     }
   }
 
@@ -199,7 +203,7 @@ export class Chart {
     const hatch = shape("pattern", { id: "hatch", width: 5, height: 5, patternUnits: "userSpaceOnUse", patternTransform: "rotate(45)" });
     hatch.append(shape("rect", { class: "hatch", width: 2.25, height: 5 }));
     this.svg.append(hatch);
-    for (const run of this.runs(() => true)) {
+    for (const run of this.runs((sample) => this.series.some((series) => series.value(sample) !== null))) {
       let below = run.map(() => 0);
       for (const series of this.series) {
         const above = run.map((sample, i) => below[i] + (series.value(sample) || 0));
@@ -211,8 +215,8 @@ export class Chart {
     }
   }
 
-  drawLines(x, y) {
-    for (const series of this.series) {
+  drawLines(x, y, wanted) {
+    for (const series of wanted) {
       const points = (run) => run.map((sample) => `${x(sample.time).toFixed(1)},${y(series.value(sample)).toFixed(1)}`);
       const measured = (sample) => series.value(sample) !== null && !(this.log && series.value(sample) <= 0);
       for (const run of this.runs(measured))
@@ -220,10 +224,12 @@ export class Chart {
     }
   }
 
+  /** Its name stands above what it would be hard to read on. */
   drawLimit(width, limit, y) {
+    const highest = Math.max(...this.samples.map((sample) => this.height(sample)));
     const at = y(limit);
     this.svg.append(shape("line", { class: "limit", x1: 0, x2: width, y1: at, y2: at }),
-                    shape("text", { class: "limit-name", x: width, y: at - 5, "text-anchor": "end" },
+                    shape("text", { class: "limit-name", x: width, y: Math.min(at, y(highest)) - 6, "text-anchor": "end" },
                           `${this.limitName} ${this.format(limit)}`));
   }
 

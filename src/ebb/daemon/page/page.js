@@ -24,6 +24,7 @@ const sum = (numbers) => numbers.reduce((total, number) => total + number, 0);
 // --- samples ---
 
 let samples = [];
+let before = []; // from before the page was opened: resident memory and pauses alone, out of the heap trace
 
 /** The difference of a total between two statuses, for a second; null without a past. */
 function rate(now, past, total) {
@@ -68,7 +69,8 @@ function measure(now, past, earlier) {
   const pauses = bucketsSince(now, earlier, pausesOf);
   const pauseCount = earlier ? status.collections.pause.count - earlier.status.collections.pause.count : 0;
   Object.assign(now, {
-    memory, collections: per(collectionsOf), cpu: per((s) => s.cpu_seconds), gcCpu: per((s) => s.collections.cpu_seconds),
+    memory, cpu: per((s) => s.cpu_seconds), collections: rate(now, earlier, collectionsOf),
+    gcShare: rate(now, earlier, (s) => s.collections.cpu_seconds) / rate(now, earlier, (s) => s.cpu_seconds),
     pauseMean: pauseCount > 0 ? (status.collections.pause.sum_seconds - earlier.status.collections.pause.sum_seconds) / pauseCount : null,
     pauseP99: quantile(pauses, bounds, 0.99),
   });
@@ -91,13 +93,39 @@ function measure(now, past, earlier) {
 
 function add(status) {
   const last = samples[samples.length - 1];
-  if (last && (last.status.pid !== status.pid || status.time <= last.time)) samples = [];
+  if (last && (last.status.pid !== status.pid || status.time <= last.time)) samples = before = [];
   const now = { time: status.time, status };
   const past = samples[samples.length - 1];
   const earlier = samples.find((sample) => sample.time >= now.time - WINDOW_SECONDS - 0.5);
   samples.push(measure(now, past, earlier));
   if (past) past.status = totalsOf(past.status);
   while (samples[0].time < now.time - KEPT_SECONDS) samples.shift();
+}
+
+/** The heap trace has a row for each collection and each second; here it becomes a sample for each second. */
+function samplesOfTrace(rows) {
+  const seconds = new Map();
+  for (const row of rows) {
+    const time = Math.floor(row.time);
+    if (!seconds.has(time)) seconds.set(time, { time, memory: {}, pauses: [] });
+    const sample = seconds.get(time);
+    sample.memory.resident_bytes = row.rss_bytes;
+    if (row.pause_ns > 0) sample.pauses.push(row.pause_ns / 1e9);
+  }
+  return [...seconds.values()].map(({ time, memory, pauses }) => ({
+    time, memory, pauseMean: pauses.length ? sum(pauses) / pauses.length : null, pauseP99: pauses.length ? Math.max(...pauses) : null,
+  }));
+}
+
+async function loadBefore() {
+  const { rows } = await (await ask("/debug/heap-trace?format=json")).json();
+  before = samplesOfTrace(rows);
+}
+
+/** All there is, oldest first. */
+function everything() {
+  return [...before.filter((sample) => sample.time < samples[0].time - 0.5 && sample.time >= samples[samples.length - 1].time - KEPT_SECONDS),
+          ...samples];
 }
 
 /** Of a status that is past, what a later rate may still need. */
@@ -108,7 +136,8 @@ function totalsOf({ pid, uptime_seconds, cpu_seconds, collections, requests, lat
 // --- charts ---
 
 const of = (member) => (sample) => (sample[member] === undefined ? null : sample[member]);
-const memory = (member) => (sample) => sample.memory[member] || 0;
+const memory = (member) => (sample) => sample.memory[member] ?? null;
+const RESIDENT = { name: "resident", tone: "resident", value: memory("resident_bytes") };
 
 const CACHE_MEMORY = [
   { name: "live segments", tone: "live", value: memory("segments_live_bytes") },
@@ -129,10 +158,10 @@ const HEAP_MEMORY = [
 
 const CHARTS = [
   { id: "memory", title: "Memory", note: "what the process holds, by what for", wide: true, stacked: true, binary: true,
-    format: units.bytes, needs: (status) => status.memory, series: CACHE_MEMORY,
+    format: units.bytes, needs: (status) => status.memory, series: CACHE_MEMORY, over: RESIDENT,
     limit: (sample) => sample.memory.limit_bytes, limitName: "limit for items" },
   { id: "heap", title: "Memory", note: "what the process holds, by what for", wide: true, stacked: true, binary: true,
-    format: units.bytes, needs: (status) => !status.memory, series: HEAP_MEMORY },
+    format: units.bytes, needs: (status) => !status.memory, series: HEAP_MEMORY, over: RESIDENT },
   { id: "requests", title: "Requests", note: "per second", format: units.rate, tick: units.rateShort, least: 10, needs: (status) => status.requests,
     series: [{ name: "reading", tone: "a", value: of("reads") }, { name: "writing", tone: "b", value: of("writes") },
              { name: "other", tone: "c", value: of("others") }] },
@@ -150,7 +179,7 @@ const CHARTS = [
     series: [{ name: "never read", tone: "a", value: of("evictedUnread") }, { name: "read before", tone: "b", value: of("evictedRead") },
              { name: "expired", tone: "c", value: of("expired") }] },
   { id: "connections", title: "Connections", note: "open", format: units.whole, least: 8, needs: (status) => status.connections,
-    series: [{ name: "open", tone: "a", value: (sample) => sample.status.connections.open }] },
+    series: [{ name: "open", tone: "a", value: (sample) => sample.status?.connections.open ?? null }] },
 ];
 
 const cursor = {
@@ -171,19 +200,20 @@ function drawCharts() {
     charts = CHARTS.filter((plan) => plan.needs(last.status)).map((plan) => new Chart(plan, cursor));
     $("charts").append(...charts.map((chart) => chart.figure));
   }
-  if (cursor.sample && !samples.includes(cursor.sample)) cursor.set(null);
+  const all = everything();
+  if (cursor.sample && !all.includes(cursor.sample)) cursor.set(null);
   // While the past is short, it is not shown in a corner of a long empty one.
   const wanted = Number(document.querySelector("#span input:checked").value);
-  const known = Math.ceil((last.time - samples[0].time) / SPAN_STEP_SECONDS) * SPAN_STEP_SECONDS;
+  const known = Math.ceil((last.time - all[0].time) / SPAN_STEP_SECONDS) * SPAN_STEP_SECONDS;
   const span = Math.min(wanted, Math.max(SPAN_SECONDS_MIN, known));
-  const shown = samples.filter((sample) => sample.time >= last.time - span);
+  const shown = all.filter((sample) => sample.time >= last.time - span);
   for (const chart of charts) chart.show(shown, span);
 }
 
 // --- the figures of now ---
 
 const FIGURES = [
-  ["Items", (s) => s.status.cache && units.bytes(s.memory.segments_live_bytes),
+  ["Live items", (s) => s.status.cache && units.bytes(s.memory.segments_live_bytes),
     (s) => `${units.percent(s.memory.segments_live_bytes / s.memory.limit_bytes)} of ${units.bytes(s.memory.limit_bytes)} · ${units.count(s.status.cache.items)} items`],
   ["Resident", (s) => units.bytes(s.memory.resident_bytes),
     (s) => `${units.bytes(s.status.heap.size_bytes)} heap + ${units.bytes(s.status.heap.unmanaged_bytes)} unmanaged`],
@@ -193,7 +223,7 @@ const FIGURES = [
   ["Pause p99", (s) => units.seconds(s.pauseP99), (s) => `${units.rate(s.collections)} collections`],
   ["Connections", (s) => s.status.connections && units.whole(s.status.connections.open),
     (s) => `of ${units.whole(s.status.connections.limit)} allowed`],
-  ["CPU", (s) => units.percent(s.cpu), (s) => (s.cpu > 0 ? `${units.percent(s.gcCpu / s.cpu)} of it collecting` : "of one processor")],
+  ["CPU", (s) => units.percent(s.cpu), (s) => `${units.percent(s.gcShare)} of it collecting`],
 ];
 
 const figureNodes = new Map();
@@ -334,6 +364,7 @@ async function start() {
     action.method = paths.get(action.path)?.post ? "POST" : "GET";
     $(action.id).addEventListener("click", () => act(action));
   }
+  if (paths.has("/debug/heap-trace")) await loadBefore();
   tables = makeTables($("tables"), paths);
   tickTables();
 }

@@ -15,11 +15,10 @@ function scaled(value, steps) {
 }
 
 const BYTES = [[2 ** 40, "TiB"], [2 ** 30, "GiB"], [2 ** 20, "MiB"], [2 ** 10, "KiB"], [1, "B"]];
-const COUNTS = [[1e9, "G"], [1e6, "M"], [1e4, "k"], [1, ""]];
+const COUNTS = [[1e9, "G"], [1e6, "M"], [1e3, "k"], [1, ""]];
 const SECONDS = [[1, "s"], [1e-3, "ms"], [1e-6, "µs"], [1e-9, "ns"]];
 
-const SHORT = [[1e9, "G"], [1e6, "M"], [1e3, "k"], [1, ""]];
-const WHOLE_MAX = 1e4; // below it every one is told
+const WHOLE_MAX = 1e4; // a count below it is told to the last one
 
 export const NONE = "–";
 
@@ -30,7 +29,7 @@ export const count = orNone((value) => (value < WHOLE_MAX ? digits(value) : scal
 export const whole = orNone((value) => Math.round(value).toLocaleString("en"));
 export const rate = orNone((value) => count(value) + "/s");
 /** For scales, where neighbours should look alike. */
-export const rateShort = orNone((value) => scaled(value, SHORT) + "/s");
+export const rateShort = orNone((value) => scaled(value, COUNTS) + "/s");
 export const seconds = orNone((value) => (value === 0 ? "0" + SPACE + "s" : scaled(value, SECONDS)));
 export const percent = orNone((value) => (value * 100).toFixed(value > 0.9995 || value === 0 ? 0 : 1) + SPACE + "%");
 export const percentShort = orNone((value) => Math.round(value * 100) + SPACE + "%");
