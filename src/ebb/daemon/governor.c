@@ -8,7 +8,8 @@
  *   by_bound     what keeps the whole process, whatever else grows in it, in its bound
  *
  * The bound is kept by looking ahead: what is resident now, and what the cache may still grow by,
- * must fit. So the target falls before the memory is taken, not after.
+ * must fit. So the target falls before the memory is taken, not after. A smaller target costs full
+ * collections, so between the margin and half of it nothing moves.
  *
  * Memory that was dropped goes back to the system by itself once the daemon is quiet: bdwgc keeps
  * free blocks for some collections, and where there is no traffic there are none.
@@ -209,7 +210,7 @@ static void keep_bound(void *arg) {
     size_t used = look(self);
     uint64_t to_come = self->target > used ? self->target - used : 0, expected = rss + to_come;
     size_t floor = self->asked / FLOOR_SHARE;
-    if (expected > allowed) {
+    if (expected > self->bound - self->bound / (2 * BOUND_MARGIN)) {
         uint64_t over = expected - allowed;
         self->by_bound = self->target > over + floor ? self->target - over : floor;
     } else if (self->by_bound < self->asked && allowed - expected > self->bound / BOUND_MARGIN) {
