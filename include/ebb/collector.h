@@ -53,6 +53,7 @@ void ebb_collect_fully(enum ebb_cause cause);
 bool ebb_dropped(size_t bytes);
 /* So many times the threshold from now on, because collections take too much time; 1 at first. */
 void ebb_dropped_slack_set(unsigned times);
+unsigned ebb_dropped_slack(void);
 /* Dropped since the latest collection. */
 size_t ebb_dropped_now(void);
 

@@ -195,6 +195,10 @@ void ebb_budget_set(size_t bytes) {
     atomic_store_explicit(&dropped_limit, limit, memory_order_relaxed);
 }
 
+unsigned ebb_dropped_slack(void) {
+    return atomic_load_explicit(&dropped_slack, memory_order_relaxed);
+}
+
 void ebb_dropped_slack_set(unsigned times) {
     ebb_assert(times > 0, "slack 0");
     atomic_store_explicit(&dropped_slack, times, memory_order_relaxed);

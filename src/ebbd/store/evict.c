@@ -27,7 +27,8 @@
 enum {
     BATCH_LEAST_SHARE = 100, /* 1% of the limit, */
     BATCH_MOST_SHARE = 25,   /* 4%: as collections cost little or much; */
-    BATCH_SEGMENTS_MIN = 2,  /* survivors may need them */
+    BATCH_UTMOST_SHARE = 6,
+    BATCH_SEGMENTS_MIN = 2, /* survivors may need them */
     COLLECT_CHEAP_PER_MILLE = 5,
     COLLECT_DEAR_PER_MILLE = 20,
     AHEAD_SEGMENTS = 2,
@@ -418,8 +419,11 @@ static void batch_fit(struct store *store) {
     else if (share < COLLECT_CHEAP_PER_MILLE)
         batch -= batch / 8;
     uint64_t least = (uint64_t)BATCH_SEGMENTS_MIN * segment_bytes(store);
-    if (batch > limit / BATCH_MOST_SHARE)
-        batch = limit / BATCH_MOST_SHARE;
+    uint64_t most = limit / BATCH_MOST_SHARE * ebb_dropped_slack();
+    if (most > limit / BATCH_UTMOST_SHARE) /* even when collections take more time than they may */
+        most = limit / BATCH_UTMOST_SHARE;
+    if (batch > most)
+        batch = most;
     if (batch < limit / BATCH_LEAST_SHARE)
         batch = limit / BATCH_LEAST_SHARE;
     store->batch_bytes = batch > least ? batch : least;
