@@ -406,7 +406,8 @@ static void tell_turn(const struct turn *turn, bool block_went_on) {
     timing_end(&turn->station->timing, &told);
     ebb_count(station->metrics.turns, 1);
     ebb_count(station->metrics.requests, turn->requests);
-    ebb_count(station->metrics.busy, station->timing.end_ns - station->timing.begin_ns);
+    if (station->timing.sample_every > 0)
+        ebb_count(station->metrics.busy, station->timing.end_ns - station->timing.begin_ns);
 }
 
 static void run_turn(struct conn *conn, bool reads) {

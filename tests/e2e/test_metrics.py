@@ -1,0 +1,169 @@
+#!/usr/bin/python3
+"""What /metrics says is read by those who read metrics: promtool, OpenMetrics' own parser, a Prometheus that scrapes."""
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+import unittest
+import urllib.parse
+import urllib.request
+
+from servers import Server, free_port
+
+PROMETHEUS_SECONDS_MAX = 60
+ACCEPT_OPENMETRICS = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5"
+
+
+def scrape(server, accept):
+    request = urllib.request.Request(f"http://127.0.0.1:{server.admin_port}/metrics", headers={"Accept": accept})
+    with urllib.request.urlopen(request, timeout=30) as reply:
+        return reply.headers["Content-Type"], reply.read().decode()
+
+
+def work(server, requests=200):
+    peer = server.connect()
+    for number in range(requests):
+        peer.set(b"key%d" % number, b"value")
+        peer.get(b"key%d" % number)
+        peer.get(b"absent%d" % number)
+    peer.ask(b"delete key1")
+    peer.ask(b"touch key2 100")
+    peer.set(b"number", b"1")
+    peer.ask(b"incr number 1")
+    peer.close()
+
+
+class Metrics(unittest.TestCase):
+    def test_promtool_finds_no_fault(self):
+        with Server.ebbd(admin=True) as server:
+            work(server)
+            kind, text = scrape(server, "*/*")
+            self.assertEqual(kind, "text/plain; version=0.0.4; charset=utf-8")
+            checked = subprocess.run(["promtool", "check", "metrics"], input=text, text=True, capture_output=True)
+            self.assertEqual((checked.returncode, checked.stdout, checked.stderr), (0, "", ""))
+
+    def test_openmetrics_is_parsed_and_says_the_same(self):
+        from prometheus_client.openmetrics.parser import text_string_to_metric_families
+        with Server.ebbd(admin=True) as server:
+            work(server)
+            kind, text = scrape(server, ACCEPT_OPENMETRICS)
+            self.assertEqual(kind, "application/openmetrics-text; version=1.0.0; charset=utf-8")
+            families = {family.name: family for family in text_string_to_metric_families(text)}
+            _, old = scrape(server, "text/plain")
+            counters = {line.split()[2] for line in old.splitlines()
+                        if line.startswith("# TYPE") and line.endswith(" counter")}
+            self.assertGreater(len(counters), 20)
+            for name in counters:
+                self.assertEqual(families[name.removesuffix("_total")].type, "counter", name)
+            commands = {tuple(sorted(sample.labels.items())): sample.value
+                        for sample in families["memcached_commands"].samples}
+            self.assertEqual(commands[(("command", "get"), ("status", "hit"))], 200)
+            self.assertEqual(commands[(("command", "get"), ("status", "miss"))], 200)
+
+    def test_latency_by_class_of_every_turn_when_asked_for(self):
+        with Server.ebbd(admin=True, flags=["--latency-sample", "1"]) as server:
+            work(server)
+            metrics = server.metrics()
+            count = {kind: metrics[f'ebb_request_duration_seconds_count{{class="{kind}"}}']
+                     for kind in ("get", "set", "delete", "incr", "touch")}
+            self.assertEqual(count["get"], 400)
+            self.assertEqual(count["set"], 201)
+            self.assertEqual((count["delete"], count["incr"], count["touch"]), (1, 1, 1))
+            busy = sum(value for name, value in metrics.items() if name.startswith("ebb_worker_busy_seconds_total"))
+            self.assertGreater(busy, 0)
+            requests = sum(value for name, value in metrics.items() if name.startswith("ebb_worker_requests_total"))
+            self.assertGreaterEqual(requests, 604)
+
+    def test_without_samples_no_latency_is_measured(self):
+        with Server.ebbd(admin=True, flags=["--latency-sample", "0"]) as server:
+            work(server)
+            metrics = server.metrics()
+            self.assertEqual(metrics['ebb_request_duration_seconds_count{class="get"}'], 0)
+            self.assertEqual(metrics['ebb_worker_busy_seconds_total{worker="0"}'], 0)
+
+    def test_a_thousand_scrapes_allocate_nothing_that_stays(self):
+        with Server.ebbd(admin=True, flags=["-m", "16"]) as server:
+            work(server)
+            for _ in range(50):
+                server.metrics()
+            before = server.rss_bytes()
+            for _ in range(300):
+                server.metrics()
+            self.assertLess(server.rss_bytes() - before, 4 << 20)
+
+    def test_status_adds_up(self):
+        with Server.ebbd(admin=True) as server:
+            work(server)
+            status = json.loads(server.page("/debug/status"))
+            self.assertEqual(status["requests"]["get_hits_total"], 200)
+            self.assertAlmostEqual(status["requests"]["hit_ratio"], 0.5)
+            self.assertEqual(status["cache"]["items"], 200)
+            memory = status["memory"]
+            self.assertEqual(memory["limit_bytes"], 64 << 20)
+            parts = ("segments_live_bytes", "segments_dead_bytes", "segments_dropped_bytes", "index_bytes",
+                     "connections_bytes", "other_heap_bytes", "free_heap_bytes")
+            self.assertAlmostEqual(sum(memory[part] for part in parts), status["heap"]["size_bytes"], delta=2 << 20)
+            self.assertEqual(sum(status["latency"]["get"]["buckets"]), status["latency"]["get"]["count"])
+            self.assertEqual(len(status["latency"]["get"]["buckets"]), len(status["bucket_bounds_seconds"]) + 1)
+            self.assertEqual([alarm["alarm"] for alarm in status["alarms"] if alarm["raised"]], [])
+
+
+class Scraped(unittest.TestCase):
+    """A real Prometheus."""
+
+    def query(self, text):
+        url = f"http://127.0.0.1:{self.port}/api/v1/query?" + urllib.parse.urlencode({"query": text})
+        with urllib.request.urlopen(url, timeout=30) as reply:
+            return [float(row["value"][1]) for row in json.load(reply)["data"]["result"]]
+
+    def wait_for(self, text, wanted):
+        until = time.monotonic() + PROMETHEUS_SECONDS_MAX
+        found = []
+        while time.monotonic() < until:
+            try:
+                found = self.query(text)
+                if found and wanted(found):
+                    return found
+            except OSError:
+                pass
+            time.sleep(0.1)
+        self.fail(f"{text}: {found}")
+
+    def test_prometheus_scrapes_and_answers(self):
+        folder = tempfile.mkdtemp(prefix="prometheus-", dir=os.environ.get("EBB_TEST_DIR"))
+        self.addCleanup(shutil.rmtree, folder)
+        with Server.ebbd(admin=True) as server:
+            config = os.path.join(folder, "prometheus.yml")
+            rules = os.path.join(os.environ["EBB_SOURCE"], "deploy/prometheus/ebb.rules.yml")
+            with open(config, "w") as file:
+                file.write(f"global: {{scrape_interval: 500ms, evaluation_interval: 1s}}\nrule_files: ['{rules}']\n"
+                           "scrape_configs:\n- job_name: ebb\n  static_configs:\n"
+                           f"  - targets: ['127.0.0.1:{server.admin_port}']\n")
+            self.port = free_port()
+            prometheus = subprocess.Popen(
+                ["prometheus", f"--config.file={config}", f"--storage.tsdb.path={folder}/data",
+                 f"--web.listen-address=127.0.0.1:{self.port}", "--log.level=warn"],
+                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=open(f"{folder}/stderr", "w"), cwd=folder)
+            try:
+                self.wait_for('up{job="ebb"}', lambda found: found == [1])
+                work(server)
+                hits = self.wait_for('memcached_commands_total{command="get",status="hit"}',
+                                     lambda found: found == [200])
+                self.assertEqual(hits, [200])
+                self.assertEqual(self.query("memcached_current_items"), [201 - 1])
+                ratio = self.wait_for('sum(rate(memcached_commands_total{command="get",status="hit"}[1m])) / '
+                                      'sum(rate(memcached_commands_total{command="get"}[1m]))',
+                                      lambda found: 0 <= found[0] <= 1)
+                self.assertEqual(ratio, [0.5])
+                self.wait_for('histogram_quantile(0.99, sum by (le) (rate(ebb_request_duration_seconds_bucket[1m])))',
+                              lambda found: 0 < found[0] < 10)
+                self.assertEqual(self.query('count(ebb_alarm == 1) or vector(0)'), [0])
+            finally:
+                prometheus.terminate()
+                prometheus.wait(30)
+
+
+if __name__ == "__main__":
+    unittest.main(warnings="ignore")

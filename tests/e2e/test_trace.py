@@ -1,0 +1,165 @@
+#!/usr/bin/python3
+"""Traces open in a viewer: slices nest, tracks are named, counters are there; slow requests are named; probes exist."""
+import collections
+import json
+import subprocess
+import threading
+import time
+import unittest
+import urllib.error
+import urllib.request
+
+from servers import EBBD, Server
+
+ROUNDING_US = 0.002  # times are written with three digits
+
+
+def fill(server, stop, value=b"x" * 3000):
+    peer = server.connect()
+    number = 0
+    while not stop.is_set():
+        peer.send(b"".join(b"set key%d 0 0 %d noreply\r\n%s\r\n" % (n, len(value), value)
+                           for n in range(number, number + 20)) + b"get key%d\r\n" % number)
+        while peer.line() != b"END\r\n":
+            pass
+        number += 20
+    peer.close()
+
+
+def is_refused(server, seconds):
+    """Whether a short trace of our own is refused, because another runs."""
+    try:
+        server.page(f"/debug/trace?seconds={seconds}")
+        return False
+    except urllib.error.HTTPError as error:
+        if error.code != 503:
+            raise
+        return True
+
+
+class LongTrace(threading.Thread):
+    """Asks for a trace until it is not refused for a shorter one of ours; answer: the text, or how it ended."""
+
+    def __init__(self, server, seconds):
+        super().__init__(daemon=True)
+        self.server, self.seconds, self.answer = server, seconds, None
+        self.start()
+
+    def run(self):
+        while True:
+            try:
+                self.answer = self.server.page(f"/debug/trace?seconds={self.seconds}")
+                return
+            except urllib.error.HTTPError as error:
+                if b"running already" not in error.read():
+                    self.answer = error
+                    return
+            except OSError as error:
+                self.answer = error
+                return
+
+    def wait_until_it_runs(self):
+        until = time.monotonic() + 30
+        while not is_refused(self.server, 0.001):
+            if time.monotonic() > until:
+                raise AssertionError("the trace does not begin")
+
+
+class Trace(unittest.TestCase):
+    def test_a_trace_under_load_is_whole(self):
+        with Server.ebbd(admin=True, flags=["-m", "8", "--latency-sample", "1"]) as server:
+            stop = threading.Event()
+            client = threading.Thread(target=fill, args=(server, stop))
+            client.start()
+            try:
+                trace = json.loads(server.page("/debug/trace?seconds=1"))
+            finally:
+                stop.set()
+                client.join()
+        events = trace["traceEvents"]
+        names = {event["tid"]: event["args"]["name"] for event in events if event["name"] == "thread_name"}
+        slices = collections.defaultdict(list)
+        for event in events:
+            self.assertEqual(event["pid"], server.pid)
+            if event["ph"] == "X":
+                self.assertGreaterEqual(event["dur"], 0)
+                slices[event["tid"]].append(event)
+        self.assertLessEqual(set(slices), set(names))
+        for tid, track in slices.items():
+            open_until = []
+            for event in sorted(track, key=lambda one: (one["ts"], -one["dur"])):
+                while open_until and open_until[-1] <= event["ts"] + ROUNDING_US:
+                    open_until.pop()
+                end = event["ts"] + event["dur"]
+                if open_until:
+                    self.assertLessEqual(end, open_until[-1] + ROUNDING_US, f"{names[tid]}: {event}")
+                open_until.append(end)
+        found = collections.Counter((names[tid].split("-")[0], event["name"])
+                                    for tid, track in slices.items() for event in track)
+        for wanted in (("worker", "carry out"), ("worker", "send"), ("worker", "set"),
+                       ("collections", "collection"), ("collections", "world stopped"), ("collections", "mark")):
+            self.assertGreater(found[wanted], 0, wanted)
+        self.assertGreater(sum(count for (track, _), count in found.items() if track == "evictions"), 0)
+        counters = {event["name"] for event in events if event["ph"] == "C"}
+        self.assertEqual(counters, {"heap", "live heap", "resident"})
+
+    def test_one_trace_at_a_time_and_bounds(self):
+        with Server.ebbd(admin=True) as server:
+            running = LongTrace(server, 1)
+            running.wait_until_it_runs()
+            running.join()
+            json.loads(running.answer)
+            json.loads(server.page("/debug/trace?seconds=0.01"))
+            for wrong in ("0", "61", "-1", "x", "nan"):
+                with self.assertRaises(urllib.error.HTTPError) as raised:
+                    server.page(f"/debug/trace?seconds={wrong}")
+                self.assertEqual(raised.exception.code, 400)
+
+    def test_who_does_not_wait_for_the_trace_disturbs_nobody(self):
+        with Server.ebbd(admin=True) as server:
+            for _ in range(2):
+                try:
+                    with urllib.request.urlopen(f"http://127.0.0.1:{server.admin_port}/debug/trace?seconds=0.6",
+                                                timeout=0.2) as reply:
+                        reply.read()
+                    self.fail("the answer came before the trace was over")
+                except OSError:
+                    pass
+                until = time.monotonic() + 30
+                while is_refused(server, 0.01):
+                    self.assertLess(time.monotonic(), until)
+
+    def test_stopping_in_the_middle_of_a_trace_is_clean(self):
+        server = Server.ebbd(admin=True)
+        running = LongTrace(server, 60)
+        running.wait_until_it_runs()
+        server.stop()
+        running.join()
+        self.assertIsInstance(running.answer, OSError)  # 503, or the connection ends
+
+    def test_slow_requests_are_named(self):
+        with Server.ebbd(admin=True, flags=["-m", "256", "-I", "64m", "-t", "1"]) as server:
+            peer = server.connect()
+            self.assertEqual(peer.set(b"big-one", b"x" * (32 << 20)), b"STORED")
+            for _ in range(3):
+                self.assertEqual(len(peer.get(b"big-one")), 32 << 20)
+            peer.close()
+            slowest = json.loads(server.page("/debug/slow"))["slowest"]
+        self.assertGreater(len(slowest), 0)
+        self.assertTrue(any("big-one" in one["request"] for one in slowest), slowest)
+        self.assertEqual(slowest, sorted(slowest, key=lambda one: -one["seconds"]))
+        for one in slowest:
+            parts = one["queue_seconds"] + one["store_seconds"] + one["send_seconds"]
+            self.assertAlmostEqual(one["seconds"], parts, places=6)
+            self.assertGreaterEqual(one["seconds"], 0.001)
+            self.assertGreater(one["bytes"], 0)
+
+    def test_static_tracepoints_are_in_the_binary(self):
+        notes = subprocess.run(["readelf", "-n", EBBD], check=True, capture_output=True, text=True).stdout
+        lines = notes.splitlines()
+        probes = {lines[i + 1].split()[-1] for i, line in enumerate(lines) if line.strip() == "Provider: ebb"}
+        self.assertEqual(probes, {"request", "eviction", "collection", "resource_open", "resource_close"})
+
+
+if __name__ == "__main__":
+    unittest.main(warnings="ignore")
