@@ -52,11 +52,11 @@ class Alarms(unittest.TestCase):
             peer.close()
 
     def test_hit_ratio_fell(self):
-        with Server.ebbd(admin=True, flags=["--alarm", "hit_ratio_fell=0.2/8"]) as server:
+        with Server.ebbd(admin=True, flags=["--alarm", "hit_ratio_fell=0.2/6"]) as server:
             peer = server.connect()
             peer.set(b"there", b"x")
             begin = time.monotonic()
-            while time.monotonic() - begin < 7:
+            while time.monotonic() - begin < 5:
                 gets(peer, b"there", 500)
             self.assertEqual(raised(server), set())
             wait_for(server, "hit_ratio_fell", lambda: gets(peer, b"absent", 500))
@@ -91,7 +91,7 @@ class Alarms(unittest.TestCase):
     def test_a_healthy_daemon_under_churn_raises_nothing(self):
         with Server.ebbd(admin=True) as server:
             begin = time.monotonic()
-            while time.monotonic() - begin < 5:
+            while time.monotonic() - begin < 3:
                 peers = [server.connect() for _ in range(20)]
                 for number, peer in enumerate(peers):
                     peer.set(b"key%d" % number, b"x" * 1000)
