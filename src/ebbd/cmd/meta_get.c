@@ -48,6 +48,14 @@ static bool needs_edit(const struct meta *meta, const struct store_item *item) {
            (item->marks & (STORE_STALE | STORE_WIN_SENT)) == STORE_STALE;
 }
 
+/* Does a hit count as a use of the item? memcached counts at once, or, with flags that tell how it
+ * was before or that change it, at the end, which an opaque that is too long does not reach. */
+static bool is_use(const struct meta *meta) {
+    const uint64_t late =
+        META_FLAG('T') | META_FLAG('N') | META_FLAG('R') | META_FLAG('l') | META_FLAG('h');
+    return !meta_has(meta, 'u') && !(meta_is_cut(meta) && (meta->has & late));
+}
+
 enum found { FOUND, FOUND_NOT, FOUND_NEEDS_EDIT };
 
 static enum found read_only(struct cmd_turn *turn, const struct meta *meta) {
@@ -60,7 +68,7 @@ static enum found read_only(struct cmd_turn *turn, const struct meta *meta) {
         metaflags_answer(turn, meta, FLAGS_SHOWN, &item);
         add_value(turn->reply, meta, &read.item);
         if (store_still(&read)) {
-            if (!meta_has(meta, 'u'))
+            if (is_use(meta))
                 store_touched(&read);
             return FOUND;
         }
@@ -80,11 +88,9 @@ static void edit_item(struct store_edit *edit, void *context) {
     metaflags_answer(asked->turn, asked->meta, FLAGS_SHOWN, &item);
     add_value(asked->turn->reply, asked->meta, &edit->item);
     edit->expires = item.item.expires;
-    if (meta_is_cut(asked->meta))
-        return;
-    if (item.won)
+    if (item.won && !meta_is_cut(asked->meta))
         edit->marks |= STORE_WIN_SENT;
-    edit->accessed = !meta_has(asked->meta, 'u');
+    edit->accessed = is_use(asked->meta);
 }
 
 /* An empty item as N makes it. */
@@ -113,8 +119,7 @@ static enum found create(struct cmd_turn *turn, const struct meta *meta) {
         return FOUND_NOT;
     struct store_new new = {.expires = item.item.expires};
     new.marks = (item.won && !meta_is_cut(meta) ? STORE_WIN_SENT : 0) |
-                (meta->key_is_base64 ? STORE_KEY_BASE64 : 0) |
-                (meta_has(meta, 'u') ? 0 : STORE_FETCHED);
+                (meta->key_is_base64 ? STORE_KEY_BASE64 : 0) | (is_use(meta) ? STORE_FETCHED : 0);
     switch (store_commit(turn->worker, &room, turn->now, &new, decide_create, NULL)) {
     case STORE_STORED:
         item = empty_item(turn, meta);

@@ -44,7 +44,8 @@ enum settings_protocol settings_protocol(const struct settings *settings) {
 }
 
 bool settings_print_only(const struct settings *settings) {
-    return settings->help || settings->show_version || settings->license || settings->flags_table;
+    return settings->help || settings->show_version || settings->license || settings->flags_table ||
+           settings->compatibility;
 }
 
 enum ebb_err settings_read(struct settings *settings, int argc, char **argv) {

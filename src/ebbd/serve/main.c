@@ -1,5 +1,6 @@
 /* main -- the command line, then everything else is somebody's. */
 #include "cmd/events.h"
+#include "cmd/compatibility.h"
 #include "cmd/metrics.h"
 #include "cmd/options.h"
 #include "server.h"
@@ -164,6 +165,8 @@ int main(int argc, char **argv) {
     if (settings_print_only(&settings)) {
         if (settings.help)
             settings_write_help(&out.writer);
+        else if (settings.compatibility)
+            compatibility_write(&out.writer);
         else if (settings.flags_table)
             settings_write_table(&out.writer);
         else if (settings.license)

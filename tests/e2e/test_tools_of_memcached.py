@@ -1,0 +1,165 @@
+#!/usr/bin/python3
+"""What memcached's tools ask for: dumps, watchers, stats, the page of commands."""
+import os
+import unittest
+
+from servers import EBBD, Server
+
+
+class ToolsOfMemcached(unittest.TestCase):
+    def setUp(self):
+        self.server = Server(EBBD, flags=["-m", "64"])
+        self.addCleanup(self.server.stop)
+        self.peer = self.server.connect()
+        self.addCleanup(self.peer.close)
+
+    def lines(self, command, end):
+        self.peer.send(command + b"\r\n")
+        out = []
+        while not out or out[-1] != end:
+            out.append(self.peer.line().rstrip(b"\r\n"))
+        return out[:-1]
+
+    def store(self, count):
+        for start in range(0, count, 500):
+            self.peer.send(b"".join(b"set key:%d 0 0 3 noreply\r\nabc\r\n" % i for i in range(start, min(start + 500, count))))
+        self.peer.ask(b"mn")
+
+    def test_metadump_lists_every_item_once(self):
+        self.store(20000)
+        self.peer.ask(b"delete key:7")
+        keys = [line.split()[0] for line in self.lines(b"lru_crawler metadump all", b"END")]
+        self.assertEqual(sorted(keys), sorted(b"key=key%%3A%d" % i for i in range(20000) if i != 7))
+
+    def test_mgdump_can_be_sent_back(self):
+        self.store(10)
+        self.assertEqual(self.peer.ask(b"ms YQ== 1 b\r\nx"), b"HD")
+        lines = self.lines(b"lru_crawler mgdump all", b"EN")
+        self.assertEqual(len(lines), 11)
+        self.assertIn(b"mg YQ== b", lines)
+        for line in lines:
+            self.assertEqual(self.peer.ask(line), b"HD")
+
+    def test_what_follows_a_dump_is_answered_after_it(self):
+        self.store(5000)
+        self.peer.send(b"lru_crawler metadump all\r\nversion\r\n")
+        lines = [self.peer.line() for _ in range(5002)]
+        self.assertEqual(lines[5000], b"END\r\n")
+        self.assertTrue(lines[5001].startswith(b"VERSION"))
+
+    def test_sizes_count_every_item(self):
+        self.store(3000)
+        self.assertEqual(sum(int(line.split()[2]) for line in self.lines(b"stats sizes", b"END")), 3000)
+
+    def test_conns_lists_all(self):
+        others = [self.server.connect() for _ in range(50)]
+        for other in others:
+            other.ask(b"mn")
+        stats = self.peer.stats(b"conns")
+        self.assertEqual(sum(name.endswith(":state") for name in stats), 51)
+        for other in others:
+            other.close()
+
+    def test_memcacheds_fields_are_there(self):
+        # What dashboards and memcached_exporter 0.11 read.
+        general = self.peer.stats()
+        for name in ("uptime time version curr_connections total_connections rejected_connections cmd_get cmd_set "
+                     "cmd_flush cmd_touch cmd_meta get_hits get_misses get_expired get_flushed delete_hits delete_misses incr_hits "
+                     "incr_misses decr_hits decr_misses cas_hits cas_misses cas_badval touch_hits touch_misses auth_cmds auth_errors "
+                     "bytes_read bytes_written limit_maxbytes accepting_conns listen_disabled_num threads conn_yields "
+                     "hash_power_level hash_bytes hash_is_expanding slab_reassign_running slabs_moved lru_crawler_running "
+                     "lru_crawler_starts malloc_fails log_worker_dropped log_worker_written log_watcher_skipped log_watcher_sent "
+                     "bytes curr_items total_items expired_unfetched evicted_unfetched evicted_active evictions reclaimed "
+                     "crawler_reclaimed crawler_items_checked lrutail_reflocked moves_to_cold moves_to_warm moves_within_lru "
+                     "direct_reclaims rusage_user rusage_system max_connections").split():
+            self.assertIn(name, general)
+        self.store(10)
+        items = self.peer.stats(b"items")
+        self.assertEqual(items["items:1:number"], "10")
+        slabs = self.peer.stats(b"slabs")
+        for name in ("chunk_size", "chunks_per_page", "total_pages", "total_chunks", "used_chunks", "free_chunks"):
+            self.assertGreater(int(slabs["1:" + name]), 0)
+        settings = self.peer.stats(b"settings")
+        self.assertEqual((settings["maxbytes"], settings["dump_enabled"]), (str(64 << 20), "yes"))
+
+    def test_a_watcher_is_told_what_happens(self):
+        watcher = self.server.connect()
+        self.addCleanup(watcher.close)
+        self.assertEqual(watcher.ask(b"watch fetchers mutations deletions connevents"), b"OK")
+        other = self.server.connect()
+        other.ask(b"set a%b 0 100 2\r\nhi")
+        other.get(b"nothing")
+        other.ask(b"delete a%b")
+        other.close()
+        seen = [watcher.line().decode() for _ in range(5)]
+        for line, part in zip(seen, ("type=conn_new rip=127.0.0.1", "type=item_store key=a%25b status=stored cmd=set ttl=100",
+                                     "type=item_get key=nothing status=not_found", "type=deleted key=a%25b cmd=delete",
+                                     "type=conn_close rip=127.0.0.1")):
+            self.assertIn(part, line)
+            self.assertRegex(line, r"^ts=\d+\.\d+ gid=\d+ type=")
+
+    def test_a_watcher_that_is_behind_loses_lines_and_is_told(self):
+        watcher = self.server.connect(receive_buffer=4096)
+        self.addCleanup(watcher.close)
+        self.assertEqual(watcher.ask(b"watch mutations"), b"OK")
+        stored = 0
+        while int(self.peer.stats()["log_watcher_skipped"]) == 0:
+            self.store(20000)
+            stored += 20000
+            self.assertLess(stored, 2000000)
+        told = 0
+        while told == 0:
+            line = watcher.line()
+            told = int(line.split(b"=")[1]) if line.startswith(b"skipped=") else 0
+        self.assertGreater(told, 0)
+
+    def test_evictions_are_told(self):
+        server = Server(EBBD, flags=["-m", "8"])
+        self.addCleanup(server.stop)
+        watcher, peer = server.connect(), server.connect()
+        self.addCleanup(watcher.close)
+        self.assertEqual(watcher.ask(b"watch evictions"), b"OK")
+        peer.send(b"".join(b"set k%d 0 0 1000 noreply\r\n%s\r\n" % (i, b"x" * 1000) for i in range(12000)))
+        self.assertRegex(watcher.line().decode(), r"type=eviction key=k\d+ fetch=no ttl=-1 la=\d+ clsid=1 size=1000")
+        peer.close()
+
+    def test_shutdown_needs_its_flag(self):
+        self.assertEqual(self.peer.ask(b"shutdown"), b"ERROR: shutdown not enabled")
+        server = Server(EBBD, flags=["-A"])
+        peer = server.connect()
+        self.assertEqual(peer.ask(b"shutdown now"), b"CLIENT_ERROR invalid shutdown mode")
+        peer.send(b"shutdown graceful\r\n")
+        self.assertTrue(peer.closed())
+        peer.close()
+        server.process.wait(20)
+        server.check_end()
+
+    def test_what_flags_refuse_is_refused(self):
+        server = Server(EBBD, flags=["-F", "-X", "-W"])
+        self.addCleanup(server.stop)
+        peer = server.connect()
+        self.addCleanup(peer.close)
+        self.assertEqual(peer.ask(b"flush_all"), b"CLIENT_ERROR flush_all not allowed")
+        self.assertEqual(peer.ask(b"stats cachedump 1 0"), b"CLIENT_ERROR stats cachedump not allowed")
+        self.assertEqual(peer.ask(b"lru_crawler metadump all"), b"ERROR metadump not allowed")
+        self.assertEqual(peer.ask(b"watch"), b"CLIENT_ERROR watch commands not allowed")
+
+    def test_detail_counts_by_prefix(self):
+        self.assertEqual(self.peer.ask(b"stats detail on"), b"OK")
+        self.peer.ask(b"set a:1 0 0 1\r\nx")
+        self.peer.get(b"a:1")
+        self.peer.get(b"a:2")
+        self.peer.get(b"plain")
+        self.peer.ask(b"delete a:1")
+        self.assertEqual(self.lines(b"stats detail dump", b"END"), [b"PREFIX a get 2 hit 1 set 1 del 1"])
+        self.assertEqual(self.peer.ask(b"stats reset"), b"RESET")
+        self.assertEqual(self.lines(b"stats detail dump", b"END"), [])
+
+    def test_the_page_of_commands_is_current(self):
+        with os.popen(f"{EBBD} --compatibility") as page, \
+             open(os.path.join(os.path.dirname(__file__), "..", "..", "docs", "compatibility.md")) as file:
+            self.assertEqual(file.read(), page.read(), "write it anew: ebbd --compatibility > docs/compatibility.md")
+
+
+if __name__ == "__main__":
+    unittest.main()
