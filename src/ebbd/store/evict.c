@@ -32,6 +32,7 @@ enum {
     COLLECT_CHEAP_PER_MILLE = 5,
     COLLECT_DEAR_PER_MILLE = 20,
     AHEAD_SEGMENTS = 2,
+    AHEAD_LEAST = 4, /* evict ahead only where so many times that live */
     PROBATION_SHARE = 10,
     PROMOTE_FREQ = 2,      /* reads in probation that lead to main; */
     STAY_FREQ = 1,         /* reads in main since last time that keep an item there, */
@@ -454,9 +455,11 @@ static void evict_until(struct store *store, uint64_t live, uint32_t now) {
 
 void evict_ahead(struct store *store, uint32_t now) {
     uint64_t most = live_most(store), ahead = (uint64_t)AHEAD_SEGMENTS * segment_bytes(store);
+    if (most < AHEAD_LEAST * ahead) /* it would take the very segment that it was opened for */
+        return;
     if (pthread_mutex_trylock(&store->evict_lock) != 0)
         return;
-    evict_until(store, most > ahead ? most - ahead : 0, now);
+    evict_until(store, most - ahead, now);
     collect_if_held(store, ahead);
     pthread_mutex_unlock(&store->evict_lock);
 }

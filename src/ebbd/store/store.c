@@ -33,6 +33,7 @@ enum {
     RESIZE_STEPS = 8,
     TICK_STEPS = 65536,
     LIMIT_MIN = 1 << 20,
+    LIMIT_SEGMENTS_MIN = 16, /* fewer cannot be used: some are open, some are garbage */
     MEMCACHED_ITEM_HEADER =
         48 + 8 + 1 + 2, /* what memcached counts besides key and value: header, cas, NUL, CRLF */
 };
@@ -51,6 +52,8 @@ struct store *store_new(const struct store_config *config) {
     ebb_types_add(types, sizeof types / sizeof *types);
     struct store *store = ebb_new(store);
     store->config = *config;
+    if (store->config.limit_bytes < LIMIT_MIN)
+        store->config.limit_bytes = LIMIT_MIN;
     store->seed = ebb_hash_seed();
     pthread_mutex_init(&store->lock, NULL);
     pthread_mutex_init(&store->evict_lock, NULL);
@@ -510,7 +513,9 @@ void store_tick(struct store *store, uint32_t now) {
 }
 
 bool store_limit_set(struct store *store, size_t limit_bytes, uint32_t now) {
-    if (limit_bytes < LIMIT_MIN || limit_bytes / store->segment_capacity > store->segments_max / 2)
+    if (limit_bytes < LIMIT_MIN ||
+        limit_bytes < (uint64_t)LIMIT_SEGMENTS_MIN * store->segment_capacity ||
+        limit_bytes / store->segment_capacity > store->segments_max / 2)
         return false;
     pthread_mutex_lock(&store->lock);
     bool smaller = limit_bytes < store_limit(store);

@@ -31,7 +31,8 @@ struct store_worker;
 struct store_item;
 
 struct store_config {
-    size_t limit_bytes;    /* -m: segments, index and the collector's slack together */
+    size_t limit_bytes;    /* -m: segments, index and the collector's slack together; less than a
+                              mebibyte counts as one */
     size_t value_size_max; /* -I: bytes of a whole item, as memcached counts it (header, key, value,
                               CRLF) */
     int workers;

@@ -1,0 +1,259 @@
+/* Room: a set finds some while anything may leave, whatever the limit, the sizes, and whoever still
+ * reads; what has expired gives its memory back; and what moves stays what it was. */
+#include "harness.h"
+#include "ebbd/store/store.h"
+#include <ebb/assert.h>
+#include <ebb/mem.h>
+#include <ebb/thread.h>
+#include <stdio.h>
+#include <string.h>
+
+enum { NOW = 2, VALUE_MAX = 2 << 20 };
+
+/* An earlier test's segments count as held until they are collected, so old pointers must leave the
+ * stack. */
+static __attribute__((noinline)) void clear_stack(void) {
+    volatile char old[16384];
+    memset((char *)old, 0, sizeof old);
+    ebb_keep(old);
+}
+
+static struct store *open_store(size_t limit, int workers, size_t value_max) {
+    clear_stack();
+    ebb_collect_fully(EBB_CAUSE_demand);
+    struct store_config config = {
+        .limit_bytes = limit, .value_size_max = value_max, .workers = workers, .evict = true};
+    return store_new(&config);
+}
+
+/* A value of 'v's. */
+static enum store_verdict put(struct store_worker *worker, const char *key, size_t length,
+                              uint32_t expires, uint32_t now, struct store_new *new) {
+    struct store_room room = {0};
+    enum store_verdict verdict =
+        store_reserve(worker, ebb_span_of(key), length, expires, now, &room);
+    if (verdict != STORE_STORED)
+        return verdict;
+    memset(room.value, 'v', length);
+    struct store_new plain = {.expires = expires};
+    return store_commit(worker, &room, now, new ? new : &plain, NULL, NULL);
+}
+
+static void put_many(struct store_worker *worker, const char *prefix, int count, size_t length,
+                     uint32_t expires, uint32_t now) {
+    char key[96];
+    for (int i = 0; i < count; i++) {
+        snprintf(key, sizeof key, "%s-%d", prefix, i);
+        enum store_verdict verdict = put(worker, key, length, expires, now, NULL);
+        ebb_assert(verdict == STORE_STORED, "%s of %zu bytes: %d", key, length, verdict);
+    }
+}
+
+static struct store_stats stats_of(struct store *store) {
+    struct store_stats stats;
+    store_stats_read(store, &stats);
+    return stats;
+}
+
+static bool read_now(struct store_worker *worker, const char *key, uint32_t now,
+                     struct store_item *item) {
+    struct store_read read;
+    do {
+        if (!store_find(worker, ebb_span_of(key), now, &read))
+            return false;
+        *item = read.item;
+    } while (!store_still(&read));
+    return true;
+}
+
+START_TEST(a_limit_below_a_mebibyte_is_raised_to_one) {
+    const size_t limits[] = {0, 1, 4096, 200000, (1 << 20) - 1};
+    for (size_t i = 0; i < sizeof limits / sizeof *limits; i++) {
+        struct store *store = open_store(limits[i], 1, 1 << 20);
+        ck_assert_uint_eq(stats_of(store).limit_bytes, 1 << 20);
+        put_many(store_worker_at(store, 0), "k", 20000, 100, 0, NOW);
+        ck_assert_uint_gt(stats_of(store).items, 2000);
+        store_check(store);
+        store_close(store);
+    }
+}
+END_TEST
+
+START_TEST(a_large_store_shrinks_as_far_as_its_segments_allow) {
+    struct store *store = open_store(256 << 20, 1, VALUE_MAX);
+    struct store_worker *worker = store_worker_at(store, 0);
+    put_many(worker, "k", 100000, 300, 0, NOW);
+    ck_assert(!store_limit_set(store, 1 << 20, NOW));
+    ck_assert(store_limit_set(store, 8 << 20, NOW)); /* 16 segments of half a mebibyte */
+    store_check(store);
+    put_many(worker, "after", 50000, 300, 0, NOW);
+    struct store_stats stats = stats_of(store);
+    ck_assert_uint_gt(stats.items, 1000);
+    ck_assert_uint_le(stats.segment_bytes + stats.dropped_bytes + stats.index_bytes, 8 << 20);
+    ck_assert(store_limit_set(store, 300 << 20, NOW));
+    store_check(store);
+    store_close(store);
+}
+END_TEST
+
+START_TEST(values_of_all_sizes_fit_the_smallest_store_or_are_refused) {
+    struct store *store = open_store(1 << 20, 1, VALUE_MAX);
+    struct store_worker *worker = store_worker_at(store, 0);
+    char key[64];
+    struct store_item item;
+    ck_assert_int_eq(put(worker, "k", 10, 0, NOW, NULL), STORE_STORED);
+    for (size_t length = 1; length <= VALUE_MAX - 200; length = length * 5 / 4 + 1)
+        for (int i = 0; i < 5; i++) {
+            snprintf(key, sizeof key, "k-%zu-%d", length, i);
+            enum store_verdict verdict = put(worker, key, length, 0, NOW, NULL);
+            if (length < 300000) /* stale pointers may hold one such value */
+                ck_assert_int_eq(verdict, STORE_STORED);
+            if (length > 1 << 20)
+                ck_assert_int_eq(verdict, STORE_NO_MEMORY);
+            ck_assert_int_eq(read_now(worker, key, NOW, &item), verdict == STORE_STORED);
+        }
+    store_check(store);
+    put_many(worker, "small", 1000, 100, 0, NOW);
+    ck_assert(read_now(worker, "small-999", NOW, &item));
+    ck_assert_int_eq(put(worker, "k", VALUE_MAX, 0, NOW, NULL), STORE_TOO_LARGE);
+    store_check(store);
+    store_close(store);
+}
+END_TEST
+
+/* Each reader holds what it read, as a connection does that sends from a segment. */
+START_TEST(sets_go_on_while_readers_hold_segments) {
+    enum { HELD = 24 };
+    struct store *store = open_store(2 << 20, 1, VALUE_MAX);
+    struct store_worker *worker = store_worker_at(store, 0);
+    const void *volatile pin[HELD];
+    char key[64];
+    struct store_item item;
+    for (int i = 0; i < HELD; i++) {
+        snprintf(key, sizeof key, "held-%d", i);
+        ck_assert_int_eq(put(worker, key, 3000, 0, NOW, NULL), STORE_STORED);
+        ck_assert(read_now(worker, key, NOW, &item));
+        pin[i] = item.pin;
+        snprintf(key, sizeof key, "between-%d", i);
+        put_many(worker, key, 10, 3000, 0, NOW);
+    }
+    put_many(worker, "more", 20000, 900, 0, NOW);
+    put_many(worker, "huge", 100, 40000, 0, NOW);
+    struct store_stats stats = stats_of(store);
+    ck_assert_uint_gt(stats.dropped_bytes, 100000); /* what is held counts */
+    ck_assert_uint_le(stats.segment_bytes + stats.dropped_bytes + stats.index_bytes,
+                      (2 << 20) + (2 << 20) / 50);
+    for (int i = 0; i < HELD; i++)
+        ck_assert(pin[i] != NULL);
+    store_check(store);
+    store_close(store);
+}
+END_TEST
+
+struct filler {
+    struct store *store;
+    int index;
+};
+
+static void fill(void *arg) {
+    struct filler *me = arg;
+    struct store_worker *worker = store_worker_at(me->store, me->index);
+    static const size_t lengths[] = {10, 300, 2000, 9000, 60000, 200000};
+    char key[64];
+    for (int i = 0; i < 3000; i++) {
+        size_t length = lengths[(i * 7 + me->index) % (i % 50 == 0 ? 6 : 4)];
+        snprintf(key, sizeof key, "f-%d-%d", me->index, i);
+        enum store_verdict verdict = put(worker, key, length, 0, NOW, NULL);
+        ebb_assert(verdict == STORE_STORED, "%zu bytes: %d", length, verdict);
+    }
+}
+
+START_TEST(many_threads_never_run_out_of_a_tiny_store) {
+    enum { FILLERS = 8 };
+    struct store *store = open_store(1 << 20, FILLERS, VALUE_MAX);
+    struct filler filler[FILLERS];
+    struct ebb_thread *thread[FILLERS];
+    for (int i = 0; i < FILLERS; i++) {
+        filler[i] = (struct filler){store, i};
+        ck_assert_int_eq(ebb_thread_start(&thread[i], "filler", fill, &filler[i]), EBB_OK);
+    }
+    for (int i = 0; i < FILLERS; i++)
+        ebb_thread_join(thread[i]);
+    ck_assert_uint_gt(stats_of(store).evictions, 10000);
+    store_check(store);
+    store_close(store);
+}
+END_TEST
+
+START_TEST(what_moves_stays_what_it_was) {
+    struct store *store = open_store(2 << 20, 1, VALUE_MAX);
+    struct store_worker *worker = store_worker_at(store, 0);
+    struct store_new new = {.client_flags = 77, .expires = 5000, .marks = STORE_STALE};
+    ck_assert_int_eq(put(worker, "kept", 100, 5000, NOW, &new), STORE_STORED);
+    struct store_item before, after;
+    struct store_read read;
+    const void *first = NULL;
+    int places = 0;
+    for (int i = 0; i < 200; i++) {
+        for (int reads = 0; reads < 200; reads++) { /* else the store thinks that nobody reads */
+            ck_assert_msg(store_find(worker, EBB_SPAN("kept"), NOW + 1, &read), "round %d", i);
+            store_touched(&read);
+        }
+        ck_assert(read_now(worker, "kept", NOW + 1, i == 0 ? &before : &after));
+        places += i > 0 && after.pin != first;
+        first = i == 0 ? before.pin : after.pin;
+        char prefix[32];
+        snprintf(prefix, sizeof prefix, "other-%d", i);
+        put_many(worker, prefix, 400, 100, 0, NOW + 2);
+    }
+    ck_assert_int_gt(places, 0); /* it was moved */
+    ck_assert_uint_eq(after.cas, before.cas);
+    ck_assert_uint_eq(after.expires, 5000);
+    ck_assert_uint_eq(after.client_flags, 77);
+    ck_assert_uint_eq(after.last_access, NOW + 1);
+    ck_assert_uint_eq(after.marks, STORE_STALE | STORE_FETCHED);
+    ck_assert(read_now(worker, "kept", 4999, &after));
+    ck_assert(!read_now(worker, "kept", 5000, &after));
+    store_check(store);
+    store_close(store);
+}
+END_TEST
+
+static void lengthen(struct store_edit *edit, void *context) {
+    edit->expires = *(uint32_t *)context;
+}
+
+START_TEST(the_sweeper_returns_expired_memory_without_traffic) {
+    struct store *store = open_store(16 << 20, 2, VALUE_MAX);
+    struct store_item item;
+    for (int i = 0; i < 2; i++) { /* both workers have open chunks, and then go idle */
+        put_many(store_worker_at(store, i), i ? "a" : "b", 20000, 100, 100 + (uint32_t)i, NOW);
+        put_many(store_worker_at(store, i), i ? "c" : "d", 3, 400000, 100, NOW);
+    }
+    put_many(store_worker_at(store, 0), "stays", 10, 100, 0, NOW);
+    uint32_t longer = 200;
+    ck_assert(store_edit(store_worker_at(store, 0), EBB_SPAN("a-5"), NOW, lengthen, &longer));
+    ck_assert_uint_gt(stats_of(store).segment_bytes, 4 << 20);
+    store_tick(store, 99);
+    ck_assert_uint_eq(stats_of(store).items, 2 * 20000 + 2 * 3 + 10);
+    store_check(store);
+    store_tick(store, 101);
+    clear_stack();
+    ebb_collect_fully(EBB_CAUSE_demand);
+    struct store_stats stats = stats_of(store);
+    ck_assert(read_now(store_worker_at(store, 0), "a-5", 101, &item)); /* though its segment left */
+    ck_assert(!read_now(store_worker_at(store, 0), "a-6", 101, &item));
+    ck_assert_uint_lt(stats.segment_bytes, 256 << 10);
+    ck_assert_uint_lt(stats.dropped_bytes, 128 << 10); /* idle workers hold nothing */
+    store_check(store);
+    store_close(store);
+}
+END_TEST
+
+HARNESS_MAIN_COLLECTED("room", a_limit_below_a_mebibyte_is_raised_to_one,
+                       a_large_store_shrinks_as_far_as_its_segments_allow,
+                       what_moves_stays_what_it_was,
+                       the_sweeper_returns_expired_memory_without_traffic,
+                       sets_go_on_while_readers_hold_segments,
+                       many_threads_never_run_out_of_a_tiny_store,
+                       values_of_all_sizes_fit_the_smallest_store_or_are_refused)
