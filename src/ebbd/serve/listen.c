@@ -125,7 +125,7 @@ typedef enum ebb_err open_one(struct server *server, const char *host, int port)
 
 /* A list with commas; default_port for addresses that bring none. */
 static enum ebb_err open_list(struct server *server, const char *list, int default_port,
-                              open_one *open) {
+                              open_one *open_address) {
     enum ebb_err error = EBB_OK;
     while (error == EBB_OK && *list) {
         char address[ADDRESS_MAX], *host;
@@ -138,7 +138,7 @@ static enum ebb_err open_list(struct server *server, const char *list, int defau
         list += length + (list[length] == ',');
         error = split_address(address, &host, &port);
         if (error == EBB_OK)
-            error = open(server, strcmp(host, "*") == 0 ? NULL : host, port);
+            error = open_address(server, strcmp(host, "*") == 0 ? NULL : host, port);
     }
     return error;
 }
