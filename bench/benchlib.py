@@ -180,7 +180,7 @@ class Server:
         if self.admin_port is None:
             return []
         with socket.create_connection(("127.0.0.1", self.admin_port), 20) as peer:
-            peer.sendall(b"GET /metrics HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n")
+            peer.sendall(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
             text = b""
             while more := peer.recv(65536):
                 text += more
