@@ -184,7 +184,7 @@ class Maker:
         return self.frame(VERSION)
 
     def stat(self):
-        return self.frame(STAT, self.rng.choice((b"reset", b"detail on", b"detail off", b"detail", b"nonsense", b"conns", b"resetting")))
+        return self.frame(STAT, self.rng.choice((b"reset", b"detail", b"nonsense", b"conns", b"resetting")))
 
     def sasl(self):
         opcode = self.rng.choice((SASL_LIST, SASL_AUTH, SASL_STEP))

@@ -85,6 +85,18 @@ class Table(unittest.TestCase):
 
 
 class Effects(unittest.TestCase):
+    def fill(self, server, count):
+        """So many connections, once the daemon has noticed the end of those that looked whether it is up."""
+        first = server.connect()
+        while first.ask(b"mn") != b"MN":
+            first.close()
+            first = server.connect()
+        while first.stats()["curr_connections"] != "1":
+            time.sleep(0.01)
+        kept = [first] + [server.connect() for _ in range(count - 1)]
+        self.assertEqual([peer.ask(b"mn") for peer in kept], [b"MN"] * count)
+        return kept
+
     def test_idle_connections_are_closed_and_busy_ones_are_not(self):
         with Server.ebbd(flags=["-o", "idle_timeout=2"]) as server:
             idle, half, busy = server.connect(), server.connect(), server.connect()
@@ -104,8 +116,7 @@ class Effects(unittest.TestCase):
 
     def test_above_the_limit_a_connection_is_told_and_closed(self):
         with Server.ebbd(flags=["-c", "4"]) as server:
-            kept = [server.connect() for _ in range(4)]
-            self.assertEqual([peer.ask(b"mn") for peer in kept], [b"MN"] * 4)
+            kept = self.fill(server, 4)
             fifth = server.connect()
             self.assertEqual(fifth.line(), b"ERROR Too many open connections\r\n")
             self.assertTrue(fifth.closed())
@@ -119,8 +130,7 @@ class Effects(unittest.TestCase):
 
     def test_above_the_limit_a_connection_waits_when_told_so(self):
         with Server.ebbd(flags=["-c", "4", "-o", "no_maxconns_fast"]) as server:
-            kept = [server.connect() for _ in range(4)]
-            self.assertEqual([peer.ask(b"mn") for peer in kept], [b"MN"] * 4)
+            kept = self.fill(server, 4)
             fifth = server.connect()
             fifth.send(b"mn\r\n")
             self.assertEqual(kept[0].stats()["accepting_conns"], "0")

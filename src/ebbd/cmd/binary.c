@@ -9,7 +9,9 @@
  * and sets the expiry afterwards. */
 #include "binary_stat.h"
 #include "incr.h"
+#include "prefix.h"
 #include "set.h"
+#include "watch.h"
 
 #include "metrics.h"
 
@@ -71,11 +73,23 @@ static bool add_value(struct cmd_turn *turn, const struct binary *frame) {
             reply_bytes(reply, item->value, item->value_length);
         if (store_still(&read)) {
             store_touched(&read);
+            if (watch_on(WATCH_FETCHERS))
+                watch_fetched(turn, frame->key, true, body.value);
             return true;
         }
         reply_take_back(reply, mark);
     }
+    if (watch_on(WATCH_FETCHERS))
+        watch_fetched(turn, frame->key, false, 0);
     return false;
+}
+
+static void count_prefix(const struct binary *frame, bool hit) {
+    if (!prefix_on())
+        return;
+    prefix_count(frame->key, PREFIX_GET);
+    if (hit)
+        prefix_count(frame->key, PREFIX_HIT);
 }
 
 static void answer_miss(struct cmd_turn *turn, const struct binary *frame) {
@@ -107,6 +121,7 @@ static enum cmd_result run_get(struct cmd_turn *turn, const struct binary *frame
                                struct cmd_block *block) {
     (void)block;
     bool touches = frame->verb == REQUEST_gat, hit = add_value(turn, frame);
+    count_prefix(frame, hit);
     if (touches) {
         struct touched touched = {.expires = second_of(turn, binary_u32(frame, 0))};
         if (hit)
@@ -125,6 +140,7 @@ static enum cmd_result run_touch(struct cmd_turn *turn, const struct binary *fra
     (void)block;
     struct touched touched = {.expires = second_of(turn, binary_u32(frame, 0))};
     bool hit = store_edit(turn->worker, frame->key, turn->now, set_expires, &touched);
+    count_prefix(frame, hit);
     ebb_count(hit ? &ebb_metric_touch_hits : &ebb_metric_touch_misses, 1);
     if (!hit)
         return fail(turn, frame, BINARY_NOT_FOUND);
@@ -149,10 +165,14 @@ static enum cmd_result run_delete(struct cmd_turn *turn, const struct binary *fr
                                   struct cmd_block *block) {
     (void)block;
     struct removal removal = {.cas = frame->cas};
+    if (prefix_on())
+        prefix_count(frame->key, PREFIX_DELETE);
     bool found = store_edit(turn->worker, frame->key, turn->now, set_remove, &removal);
     if (found && removal.other)
         return fail(turn, frame, BINARY_EXISTS);
     ebb_count(found ? &ebb_metric_delete_hits : &ebb_metric_delete_misses, 1);
+    if (found && watch_on(WATCH_DELETIONS))
+        watch_deleted(turn, REQUEST_delete, frame->key);
     return found ? succeed(turn, frame, 0) : fail(turn, frame, BINARY_NOT_FOUND);
 }
 
