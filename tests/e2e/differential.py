@@ -246,7 +246,7 @@ class Commands(MetaCommands):
         # The block is longer or shorter than the line says.
         length = self.rng.randint(0, 40)
         return b"%s %s 0 0 %d%s\r\n%s%s" % (self.verb(), self.key(), length, self.noreply(),
-                                            b"v" * self.rng.randint(max(0, length - 6), length + 6),
+                                            b"v" * self.rng.randint(max(1, length - 6), length + 6),
                                             self.rng.choice((b"\r\n", b"\n", b"\r\n", b"\r\n\r\n", b"xx\r\n")))
 
     def bad_key(self):

@@ -184,5 +184,5 @@ class MetaCommands:
     def meta_bad_block(self):
         length = self.rng.randint(0, 40)
         return b"ms %s %d%s\r\n%s%s" % (self.key(), length, self.flags([(0.3, b"q"), (0.3, b"k"), (0.2, self.opaque()), (0.2, self.wrong())]),
-                                        b"v" * self.rng.randint(max(0, length - 6), length + 6),
+                                        b"v" * self.rng.randint(max(1, length - 6), length + 6),
                                         self.rng.choice((b"\r\n", b"\n", b"\r\n", b"\r\n\r\n", b"xx\r\n")))
