@@ -61,7 +61,7 @@ static void check_bucket(struct store *store, uint32_t number, struct sums *sums
 
 static void check_overflow_free(const struct store *store) {
     const struct index *index = &store->index;
-    uint32_t free = 0, total = index->overflow_pages << index->page_shift;
+    uint32_t free = 0, total = index->overflow_pages * index_page_buckets(index);
     for (uint32_t at = index->overflow_free; at; free++) {
         ebb_assert(at <= total && free < total, "free overflow bucket %u of %u", at, total);
         const struct bucket *bucket = index_overflow_at(store, at - 1);
@@ -76,7 +76,7 @@ static void check_overflow_free(const struct store *store) {
 
 static void check_pages(const struct store *store) {
     const struct index *index = &store->index;
-    uint32_t pages = 0, needed = ((index->buckets - 1) >> index->page_shift) + 1;
+    uint32_t pages = 0, needed = index_page_of(index, index->buckets - 1) + 1;
     for (uint32_t i = 0; i < index->directory_size; i++) {
         pages += index->pages[i] != NULL;
         ebb_assert(i >= needed || index->pages[i], "%u buckets, but page %u is missing",
@@ -86,8 +86,7 @@ static void check_pages(const struct store *store) {
                index->pages_count);
     const struct ghost_table *ghost = store->ghost.table;
     uint64_t bytes =
-        (uint64_t)(pages + index->overflow_pages) *
-            (((uint64_t)sizeof(struct bucket) << index->page_shift) + sizeof(struct bucket)) +
+        (uint64_t)(pages + index->overflow_pages) * index_page_bytes(index) +
         2 * (uint64_t)index->directory_size * sizeof *index->pages +
         (uint64_t)store->segments_max * (sizeof *store->data + sizeof *store->entries) +
         (ghost ? sizeof *ghost + (uint64_t)ghost->rows * GHOST_WAYS * sizeof *ghost->cells : 0);

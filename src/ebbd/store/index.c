@@ -42,28 +42,24 @@ static void pause_spin(int *spins) {
 
 /* ---- pages ---- */
 
-static uint32_t page_buckets(const struct index *index) {
-    return 1u << index->page_shift;
-}
-
 /* The page starts at a multiple of 64 inside the object; an inner pointer holds the object just as
  * well. */
 static struct bucket *page_new(struct store *store) {
-    size_t bytes = page_buckets(&store->index) * sizeof(struct bucket);
-    char *object = ebb_try_sized(&ebb_type_index_page, bytes + sizeof(struct bucket));
+    size_t bytes = index_page_bytes(&store->index);
+    char *object = ebb_try_sized(&ebb_type_index_page, bytes);
     if (object == NULL)
         return NULL;
     char *page = (char *)(((uintptr_t)object + 63) & ~(uintptr_t)63);
-    memset(page, 0, bytes);
-    store->index_bytes += bytes + sizeof(struct bucket);
+    memset(page, 0, index_page_buckets(&store->index) * sizeof(struct bucket));
+    store->index_bytes += bytes;
     return (struct bucket *)page;
 }
 
 static struct bucket *bucket_in(_Atomic(struct bucket *) *pages, const struct index *index,
                                 uint32_t number) {
-    struct bucket *page =
-        atomic_load_explicit(&pages[number >> index->page_shift], memory_order_acquire);
-    return page ? &page[number & (page_buckets(index) - 1)] : NULL;
+    uint32_t at = index_page_of(index, number);
+    struct bucket *page = atomic_load_explicit(&pages[at], memory_order_acquire);
+    return page ? &page[number - at * index_page_buckets(index)] : NULL;
 }
 
 struct bucket *index_bucket_at(const struct store *store, uint32_t number) {
@@ -82,10 +78,10 @@ static uint32_t number_of(uint64_t hash, uint32_t buckets) {
 
 void index_start(struct store *store) {
     struct index *index = &store->index;
-    size_t page_bytes = store_limit(store) / 1024;
-    index->page_shift = 8;
-    while (index->page_shift < 16 && (sizeof(struct bucket) << index->page_shift) < page_bytes)
+    while ((sizeof(struct bucket) << index->page_shift) < store->segment_capacity)
         index->page_shift++;
+    index->page_reciprocal =
+        (((uint64_t)1 << (32 + index->page_shift)) - 1) / index_page_buckets(index) + 1;
     /* Room for four times the first limit, half of it index: cache_memlimit may raise it. */
     index->directory_size =
         (uint32_t)(store_limit(store) * 2 / (sizeof(struct bucket) << index->page_shift)) + 16;
@@ -151,15 +147,14 @@ static void provision(struct store *store) {
     struct bucket *page = page_new(store);
     if (page == NULL)
         return;
-    uint32_t first = index->overflow_pages << index->page_shift;
+    uint32_t page_buckets = index_page_buckets(index), first = index->overflow_pages * page_buckets;
     atomic_store_explicit(&index->overflow[index->overflow_pages++], page, memory_order_release);
     overflow_locked(index);
-    for (uint32_t i = page_buckets(index); i-- > 0;) {
+    for (uint32_t i = page_buckets; i-- > 0;) {
         atomic_store_explicit(&page[i].overflow, index->overflow_free, memory_order_relaxed);
         index->overflow_free = first + i + 1;
     }
-    atomic_fetch_add_explicit(&index->overflow_free_count, page_buckets(index),
-                              memory_order_relaxed);
+    atomic_fetch_add_explicit(&index->overflow_free_count, page_buckets, memory_order_relaxed);
     overflow_unlocked(index);
 }
 
@@ -411,7 +406,7 @@ static void lost(struct store *store, uint64_t slot) {
 static bool split_one(struct store *store) {
     struct index *index = &store->index;
     uint32_t last = atomic_load_explicit(&index->buckets, memory_order_relaxed);
-    uint32_t page = last >> index->page_shift;
+    uint32_t page = index_page_of(index, last);
     if (page >= index->directory_size)
         return false;
     if (atomic_load_explicit(&index->pages[page], memory_order_relaxed) == NULL) {
@@ -459,11 +454,11 @@ static bool merge_one(struct store *store) {
     }
     index_unlock(from);
     index_unlock(to);
-    uint32_t page = last >> index->page_shift;
-    if (n >= 0 && (last & (page_buckets(index) - 1)) == 0 && page > 0) {
+    uint32_t page = index_page_of(index, last);
+    if (n >= 0 && last == page * index_page_buckets(index) && page > 0) {
         atomic_store_explicit(&index->pages[page], NULL, memory_order_release);
         index->pages_count--;
-        size_t bytes = (page_buckets(index) + 1) * sizeof(struct bucket);
+        size_t bytes = index_page_bytes(index);
         store->index_bytes -= bytes;
         ebb_dropped(bytes);
     }

@@ -160,8 +160,9 @@ static inline uint64_t slot_make(uint64_t hash, uint32_t segment, uint32_t offse
 }
 
 struct index {
-    _Atomic uint32_t buckets;                   /* in use; grows and shrinks one by one */
-    uint32_t page_shift;                        /* log2 of buckets a page */
+    _Atomic uint32_t buckets; /* in use; grows and shrinks one by one */
+    uint32_t page_shift;      /* of 2^shift buckets, but for two */
+    uint64_t page_reciprocal;
     uint32_t directory_size;                    /* entries */
     _Atomic(struct bucket *) *pages, *overflow; /* directories (scanned): a page each, or NULL */
     pthread_mutex_t resize_lock;                /* one resize at a time */
@@ -170,6 +171,20 @@ struct index {
     _Atomic uint32_t overflow_free_count, overflow_count;
     uint32_t overflow_pages, pages_count;
 };
+
+/* A page takes as many of the collector's blocks as a segment, so that each fits where the other
+ * was: 2^shift buckets but for two, whose room the object's header and the alignment need. The
+ * division by that number is a multiplication: with M = ceil(2^(32 + shift) / d) the quotient
+ * n * M >> (32 + shift) is exact for n below 2^30. */
+static inline uint32_t index_page_buckets(const struct index *index) {
+    return (1u << index->page_shift) - 2;
+}
+static inline uint32_t index_page_of(const struct index *index, uint32_t number) {
+    return (uint32_t)(number * index->page_reciprocal >> (32 + index->page_shift));
+}
+static inline size_t index_page_bytes(const struct index *index) {
+    return ((size_t)index_page_buckets(index) + 1) * sizeof(struct bucket);
+}
 
 /* Counters as they stood when a window of time began. */
 struct window {
