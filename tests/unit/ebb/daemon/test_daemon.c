@@ -305,6 +305,25 @@ START_TEST(what_is_still_open_at_the_end_is_named) {
 }
 END_TEST
 
+static enum ebb_err start_with_a_stray(struct ebb_daemon *daemon, struct ebb_loop *loop,
+                                       void *arg) {
+    (void)daemon;
+    (void)loop;
+    (void)arg;
+    return open("/dev/zero", O_RDONLY | O_CLOEXEC) >= 0 ? EBB_OK : EBB_ERR_SYSTEM;
+}
+
+START_TEST(a_descriptor_that_nobody_owns_is_named_at_the_end_in_every_profile) {
+    struct ebb_daemon_plan plan = plan_of();
+    plan.gc_profile = "deploy";
+    plan.start = start_with_a_stray;
+    pid_t child = start_daemon(&plan);
+    ck_assert_int_gt(wait_ready(), 0);
+    ck_assert_int_eq(end_daemon(child, SIGTERM), 3);
+    ck_assert_msg(strstr(errors, "(/dev/zero), which nobody owns") != NULL, "%s", errors);
+}
+END_TEST
+
 static __attribute__((noinline)) enum ebb_err forget_one(void) {
     ebb_fd handle;
     return ebb_fd_open(&handle, ebb_scope_new("lost"), "/dev/null", O_RDONLY, 0);
@@ -411,6 +430,7 @@ int main(void) {
         the_pid_file_names_it_keeps_a_second_one_out_and_is_gone_at_the_end,
         a_planted_leak_is_named_and_makes_the_exit_status_3,
         what_is_still_open_at_the_end_is_named,
+        a_descriptor_that_nobody_owns_is_named_at_the_end_in_every_profile,
         a_forgotten_descriptor_is_closed_and_named_by_class_and_site,
         a_failed_start_is_told_even_from_the_background,
         in_the_background_the_parent_leaves_when_it_answers,
