@@ -5,6 +5,7 @@ const SPACE = "\u202f"; // narrow, and never a line break
 /** Three significant digits, with thousands set apart. */
 function digits(value) {
   const size = Math.abs(value);
+  if (size < 0.005) return "0";
   if (size >= 100 || Number.isInteger(value)) return Math.round(value).toLocaleString("en");
   return value.toFixed(size >= 10 ? 1 : 2);
 }
