@@ -20,6 +20,7 @@ CONTRAST_LARGE_MIN = 3.0
 CONTRAST_GRAPHICS_MIN = 3.0  # 1.4.11
 LARGE_PIXELS, LARGE_BOLD_PIXELS = 24, 18.66
 NARROW, WIDE = 360, 1280
+ALARM = ["--alarm", "connections_near_limit=0.001/1"]  # three of 1,024 connections raise it
 CHARTS = ["memory", "requests", "hits", "latency", "pauses", "evictions", "connections"]
 
 # Every text that is seen, its colour and what is behind it, as the browser computed them.
@@ -100,7 +101,7 @@ class Load(threading.Thread):
 class Page(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
-        cls.server = cls.enterClassContext(Server.ebbd(flags=["-m", "8", "-t", "2"], admin=True))
+        cls.server = cls.enterClassContext(Server.ebbd(flags=["-m", "8", "-t", "2", *ALARM], admin=True))
         cls.load = Load(cls.server)
         cls.load.start()
         cls.addClassCleanup(cls.load.end)
@@ -126,7 +127,12 @@ class Page(unittest.TestCase):
         self.assertTrue(self.browser.run("return window.sameDocument"))
         found = self.browser.run("return [...document.querySelectorAll('#charts figure')].map((node) => node.id)")
         self.assertEqual(found, CHARTS)
-        self.assertIn("healthy", self.browser.run("return document.querySelector('#health').textContent"))
+
+    def test_a_raised_alarm_is_told_at_the_top_and_in_the_table(self):
+        self.browser.wait("return document.querySelector('#health').textContent.includes('allowed connections are open')", what="word of the alarm")
+        self.assertIn("degraded", self.browser.run("return document.querySelector('#health').textContent"))
+        self.browser.wait("return document.querySelector('#alarms tr.loud')?.textContent.startsWith('connections_near_limitraised')", what="the alarm's row")
+        self.assertRegex(self.browser.run("return document.querySelector('#alarms summary').textContent"), r"^\d+ conditions are watched and quiet")
 
     def test_the_memory_chart_adds_up_to_what_the_daemon_tells(self):
         layers = self.browser.run("return document.querySelectorAll('#memory path.area').length")
