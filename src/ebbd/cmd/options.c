@@ -7,8 +7,8 @@
  * 1. What is ignored says so once in the log; what is refused ends the start with one line.
  * 2. A value's form is checked, its bounds are not: what is ignored cannot be out of bounds. */
 #include "options.h"
+#include "events.h"
 
-#include <ebb/log.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -149,14 +149,14 @@ enum ebb_err options_read(struct settings *settings) {
 void options_tell(const struct settings *settings) {
     for (size_t i = 0; i < notes_count; i++)
         if (notes[i].fate == FATE_IGNORED && is_given(settings, &notes[i]))
-            ebb_log_info("ebbd", "-%c has no effect: %s", notes[i].letter, notes[i].why);
+            ebb_tell(flag_without_effect, notes[i].letter, notes[i].why);
     for (size_t i = 0; i < settings->extended.count; i++) {
         const char *list = settings->extended.value[i];
         struct word word;
         enum option_id id;
         while (next_word(&list, &word))
             if (find_option(&word, &id) == EBB_OK && options[id].fate == FATE_IGNORED)
-                ebb_log_info("ebbd", "-o %s has no effect: %s", options[id].name, options[id].why);
+                ebb_tell(option_without_effect, options[id].name, options[id].why);
     }
 }
 

@@ -44,7 +44,8 @@ static bool read_connections_near_limit(double *a, double *b) {
 
 static bool read_connections_refused(double *a, double *b) {
     (void)b;
-    *a = (double)ebb_metric_value(&ebb_metric_listener_disabled);
+    *a = (double)(ebb_metric_value(&ebb_metric_listener_disabled) +
+                  ebb_metric_value(&ebb_metric_rejected));
     return true;
 }
 

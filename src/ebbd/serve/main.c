@@ -46,7 +46,7 @@ static void raise_core_limit(void) {
         if (setrlimit(RLIMIT_CORE, &limit) == 0 && limit.rlim_cur > 0)
             return;
     }
-    ebb_log_warn("ebbd", "-r has no effect: core files are not allowed; raise ulimit -c");
+    ebb_tell(no_core_files);
 }
 
 /* What concerns the whole process, in the process that serves. */
