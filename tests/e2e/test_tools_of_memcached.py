@@ -120,7 +120,10 @@ class ToolsOfMemcached(unittest.TestCase):
         self.addCleanup(watcher.close)
         self.assertEqual(watcher.ask(b"watch evictions"), b"OK")
         peer.send(b"".join(b"set k%d 0 0 1000 noreply\r\n%s\r\n" % (i, b"x" * 1000) for i in range(12000)))
-        self.assertRegex(watcher.line().decode(), r"type=eviction key=k\d+ fetch=no ttl=-1 la=\d+ clsid=1 size=1000")
+        line = watcher.line()
+        if line.startswith(b"skipped="):  # they come in hundreds at once
+            line = watcher.line()
+        self.assertRegex(line.decode(), r"type=eviction key=k\d+ fetch=no ttl=-1 la=\d+ clsid=1 size=1000")
         peer.close()
 
     def test_shutdown_needs_its_flag(self):
