@@ -41,11 +41,19 @@ struct flag_note {
     enum fate fate;
     const char *why;
     size_t offset;
+    bool is_flag; /* a bool; else, where it is asked for, a TEXT */
 };
 
 static const struct flag_note notes[] = {
 #define EBB_FLAG_NOTE(member, letter, fate, why)                                                   \
-    {#member, letter, FATE_##fate, why, offsetof(struct settings, member)},
+    {#member,                                                                                      \
+     letter,                                                                                       \
+     FATE_##fate,                                                                                  \
+     why,                                                                                          \
+     offsetof(struct settings, member),                                                            \
+     _Generic(((struct settings *)NULL)->member, bool                                              \
+              : true, default                                                                      \
+              : false)},
 #include "tbl/options.def"
 };
 static const size_t notes_count = sizeof(notes) / sizeof(notes[0]);
@@ -125,9 +133,7 @@ static enum ebb_err read_word(struct settings *settings, const struct word *word
 static bool is_given(const struct settings *settings, const struct flag_note *note) {
     const char *member = (const char *)settings + note->offset;
     /* The rows of ignored and refused flags are a FLAG (bool) or a TEXT (pointer). */
-    bool is_flag =
-        note->letter == 'C' || note->letter == 'L' || note->letter == 'S' || note->letter == 'Z';
-    return is_flag ? *(const bool *)member : *(const char *const *)member != NULL;
+    return note->is_flag ? *(const bool *)member : *(const char *const *)member != NULL;
 }
 
 enum ebb_err options_read(struct settings *settings) {
