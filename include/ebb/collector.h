@@ -41,6 +41,9 @@ enum ebb_cause {
 };
 const char *ebb_cause_name(enum ebb_cause cause);
 
+/* How many collections there were. Cheap. */
+uint64_t ebb_collections(void);
+
 /* A full collection now, in this thread; waits for one that runs. */
 void ebb_collect(enum ebb_cause cause);
 /* Collects until everything unreachable is known to be so (garbage of earlier cycles swept first,

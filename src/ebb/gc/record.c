@@ -153,6 +153,10 @@ void ebbi_record_end(void) {
         trace_collection();
 }
 
+uint64_t ebb_collections(void) {
+    return atomic_load_explicit(&written, memory_order_relaxed);
+}
+
 void ebb_heap_now(struct ebb_heap_record *record) {
     struct GC_prof_stats_s stats;
     GC_get_prof_stats(&stats, sizeof stats);

@@ -30,8 +30,10 @@
 #include <sys/socket.h>
 #include <sys/uio.h>
 
-#define TURN_BYTES (1024 * 1024)
-#define REST_KEPT  512 /* bytes: a buffer for rest that is larger is let go of when empty */
+#define TURN_LARGE_REQUESTS 64
+#define TURN_LARGE_BYTES    (64 * 1024)
+#define TURN_BYTES          (1024 * 1024)
+#define REST_KEPT           512 /* bytes: a buffer for rest that is larger is let go of when empty */
 
 #define STREAM_STEPS   32 /* of a long answer in one turn */
 #define STREAM_WAIT_MS 20 /* until a stream that waits is asked again */
@@ -406,8 +408,17 @@ static void tell_turn(const struct turn *turn, bool block_went_on) {
     timing_end(&turn->station->timing, &told);
     ebb_count(station->metrics.turns, 1);
     ebb_count(station->metrics.requests, turn->requests);
-    if (station->timing.sample_every > 0)
-        ebb_count(station->metrics.busy, station->timing.end_ns - station->timing.begin_ns);
+    if (station->timing.sampled) /* stands for those that were not measured, too */
+        ebb_count(station->metrics.busy, (station->timing.end_ns - station->timing.begin_ns) *
+                                             station->timing.sample_every);
+}
+
+/* So much that the turn may be slow. */
+static bool is_large(const struct turn *turn) {
+    const struct conn *conn = turn->conn;
+    size_t bytes = turn->received + turn->sent + reply_length(&turn->station->reply);
+    return turn->requests >= TURN_LARGE_REQUESTS || bytes >= TURN_LARGE_BYTES ||
+           (conn->in_block && conn->block.length >= TURN_LARGE_BYTES);
 }
 
 static void run_turn(struct conn *conn, bool reads) {
@@ -431,7 +442,7 @@ static void run_turn(struct conn *conn, bool reads) {
         turn.first = conn->block_line; /* the input buffer is used again */
         flow = run_block(&turn);
     }
-    timing_done(&station->timing);
+    timing_done(&station->timing, is_large(&turn));
     finish(&turn, flow);
     tell_turn(&turn, block_goes_on);
 }

@@ -1,10 +1,10 @@
 /* timing -- latency without a clock for every request.
  *
- * A turn serves all that a connection has sent; the clock is read twice in it (some 20 ns each,
- * beside two system calls): when its requests are carried out, and when its answers are sent. Its
- * beginning is known already: the end of the turn before it, or the loop's own time. So every turn
- * is measured, none escapes the list of the slowest, and one in `sample_every` goes into the
- * histogram of its first request's class.
+ * A turn serves all that a connection has sent. One turn in `sample_every` is measured, with three
+ * looks at the clock (some 20 ns each, in a turn of 3 us); besides it those that may be slow: much
+ * was asked or answered, or a collection ran meanwhile. Their beginning is the loop's own time, or
+ * the end of the turn measured before. Sampled turns go into the histogram of their first request's
+ * class; every measured turn may be among the slowest.
  *
  * 1. Only the station's thread writes. A reader copies an entry and takes it when its version is
  * even and the same afterwards. */
@@ -14,6 +14,7 @@
 #include "cmd/metrics.h"
 
 #include <ebb/clock.h>
+#include <ebb/collector.h>
 #include <ebb/probe.h>
 #include <ebb/trace.h>
 #include <string.h>
@@ -23,12 +24,20 @@
 #define WRITE_SLOWEST  64
 
 void timing_begin(struct timing *timing, uint64_t ready_ns) {
+    timing->sampled = timing->sample_every > 0 && timing->until_sample-- <= 1;
     timing->ready_ns = ready_ns;
     timing->begin_ns = ready_ns > timing->end_ns ? ready_ns : timing->end_ns;
+    timing->collections = ebb_collections();
+    if (!timing->sampled)
+        return;
+    timing->until_sample = timing->sample_every;
+    timing->begin_ns = ebb_clock_ns();
 }
 
-void timing_done(struct timing *timing) {
-    if (timing->sample_every > 0)
+void timing_done(struct timing *timing, bool large) {
+    timing->measured = timing->sampled || (timing->sample_every > 0 &&
+                                           (large || timing->collections != ebb_collections()));
+    if (timing->measured)
         timing->done_ns = ebb_clock_ns();
 }
 
@@ -113,20 +122,17 @@ static void trace_turn(const struct timing *timing, const struct timing_turn *tu
 }
 
 void timing_end(struct timing *timing, const struct timing_turn *turn) {
-    if (timing->sample_every == 0)
+    if (!timing->measured)
         return;
     timing->end_ns = ebb_clock_ns();
     uint64_t ns = timing->end_ns - timing->ready_ns;
-    bool slow = ns >= SLOW_NS_MIN, sampled = timing->until_sample-- <= 1;
+    bool slow = ns >= SLOW_NS_MIN;
     EBB_PROBE4(request, turn->text, turn->length, turn->requests, ns);
     if (slow)
         remember(timing, turn);
-    if ((slow || sampled) && ebb_trace_on())
+    if ((slow || timing->sampled) && ebb_trace_on())
         trace_turn(timing, turn);
-    if (!sampled)
-        return;
-    timing->until_sample = timing->sample_every;
-    if (turn->requests > 0)
+    if (timing->sampled && turn->requests > 0)
         ebb_observe_ns(latency_of(turn->verb), ns);
 }
 

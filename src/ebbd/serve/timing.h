@@ -26,6 +26,8 @@ struct timing_slow {
 struct timing {
     uint32_t sample_every; /* 0: no clock is read */
     uint32_t until_sample;
+    bool sampled, measured; /* the present turn goes into the histograms; is measured at all */
+    uint64_t collections;   /* when it began */
     uint64_t ready_ns, begin_ns, done_ns, end_ns; /* of the present turn */
     struct {
         _Atomic uint32_t version; /* odd: being written */
@@ -44,8 +46,8 @@ struct timing_turn {
 
 /* The turn begins; ready_ns: when the loop woke up for it. */
 void timing_begin(struct timing *timing, uint64_t ready_ns);
-/* Its requests are carried out, and sending begins. */
-void timing_done(struct timing *timing);
+/* Its requests are carried out, and sending begins; large: it was so much that it may be slow. */
+void timing_done(struct timing *timing, bool large);
 /* It is over. */
 void timing_end(struct timing *timing, const struct timing_turn *turn);
 
