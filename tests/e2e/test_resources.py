@@ -219,8 +219,9 @@ class Listing(unittest.TestCase):
         self.assertEqual(done.returncode, 64)
         self.assertIn("not a loopback address", done.stderr)
         child = subprocess.Popen(words + ["--admin-allow-remote"], stderr=subprocess.PIPE, text=True)
-        while "serves on" not in child.stderr.readline():
-            pass
+        for line in child.stderr:  # ends when the daemon does
+            if "serves on" in line:
+                break
         end(child)
 
 
