@@ -119,7 +119,19 @@ class Maker:
     def some(self, count, numbers=False):
         self.numbers = self.text.number = numbers
         makers, weights = self.counting if numbers else self.mixed
-        return [maker() for maker in self.rng.choices(makers, cum_weights=weights, k=count)]
+        frames = [maker() for maker in self.rng.choices(makers, cum_weights=weights, k=count)]
+        return self.not_counted_after_reading(frames)
+
+    @staticmethod
+    def not_counted_after_reading(frames):
+        """While the reply of a read is unsent, memcached counts in a new item and leaves out the padding: timing decides."""
+        read, kept = set(), []
+        for frame in frames:
+            if frame.opcode in READING:
+                read.add(frame.key)
+            if frame.opcode not in (INCR, INCRQ, DECR, DECRQ) or frame.key not in read:
+                kept.append(frame)
+        return kept
 
     def frame(self, opcode, key=b"", value=b"", extras=b"", cas=None, more=b""):
         if self.numbers and opcode in READING:

@@ -91,7 +91,7 @@ class Churn(unittest.TestCase):
             self.run_churn(server, scaled(CONNECTS, 1000))
 
     def test_more_connections_than_the_limit_wait_and_are_served(self):
-        with Server.ebbd(admin=True, flags=["-c", "10"]) as server:
+        with Server.ebbd(admin=True, flags=["-c", "10", "-o", "no_maxconns_fast"]) as server:
             peers = [server.connect() for _ in range(10)]
             for peer in peers:
                 self.assertEqual(peer.set(b"a", b"1"), b"STORED")

@@ -209,6 +209,9 @@ static void keep_bound(void *arg) {
     }
     size_t used = look(self);
     uint64_t to_come = self->target > used ? self->target - used : 0, expected = rss + to_come;
+    /* Memory that is taken but not yet touched is not resident, and will be. */
+    if (expected < self->target + self->resident_at_start)
+        expected = self->target + self->resident_at_start;
     size_t floor = self->asked / FLOOR_SHARE;
     if (expected > self->bound - self->bound / (2 * BOUND_MARGIN)) {
         uint64_t over = expected - allowed;
@@ -302,6 +305,7 @@ enum ebb_err ebbi_governor_open(struct ebbi_governor *self, struct ebb_daemon *d
     if (self->pressure.ready.generation != 0)
         self->watch = ebb_watch_open(loop, self->pressure.ready, EBB_READ, on_pressure, self);
     if (self->bound) {
+        self->resident_at_start = ebbi_process_resident();
         keep_bound(self);
         self->timer = ebb_timer_open(loop, BOUND_MS, true, keep_bound, self);
     }

@@ -16,6 +16,7 @@ struct ebbi_governor {
     size_t asked, target; /* as the settings or an operator say; as it is set now */
     size_t by_pressure;   /* the most that pressure allows; SIZE_MAX: all */
     size_t by_bound;      /* the most that keeps the process in its bound */
+    uint64_t resident_at_start;
     uint64_t bound;       /* bytes of resident memory, 0 for none */
     uint64_t events;      /* of the cgroup, at the latest look */
     uint64_t pressed_ns, stepped_ns;

@@ -43,12 +43,14 @@ size_t base64_decode(struct ebb_span text, char *out) {
             count++;
         }
         *at++ = (char)(group >> 16);
-        *at++ = (char)(group >> 8);
-        *at++ = (char)group;
+        if (padding < 2)
+            *at++ = (char)(group >> 8);
+        if (padding < 1)
+            *at++ = (char)group;
         while (i < text.length && bits_of(text.at[i]) == OTHER)
             i++;
     }
-    return padding > 2 ? 0 : (size_t)(at - out) - padding;
+    return padding > 2 ? 0 : (size_t)(at - out);
 }
 
 char *base64_write(char *at, struct ebb_span bytes) {

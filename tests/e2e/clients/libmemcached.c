@@ -66,7 +66,7 @@ static int fetch_all(uint64_t *cas) {
 }
 
 static void many_and_cas(void) {
-    static char names[KEYS][16];
+    static char names[KEYS][32];
     const char *keys[KEYS];
     size_t lengths[KEYS];
     uint64_t cas = 0;

@@ -41,16 +41,17 @@ END_TEST
 START_TEST(a_host_is_a_literal_address_or_localhost) {
     static const char *const good[] = {"localhost",     "LOCALHOST:1", "127.0.0.1",
                                        "10.1.2.3:9150", "[::1]:9150",  "[fe80::1]"};
-    static const char *const bad[] = {"evil.example",
-                                      "evil.example:9150",
-                                      "localhost.evil.example",
-                                      "127.0.0.1.evil.example",
-                                      "",
-                                      "[::1",
-                                      "127.1",
-                                      ":9150",
-                                      "a-name-that-is-so-very-long-that-it-fits-no-room-of-ours-at-"
-                                      "all-and-goes-on.example"};
+    static const char *const bad[] = {
+        "evil.example",
+        "evil.example:9150",
+        "localhost.evil.example",
+        "127.0.0.1.evil.example",
+        "",
+        "[::1",
+        "127.1",
+        ":9150",
+        ("a-name-that-is-so-very-long-that-it-fits-no-room-of-ours-at-"
+         "all-and-goes-on.example")};
     for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++)
         ck_assert_msg(host_may(good[i], false, false), "%s", good[i]);
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)

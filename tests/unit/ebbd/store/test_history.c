@@ -458,7 +458,9 @@ static void play_for_a_while(bool evict) {
     static const int threads[] = {2, 4, 8, 3};
     struct store_stats sum = {0};
     uint64_t round = 0;
-    for (; round < 4 || ebb_clock_ns() < end; round++) {
+    /* On, in a slow build too, until there was something to see. */
+    for (; round < 4 || ebb_clock_ns() < end || (evict && sum.evictions <= 1000 && round < 60);
+         round++) {
         struct store_stats stats = play_round(threads[round % 4], evict, round + 1);
         sum.evictions += stats.evictions;
         sum.cleaned_segments += stats.cleaned_segments;
