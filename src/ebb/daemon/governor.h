@@ -17,8 +17,8 @@ struct ebbi_governor {
     size_t by_pressure;   /* the most that pressure allows; SIZE_MAX: all */
     size_t by_bound;      /* the most that keeps the process in its bound */
     uint64_t resident_at_start;
-    uint64_t bound;       /* bytes of resident memory, 0 for none */
-    uint64_t events;      /* of the cgroup, at the latest look */
+    uint64_t bound;  /* bytes of resident memory, 0 for none */
+    uint64_t events; /* of the cgroup, at the latest look */
     uint64_t pressed_ns, stepped_ns;
 
     uint64_t cpu_ns, gc_ns, share_ns; /* at the latest look at the share of collections, and when */
