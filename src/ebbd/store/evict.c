@@ -119,10 +119,7 @@ static void move_record(const struct walk *walk, _Atomic uint64_t *place, struct
                (walk->entry->pool == MAIN ? SLOT_FREQ_ONE : (bits & SLOT_FREQ_ALL));
     if (to->pool == MAIN)
         bits |= SLOT_MAIN;
-    uint32_t last = atomic_load_explicit(&to->expires_last, memory_order_relaxed);
-    uint32_t wanted = expires == 0 ? UINT32_MAX : expires;
-    while (last < wanted && !atomic_compare_exchange_weak(&to->expires_last, &last, wanted))
-        continue;
+    segment_expires_raise(to, expires);
     segment_live_add(store, room->segment_id, size);
     atomic_store_explicit(place, slot_make(slot, room->segment_id, room->offset, bits),
                           memory_order_relaxed);

@@ -248,7 +248,7 @@ _Atomic uint64_t *index_find_place(struct store *store, struct bucket *bucket, u
     return NULL;
 }
 
-uint64_t index_insert(struct store *store, struct bucket *bucket, uint64_t slot) {
+static uint64_t index_insert(struct store *store, struct bucket *bucket, uint64_t slot) {
     struct bucket *last = bucket;
     int length = 0;
     for (struct bucket *at = bucket; at; last = at, at = chain_next(store, at), length++)
@@ -390,15 +390,12 @@ static int take_all(struct store *store, struct bucket *bucket, uint64_t *slots,
 
 enum { SPLIT_MAX = 7 * (INDEX_CHAIN_MAX + 1) };
 
-/* A slot that found no room: its item is gone. */
-static void lost(struct store *store, uint64_t slot) {
-    if (slot == 0)
+/* Puts a slot in; one that found no room for it any more is an item gone. */
+void index_put(struct store *store, struct bucket *bucket, uint64_t slot) {
+    uint64_t lost = index_insert(store, bucket, slot);
+    if (lost == 0)
         return;
-    uint32_t segment = slot_segment(slot);
-    const struct record *record =
-        (const struct record *)(segment_data(store, segment) + slot_offset(slot));
-    segment_live_remove(store, segment,
-                        segment_record_size(&store->entries[segment], record->lead));
+    segment_slot_gone(store, lost);
     atomic_fetch_sub_explicit(&store->items_other, 1, memory_order_relaxed);
     atomic_fetch_add_explicit(&store->evictions, 1, memory_order_relaxed);
 }
@@ -429,7 +426,7 @@ static bool split_one(struct store *store) {
     atomic_store_explicit(&index->buckets, last + 1, memory_order_release);
     for (int i = 0; i < n; i++) {
         struct bucket *home = number_of(hash_at(store, slots[i]), last + 1) == last ? to : from;
-        lost(store, index_insert(store, home, slots[i]));
+        index_put(store, home, slots[i]);
     }
     index_unlock(to);
     index_unlock(from);
@@ -450,7 +447,7 @@ static bool merge_one(struct store *store) {
     if (n >= 0) {
         atomic_store_explicit(&index->buckets, last, memory_order_release);
         for (int i = 0; i < n; i++)
-            lost(store, index_insert(store, to, slots[i]));
+            index_put(store, to, slots[i]);
     }
     index_unlock(from);
     index_unlock(to);
@@ -494,7 +491,7 @@ static int clear_leaving_in(struct store *store, struct bucket *bucket) {
         if (atomic_load(&entry->state) == SEGMENT_LEAVING)
             cleared++;
         else
-            lost(store, index_insert(store, bucket, slots[i]));
+            index_put(store, bucket, slots[i]);
     }
     index_unlock(bucket);
     return cleared;

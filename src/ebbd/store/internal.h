@@ -252,6 +252,10 @@ bool segment_reserve_survivor(struct store *store, enum pool pool, uint32_t expi
 uint32_t segment_ttl_class(const struct store *store, uint32_t expires, uint32_t now);
 void segment_live_add(struct store *store, uint32_t segment, uint32_t bytes);
 void segment_live_remove(struct store *store, uint32_t segment, uint32_t bytes);
+/* No slot points to the record behind this one any more. */
+void segment_slot_gone(struct store *store, uint64_t slot);
+/* Something in the segment lives to this second (0: for ever). */
+void segment_expires_raise(struct segment_entry *entry, uint32_t expires);
 /* Under store->lock from here. segment_drop frees the entry; memory goes when the last reader
  * forgets it. */
 void segment_drop(struct store *store, uint32_t segment);
@@ -304,8 +308,8 @@ _Atomic uint64_t *index_find(struct store *store, struct bucket *bucket, struct 
 /* Under the lock: a slot that points to exactly this place, or NULL. */
 _Atomic uint64_t *index_find_place(struct store *store, struct bucket *bucket, uint64_t hash,
                                    uint64_t place);
-/* Under the lock: puts a new slot in. Returns a slot that had to leave for it, or 0. */
-uint64_t index_insert(struct store *store, struct bucket *bucket, uint64_t slot);
+/* Under the lock: puts a new slot in. When there is no room another item of the bucket leaves. */
+void index_put(struct store *store, struct bucket *bucket, uint64_t slot);
 /* Under the lock: empties a slot that index_find returned. */
 void index_remove(struct store *store, struct bucket *bucket, _Atomic uint64_t *slot);
 /* Lock-free. True: *found, *record, *version are consistent. */

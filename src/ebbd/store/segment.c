@@ -111,6 +111,21 @@ void segment_live_remove(struct store *store, uint32_t segment, uint32_t bytes) 
         atomic_fetch_add_explicit(&store->empty_segments, 1, memory_order_relaxed);
 }
 
+void segment_expires_raise(struct segment_entry *entry, uint32_t expires) {
+    uint32_t wanted = expires == 0 ? UINT32_MAX : expires;
+    uint32_t last = atomic_load_explicit(&entry->expires_last, memory_order_relaxed);
+    while (last < wanted && !atomic_compare_exchange_weak(&entry->expires_last, &last, wanted))
+        continue;
+}
+
+void segment_slot_gone(struct store *store, uint64_t slot) {
+    uint32_t segment = slot_segment(slot);
+    const struct record *record =
+        (const struct record *)(segment_data(store, segment) + slot_offset(slot));
+    segment_live_remove(store, segment,
+                        segment_record_size(&store->entries[segment], atomic_load(&record->lead)));
+}
+
 /* ---- under store->lock ---- */
 
 static void fifo_append(struct store *store, uint32_t segment) {

@@ -210,23 +210,12 @@ static uint64_t cas_next(struct store *store, uint64_t old) {
     return fresh > old ? fresh : old + 1;
 }
 
-static void expires_raise(struct segment_entry *entry, uint32_t expires) {
-    uint32_t wanted = expires == 0 ? UINT32_MAX : expires;
-    uint32_t last = atomic_load_explicit(&entry->expires_last, memory_order_relaxed);
-    while (last < wanted && !atomic_compare_exchange_weak(&entry->expires_last, &last, wanted))
-        continue;
-}
-
 static void unlink_slot(struct store_worker *worker, struct bucket *bucket,
                         _Atomic uint64_t *place) {
     struct store *store = worker->store;
     uint64_t slot = atomic_load_explicit(place, memory_order_relaxed);
-    uint32_t segment = slot_segment(slot);
-    const struct record *record =
-        (const struct record *)(segment_data(store, segment) + slot_offset(slot));
-    uint32_t size = segment_record_size(&store->entries[segment], atomic_load(&record->lead));
     index_remove(store, bucket, place);
-    segment_live_remove(store, segment, size);
+    segment_slot_gone(store, slot);
     items_add(worker, -1);
 }
 
@@ -258,7 +247,7 @@ static void edit_apply(struct store_worker *worker, _Atomic uint64_t *place,
     atomic_store_explicit(&record->times, (uint64_t)edit->client_flags << 32 | edit->expires,
                           memory_order_relaxed);
     if (edit->expires != edit->item.expires)
-        expires_raise(&store->entries[segment], edit->expires);
+        segment_expires_raise(&store->entries[segment], edit->expires);
     if (edit->marks != edit->item.marks) {
         uint64_t lead = atomic_load_explicit(&record->lead, memory_order_relaxed), wanted;
         do {
@@ -389,32 +378,18 @@ static void publish(struct store_worker *worker, struct store_room *room, struct
     atomic_store_explicit(&record->times, (uint64_t) new->client_flags << 32 | new->expires,
                           memory_order_relaxed);
     atomic_store_explicit(&record->cas, new->cas, memory_order_relaxed);
-    expires_raise(entry, new->expires);
+    segment_expires_raise(entry, new->expires);
     segment_live_add(store, room->segment_id, room->size);
     uint64_t bits = (entry->huge ? SLOT_HUGE : 0) | (entry->pool == MAIN ? SLOT_MAIN : 0);
+    uint64_t old = place ? atomic_load_explicit(place, memory_order_relaxed) : 0;
+    uint64_t slot =
+        slot_make(room->hash, room->segment_id, room->offset, bits | (old & SLOT_FREQ_ALL));
     if (place) {
-        uint64_t old = atomic_load_explicit(place, memory_order_relaxed);
-        uint32_t segment = slot_segment(old);
-        const struct record *was =
-            (const struct record *)(segment_data(store, segment) + slot_offset(old));
-        uint32_t size = segment_record_size(&store->entries[segment], atomic_load(&was->lead));
-        bits |= old & SLOT_FREQ_ALL;
-        atomic_store_explicit(place, slot_make(room->hash, room->segment_id, room->offset, bits),
-                              memory_order_relaxed);
-        segment_live_remove(store, segment, size);
-        return;
-    }
-    uint64_t lost =
-        index_insert(store, bucket, slot_make(room->hash, room->segment_id, room->offset, bits));
-    items_add(worker, 1);
-    if (lost) {
-        uint32_t segment = slot_segment(lost);
-        const struct record *was =
-            (const struct record *)(segment_data(store, segment) + slot_offset(lost));
-        segment_live_remove(store, segment,
-                            segment_record_size(&store->entries[segment], atomic_load(&was->lead)));
-        items_add(worker, -1);
-        atomic_fetch_add_explicit(&store->evictions, 1, memory_order_relaxed);
+        atomic_store_explicit(place, slot, memory_order_relaxed);
+        segment_slot_gone(store, old);
+    } else {
+        index_put(store, bucket, slot);
+        items_add(worker, 1);
     }
 }
 
@@ -437,7 +412,7 @@ static bool overwrite(struct store *store, _Atomic uint64_t *place, const struct
     struct record *record =
         (struct record *)(segment_data(store, slot_segment(slot)) + slot_offset(slot));
     value_overwrite(old, room);
-    expires_raise(entry, new->expires);
+    segment_expires_raise(entry, new->expires);
     atomic_store_explicit(&record->times, (uint64_t) new->client_flags << 32 | new->expires,
                           memory_order_relaxed);
     atomic_store_explicit(&record->cas, new->cas, memory_order_relaxed);
