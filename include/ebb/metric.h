@@ -87,6 +87,8 @@ static inline void ebb_gauge_add(struct ebb_metric *metric, int64_t add) {
 
 /* Histogram buckets: upper bounds of 1, 2.5, 5 in each decade from 1 us to 10 s, and +Inf. */
 void ebb_observe_ns(struct ebb_metric *metric, uint64_t ns);
+/* The same length so many times. */
+void ebb_observe_many_ns(struct ebb_metric *metric, uint64_t ns, uint64_t times);
 
 /* Sum of a counter, value of a gauge or probe, count of a histogram. */
 uint64_t ebb_metric_value(const struct ebb_metric *metric);

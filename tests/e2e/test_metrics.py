@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import socket
 import subprocess
 import tempfile
 import time
@@ -35,6 +36,12 @@ def work(server, requests=200):
     peer.close()
 
 
+def latency_counts(metrics):
+    """Requests in the histograms, by class."""
+    return {kind: metrics[f'ebb_request_duration_seconds_count{{class="{kind}"}}']
+            for kind in ("get", "set", "delete", "incr", "touch", "other")}
+
+
 class Metrics(unittest.TestCase):
     def test_promtool_finds_no_fault(self):
         with Server.ebbd(admin=True) as server:
@@ -62,19 +69,77 @@ class Metrics(unittest.TestCase):
             self.assertEqual(commands[(("command", "get"), ("status", "hit"))], 200)
             self.assertEqual(commands[(("command", "get"), ("status", "miss"))], 200)
 
-    def test_latency_by_class_of_every_turn_when_asked_for(self):
+    def test_latency_of_every_request_when_asked_for(self):
         with Server.ebbd(admin=True, flags=["--latency-sample", "1"]) as server:
             work(server)
             metrics = server.metrics()
-            count = {kind: metrics[f'ebb_request_duration_seconds_count{{class="{kind}"}}']
-                     for kind in ("get", "set", "delete", "incr", "touch")}
-            self.assertEqual(count["get"], 400)
-            self.assertEqual(count["set"], 201)
-            self.assertEqual((count["delete"], count["incr"], count["touch"]), (1, 1, 1))
+            self.assertEqual(latency_counts(metrics), {"get": 400, "set": 201, "delete": 1, "incr": 1, "touch": 1, "other": 1})
             busy = sum(value for name, value in metrics.items() if name.startswith("ebb_worker_busy_seconds_total"))
             self.assertGreater(busy, 0)
             requests = sum(value for name, value in metrics.items() if name.startswith("ebb_worker_requests_total"))
             self.assertGreaterEqual(requests, 604)
+
+    def test_pipelined_requests_are_each_of_their_own_class(self):
+        lines = (b"set a 0 0 1\r\n1\r\n", b"ms b 2\r\nxx\r\n", b"get a\r\n", b"get a b\r\n", b"mg b v\r\n", b"gat 0 a\r\n",
+                 b"incr a 1\r\n", b"ma a\r\n", b"touch a 9\r\n", b"delete a\r\n", b"md b\r\n", b"nonsense\r\n", b"set c 0 0 9999999\r\n")
+        wanted = {"get": 3, "set": 3, "touch": 2, "incr": 2, "delete": 2, "other": 2}
+        with Server.ebbd(admin=True, flags=["--latency-sample", "1"]) as server:
+            before = latency_counts(server.metrics())
+            peer = server.connect()
+            peer.send(b"".join(lines) + b"x" * 9999999 + b"\r\nversion\r\n")
+            while not peer.line().startswith(b"VERSION"):
+                pass
+            peer.close()
+            after = latency_counts(server.metrics())
+            self.assertEqual({kind: after[kind] - before[kind] for kind in after}, wanted)
+
+    def test_a_block_that_comes_in_pieces_is_one_request(self):
+        with Server.ebbd(admin=True, flags=["--latency-sample", "1"]) as server:
+            peer = server.connect()
+            peer.send(b"set long 0 0 90000\r\n")
+            for _ in range(9):
+                peer.send(b"x" * 10000)
+                time.sleep(0.01)
+            self.assertEqual(peer.ask(b""), b"STORED")
+            peer.close()
+            self.assertEqual(latency_counts(server.metrics())["set"], 1)
+
+    def test_an_answer_of_several_sends_is_one_request(self):
+        with Server.ebbd(admin=True, flags=["--latency-sample", "1"]) as server:
+            peer = server.connect()
+            peer.set(b"large", b"x" * 100_000)
+            peer.send(b"get large\r\n" * 40)
+            peer.read(40 * len(b"VALUE large 0 100000\r\n" + b"x" * 100_000 + b"\r\nEND\r\n"))
+            peer.close()
+            self.assertEqual(latency_counts(server.metrics())["get"], 40)
+
+    def test_a_sample_stands_for_all_requests(self):
+        with Server.ebbd(admin=True) as server:
+            peers = [server.connect() for _ in range(8)]
+            count = 0
+            for number in range(1000):
+                for depth, peer in enumerate(peers):  # each turn pipelines another number of requests
+                    peer.send(b"get absent\r\n" * (depth + 1))
+                    count += depth + 1
+                for depth, peer in enumerate(peers):
+                    peer.read((depth + 1) * len(b"END\r\n"))
+            for peer in peers:
+                peer.close()
+            told = latency_counts(server.metrics())["get"]
+            self.assertNotEqual(told, 0)
+            self.assertLess(abs(told / count - 1), 0.2)  # six times its standard deviation
+
+    def test_requests_over_udp_are_timed_too(self):
+        with Server.ebbd(admin=True, flags=["--latency-sample", "1", "-U", str(free_port())]) as server:
+            before = latency_counts(server.metrics())
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
+                peer.settimeout(30)
+                peer.connect(("127.0.0.1", int(server.flags[-1])))
+                for number in range(20):
+                    peer.send(b"\0\1\0\0\0\1\0\0set a 0 0 1\r\nx\r\nget a\r\n")
+                    peer.recv(2000)
+            after = latency_counts(server.metrics())
+            self.assertEqual({kind: after[kind] - before[kind] for kind in ("get", "set")}, {"get": 20, "set": 20})
 
     def test_without_samples_no_latency_is_measured(self):
         with Server.ebbd(admin=True, flags=["--latency-sample", "0"]) as server:

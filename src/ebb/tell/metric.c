@@ -140,14 +140,18 @@ static void count_slot(uint32_t slot, uint64_t add) {
     atomic_store_explicit(&block->slot[slot], before + add, memory_order_relaxed);
 }
 
-void ebb_observe_ns(struct ebb_metric *metric, uint64_t ns) {
+void ebb_observe_many_ns(struct ebb_metric *metric, uint64_t ns, uint64_t times) {
     if (metric->slot == 0)
         return;
     uint32_t bucket = 0;
     while (bucket < EBBI_HISTOGRAM_BOUNDS && ns > ebbi_histogram_bound_ns[bucket])
         bucket++;
-    count_slot(metric->slot + bucket, 1);
-    count_slot(metric->slot + SUM_SLOT, ns);
+    count_slot(metric->slot + bucket, times);
+    count_slot(metric->slot + SUM_SLOT, ns * times);
+}
+
+void ebb_observe_ns(struct ebb_metric *metric, uint64_t ns) {
+    ebb_observe_many_ns(metric, ns, 1);
 }
 
 static uint64_t slot_sum(uint32_t slot) {

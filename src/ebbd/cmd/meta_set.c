@@ -51,7 +51,7 @@ static enum cmd_result refuse(struct cmd_turn *turn, const struct meta *meta,
     reply_line(turn->reply, error);
     if (!meta->has_block)
         return CMD_DONE;
-    *block = (struct cmd_block){.length = meta->value_length};
+    *block = (struct cmd_block){.length = meta->value_length, .verb = REQUEST_ms};
     return CMD_BLOCK;
 }
 

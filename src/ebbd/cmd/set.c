@@ -51,7 +51,7 @@ static enum cmd_result refuse(struct cmd_turn *turn, const struct request *reque
         watch_stored(turn, request->verb, request->key, verdict, 0, 0);
     if (removes)
         store_edit(turn->worker, request->key, turn->now, set_remove, NULL);
-    *block = (struct cmd_block){.length = request->value_length};
+    *block = (struct cmd_block){.length = request->value_length, .verb = request->verb};
     return CMD_BLOCK;
 }
 

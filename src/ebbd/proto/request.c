@@ -29,7 +29,7 @@ struct verb_row {
 };
 
 static const struct verb_row verbs[REQUEST_VERBS] = {
-#define EBB_COMMAND(id, name, form, min, max, ...)                                                 \
+#define EBB_COMMAND(id, name, form, class, min, max, ...)                                          \
     [REQUEST_##id] = {name, sizeof(name) - 1, REQUEST_FORM_##form, min, max},
 #include "tbl/commands.def"
 };

@@ -184,6 +184,7 @@ static enum flow feed_block(struct turn *turn) {
     if (conn->block_got < whole)
         return FLOW_WAIT;
     conn->in_block = false;
+    timing_carried_out(&turn->station->timing, block->verb);
     cmd_block_done(&turn->station->turn, block,
                    conn->protocol == CONN_BINARY ||
                        (conn->block_end[0] == '\r' && conn->block_end[1] == '\n'));
@@ -202,6 +203,12 @@ static enum flow flush(struct turn *turn) {
     default:
         return FLOW_GONE;
     }
+}
+
+static enum flow make_room(struct turn *turn) {
+    enum flow flow = flush(turn);
+    timing_sent(&turn->station->timing);
+    return flow;
 }
 
 static void log_request(const struct conn *conn, const char *line, size_t length) {
@@ -250,6 +257,7 @@ static enum flow one_request(struct turn *turn) {
     case CMD_QUIT:
         return FLOW_CLOSE;
     case CMD_DONE:
+        timing_carried_out(&station->timing, request.verb);
         break;
     }
     turn->at += taken;
@@ -283,6 +291,7 @@ static enum flow one_frame(struct turn *turn) {
     case CMD_QUIT:
         return FLOW_CLOSE;
     default:
+        timing_carried_out(&turn->station->timing, frame.verb);
         break;
     }
     turn->at += taken;
@@ -304,7 +313,7 @@ static void on_stream_timer(void *arg);
 static enum flow step_stream(struct turn *turn) {
     struct conn *conn = turn->conn;
     struct station *station = turn->station;
-    enum flow flow = reply_full(&station->reply) ? flush(turn) : FLOW_ON;
+    enum flow flow = reply_full(&station->reply) ? make_room(turn) : FLOW_ON;
     if (flow != FLOW_ON)
         return flow;
     turn->steps++;
@@ -339,7 +348,7 @@ static enum flow carry_out(struct turn *turn) {
         if (turn->at == turn->length)
             return FLOW_WAIT;
         if (reply_full(&turn->station->reply))
-            flow = flush(turn);
+            flow = make_room(turn);
         else if (turn->requests >= turn->station->server->shared.settings->requests_max)
             flow = FLOW_LATER;
         if (flow == FLOW_ON)
@@ -355,6 +364,7 @@ static void run_later(void *arg);
 static void put_later(struct conn *conn) {
     struct station *station = conn->station;
     ebb_count(&ebb_metric_yields, 1);
+    conn->waits_since_ns = station->timing.ready_ns;
     ebb_list_append(&station->later, &conn->later);
     if (!station->later_posted) {
         station->later_posted = true;
@@ -428,7 +438,8 @@ static void run_turn(struct conn *conn, bool reads) {
     uint64_t now_ns = conn->used_ns = ebb_loop_now_ns(station->loop);
     station->turn.now = exptime_now(&station->server->shared.clock, now_ns);
     station->turn.fd = ebb_fd_get(conn->fd);
-    timing_begin(&station->timing, now_ns);
+    timing_begin(&station->timing, conn->waits_since_ns ? conn->waits_since_ns : now_ns);
+    conn->waits_since_ns = 0;
     if (block_goes_on) {
         turn.verb = conn->block.verb;
         turn.first = conn->block_line;

@@ -33,7 +33,8 @@ struct conn {
     struct ebb_timer *timer;   /* looks after a stream that waits */
     bool closing;              /* close when the backlog is sent */
     struct backlog *backlog;
-    uint64_t used_ns; /* when its latest turn began */
+    uint64_t used_ns;        /* when its latest turn began */
+    uint64_t waits_since_ns; /* in the station's list: when its bytes were seen; else 0 */
 };
 
 /* Nothing is begun for it: it may be closed and nobody is cut off. When: its thread, as the next.

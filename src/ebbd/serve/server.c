@@ -51,7 +51,7 @@ static struct station *station_new(struct server *server, int index) {
     station->turn.shared = &server->shared;
     station->turn.worker = store_worker_at(server->shared.store, index);
     station->turn.reply = &station->reply;
-    station->timing.sample_every = (uint32_t)server->shared.settings->latency_sample;
+    timing_init(&station->timing, (uint32_t)server->shared.settings->latency_sample, index);
     metrics_worker_add(&station->metrics, index);
     station->reply.text = ebb_bytes(REPLY_TEXT_SIZE);
     station->reply.size = REPLY_TEXT_SIZE;

@@ -107,9 +107,8 @@ static void write_latency(struct ebb_writer *writer) {
         const char *name;
         struct ebb_metric *metric;
     } classes[] = {
-        {"get", &ebb_metric_latency_get},       {"set", &ebb_metric_latency_set},
-        {"delete", &ebb_metric_latency_delete}, {"incr", &ebb_metric_latency_incr},
-        {"touch", &ebb_metric_latency_touch},   {"other", &ebb_metric_latency_other},
+#define EBB_CLASS(id) {#id, &ebb_metric_latency_##id},
+#include "tbl/classes.def"
     };
     ebb_write(writer, ",\n\"latency\":{");
     for (size_t i = 0; i < sizeof(classes) / sizeof(classes[0]); i++) {

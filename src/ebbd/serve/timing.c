@@ -1,13 +1,23 @@
-/* timing -- latency without a clock for every request.
+/* timing -- latency of each request without a clock for each.
  *
- * A turn serves all that a connection has sent. One turn in `sample_every` is measured, with three
- * looks at the clock (some 20 ns each, in a turn of 3 us); besides it those that may be slow: much
- * was asked or answered, or a collection ran meanwhile. Their beginning is the loop's own time, or
- * the end of the turn measured before. Sampled turns go into the histogram of their first request's
- * class; every measured turn may be among the slowest.
+ * A turn serves all that a connection has sent, and its answers leave together: so a request took
+ * from the moment its bytes were seen to the moment the answers left, and one look at the clock is
+ * enough for all requests of a turn. A turn costs 3 us, a look some 20 ns; three looks in each turn
+ * would be 2 %.
+ *
+ * Turns are of two kinds. Those that may be slow are measured, each: much was asked or answered, or
+ * a collection ran meanwhile. Their requests count once. Of the others one in `sample_every` is
+ * measured, and each of its requests counts `sample_every` times. Which kind a turn is has nothing
+ * to do with being sampled, so the histograms' counts, sums and quantiles are those of all requests
+ * (in expectation), and the tail that collections and large answers make is complete.
+ *
+ * The distance to the next sample is random: with a fixed one, as many connections as the distance,
+ * which the loop serves in the same order each time, would have one of them measured for ever.
  *
  * 1. Only the station's thread writes. A reader copies an entry and takes it when its version is
- * even and the same afterwards. */
+ * even and the same afterwards.
+ * 2. A request is counted in `unobserved` once, when it is carried out, and leaves it by an
+ * observation or with its turn. */
 #include "timing.h"
 
 #include "cmd/events.h"
@@ -23,47 +33,66 @@
 #define SLOW_FORGET_NS (3600 * EBB_NS_PER_SECOND)
 #define WRITE_SLOWEST  64
 
+const uint8_t timing_class_of[REQUEST_VERBS] = {
+    [REQUEST_NONE] = TIMING_CLASS_other,
+#define EBB_COMMAND(id, name, form, class, ...) [REQUEST_##id] = TIMING_CLASS_##class,
+#include "tbl/commands.def"
+};
+
+static struct ebb_metric *const latency[TIMING_CLASSES] = {
+#define EBB_CLASS(id) [TIMING_CLASS_##id] = &ebb_metric_latency_##id,
+#include "tbl/classes.def"
+};
+
+/* From 1 to 2 * sample_every - 1, each as likely as the others. */
+static uint32_t next_distance(struct timing *timing) {
+    timing->random ^= timing->random << 13; /* xorshift32, Marsaglia 2003 */
+    timing->random ^= timing->random >> 17;
+    timing->random ^= timing->random << 5;
+    return 1 + timing->random % (2 * timing->sample_every - 1);
+}
+
+void timing_init(struct timing *timing, uint32_t sample_every, int number) {
+    timing->sample_every = sample_every;
+    timing->random = 2463534242U + (uint32_t)number; /* any but 0 */
+    if (sample_every > 0)
+        timing->until_sample = next_distance(timing);
+}
+
 void timing_begin(struct timing *timing, uint64_t ready_ns) {
-    timing->sampled = timing->sample_every > 0 && timing->until_sample-- <= 1;
+    timing->sampled = timing->sample_every > 0 && --timing->until_sample == 0;
+    timing->sure = false;
     timing->ready_ns = ready_ns;
     timing->begin_ns = ready_ns > timing->end_ns ? ready_ns : timing->end_ns;
     timing->collections = ebb_collections();
+    memset(timing->unobserved, 0, sizeof(timing->unobserved));
     if (!timing->sampled)
         return;
-    timing->until_sample = timing->sample_every;
+    timing->until_sample = next_distance(timing);
     timing->begin_ns = ebb_clock_ns();
 }
 
-void timing_done(struct timing *timing, bool large) {
-    timing->measured = timing->sampled || (timing->sample_every > 0 &&
-                                           (large || timing->collections != ebb_collections()));
-    if (timing->measured)
-        timing->done_ns = ebb_clock_ns();
+static void observe(struct timing *timing, uint64_t ns) {
+    uint32_t weight = timing->sure ? 1 : timing->sample_every;
+    for (int i = 0; i < TIMING_CLASSES; i++)
+        if (timing->unobserved[i] > 0)
+            ebb_observe_many_ns(latency[i], ns, (uint64_t)timing->unobserved[i] * weight);
 }
 
-static struct ebb_metric *latency_of(enum request_verb verb) {
-    static const enum request_form forms[REQUEST_VERBS] = {
-#define EBB_COMMAND(id, name, form, ...) [REQUEST_##id] = REQUEST_FORM_##form,
-#include "tbl/commands.def"
-    };
-    if (verb == REQUEST_NONE)
-        return &ebb_metric_latency_other;
-    switch (forms[verb]) {
-    case REQUEST_FORM_KEYS:
-        return &ebb_metric_latency_get;
-    case REQUEST_FORM_STORE:
-    case REQUEST_FORM_STORE_CAS:
-        return &ebb_metric_latency_set;
-    case REQUEST_FORM_DELETE:
-        return &ebb_metric_latency_delete;
-    case REQUEST_FORM_DELTA:
-        return &ebb_metric_latency_incr;
-    case REQUEST_FORM_TOUCH:
-    case REQUEST_FORM_TOUCH_KEYS:
-        return &ebb_metric_latency_touch;
-    default:
-        return &ebb_metric_latency_other;
-    }
+void timing_sent(struct timing *timing) {
+    if (timing->sample_every == 0)
+        return;
+    timing->sure = true;
+    observe(timing, ebb_clock_ns() - timing->ready_ns);
+    memset(timing->unobserved, 0, sizeof(timing->unobserved));
+}
+
+void timing_done(struct timing *timing, bool large) {
+    if (timing->sample_every > 0 && (large || timing->collections != ebb_collections()))
+        timing->sure = true;
+    timing->measured = timing->sampled || timing->sure;
+    if (timing->measured)
+        timing->done_ns = ebb_clock_ns();
 }
 
 void timing_text(char out[TIMING_TEXT], const char *line, size_t length) {
@@ -132,8 +161,7 @@ void timing_end(struct timing *timing, const struct timing_turn *turn) {
         remember(timing, turn);
     if ((slow || timing->sampled) && ebb_trace_on())
         trace_turn(timing, turn);
-    if (timing->sampled && turn->requests > 0)
-        ebb_observe_ns(latency_of(turn->verb), ns);
+    observe(timing, ns);
 }
 
 /* --- reading --- */

@@ -1,4 +1,4 @@
-/* timing -- how long a connection's turn took, and which were the slowest; see timing.c. */
+/* timing -- how long requests take, and which turns were the slowest; see timing.c. */
 #ifndef EBBD_SERVE_TIMING_H
 #define EBBD_SERVE_TIMING_H
 
@@ -22,12 +22,22 @@ struct timing_slow {
     char text[TIMING_TEXT];
 };
 
+enum timing_class {
+#define EBB_CLASS(id) TIMING_CLASS_##id,
+#include "tbl/classes.def"
+    TIMING_CLASSES
+};
+
+extern const uint8_t timing_class_of[REQUEST_VERBS];
+
 /* A station's. Only its thread writes. */
 struct timing {
     uint32_t sample_every; /* 0: no clock is read */
-    uint32_t until_sample;
-    bool sampled, measured; /* the present turn goes into the histograms; is measured at all */
-    uint64_t collections;   /* when it began */
+    uint32_t until_sample, random;
+    bool sampled, measured;                       /* the present turn */
+    bool sure;                                    /* it is measured whether sampled or not */
+    uint32_t unobserved[TIMING_CLASSES];          /* its requests that are in no histogram yet */
+    uint64_t collections;                         /* when it began */
     uint64_t ready_ns, begin_ns, done_ns, end_ns; /* of the present turn */
     struct {
         _Atomic uint32_t version; /* odd: being written */
@@ -44,8 +54,17 @@ struct timing_turn {
     uint32_t requests;
 };
 
-/* The turn begins; ready_ns: when the loop woke up for it. */
+/* number: of the station. */
+void timing_init(struct timing *timing, uint32_t sample_every, int number);
+
+/* The turn begins; ready_ns: when the loop saw its bytes. */
 void timing_begin(struct timing *timing, uint64_t ready_ns);
+/* A request is carried out. */
+static inline void timing_carried_out(struct timing *timing, enum request_verb verb) {
+    timing->unobserved[timing_class_of[verb]]++;
+}
+/* What was carried out so far is sent, and more will be. */
+void timing_sent(struct timing *timing);
 /* Its requests are carried out, and sending begins; large: it was so much that it may be slow. */
 void timing_done(struct timing *timing, bool large);
 /* It is over. */

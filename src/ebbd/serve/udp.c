@@ -36,6 +36,7 @@ struct udp {
 struct rest {
     char *at;
     size_t length;
+    enum request_verb verb; /* of the latest request */
 };
 
 static void advance(struct rest *rest, size_t bytes) {
@@ -103,6 +104,7 @@ static bool take_block(struct station *station, struct cmd_block *block, struct 
     const char *tail = rest->at + block->length;
     bool crlf = binary || (tail[0] == '\r' && tail[1] == '\n');
     advance(rest, block->length + end);
+    timing_carried_out(&station->timing, block->verb);
     cmd_block_done(&station->turn, block, crlf);
     return true;
 }
@@ -126,9 +128,11 @@ static bool one_line(struct station *station, struct rest *rest) {
     if (request_find_line(rest->at, rest->length, &line, &taken) != REQUEST_LINE)
         return false;
     request_parse(line, &request);
+    rest->verb = request.verb;
     advance(rest, taken);
     switch (cmd_run(&station->turn, &request, &block)) {
     case CMD_DONE:
+        timing_carried_out(&station->timing, request.verb);
         return true;
     case CMD_BLOCK:
         return take_block(station, &block, rest, false);
@@ -147,9 +151,11 @@ static bool one_frame(struct station *station, struct rest *rest) {
     size_t taken;
     if (binary_find(rest->at, rest->length, &frame, &taken) != BINARY_FRAME)
         return false;
+    rest->verb = frame.verb;
     advance(rest, taken);
     switch (cmd_run_binary(&station->turn, &frame, &block)) {
     case CMD_DONE:
+        timing_carried_out(&station->timing, frame.verb);
         return true;
     case CMD_BLOCK:
         return take_block(station, &block, rest, true);
@@ -158,14 +164,31 @@ static bool one_frame(struct station *station, struct rest *rest) {
     }
 }
 
-static void carry_out(struct udp *udp, struct rest rest) {
+static void carry_out(struct station *station, struct rest rest, struct timing_turn *told) {
+    bool binary = (unsigned char)rest.at[0] == BINARY_MAGIC, more = true;
+    for (; more && rest.length > 0 && !reply_full(&station->reply); told->requests++) {
+        more = binary ? one_frame(station, &rest) : one_line(station, &rest);
+        if (told->requests == 0)
+            told->verb = rest.verb;
+    }
+}
+
+/* A datagram is a turn. */
+static void run_turn(struct udp *udp, size_t length, struct msghdr *message) {
     struct station *station = udp->station;
-    bool binary = (unsigned char)rest.at[0] == BINARY_MAGIC;
     uint64_t now_ns = ebb_loop_now_ns(station->loop);
     station->turn.now = exptime_now(&station->server->shared.clock, now_ns);
-    while (rest.length > 0 && !reply_full(&station->reply))
-        if (!(binary ? one_frame(station, &rest) : one_line(station, &rest)))
-            break;
+    timing_begin(&station->timing, now_ns);
+    struct timing_turn told = {.text = udp->in + UDP_HEADER, .length = length - UDP_HEADER};
+    carry_out(station, (struct rest){udp->in + UDP_HEADER, length - UDP_HEADER, REQUEST_NONE},
+              &told);
+    told.bytes = length + reply_length(&station->reply);
+    timing_done(&station->timing, told.bytes > DATAGRAM_MAX);
+    send_reply_to(udp, udp->in, message);
+    reply_clear(&station->reply);
+    timing_end(&station->timing, &told);
+    ebb_count(station->metrics.turns, 1);
+    ebb_count(station->metrics.requests, told.requests);
 }
 
 static void on_datagram(int events, void *arg) {
@@ -183,10 +206,8 @@ static void on_datagram(int events, void *arg) {
         ebb_count(&ebb_metric_read_bytes, (uint64_t)got);
         if (got <= UDP_HEADER || udp->in[4] != 0 || udp->in[5] != 1)
             continue;
-        carry_out(udp, (struct rest){udp->in + UDP_HEADER, (size_t)got - UDP_HEADER});
         message.msg_flags = 0;
-        send_reply_to(udp, udp->in, &message);
-        reply_clear(&udp->station->reply);
+        run_turn(udp, (size_t)got, &message);
     }
 }
 
