@@ -8,7 +8,7 @@ import subprocess
 import time
 import unittest
 
-from servers import Server
+from servers import Server, test_folder
 
 PATIENCE_SECONDS = 60
 SOURCE = os.environ["EBB_SOURCE"]
@@ -87,6 +87,46 @@ class Alarms(unittest.TestCase):
             wait_for(server, "accept_refused")
             for peer in peers:
                 peer.close()
+
+    def test_memory_pressure(self):
+        fifo = os.path.join(test_folder("pressure"), "watch")
+        os.mkfifo(fifo)
+        keep = os.open(fifo, os.O_RDWR | os.O_NONBLOCK)
+        self.addCleanup(os.close, keep)
+        os.environ["MEMORY_PRESSURE_WATCH"] = fifo
+        try:
+            server = Server.ebbd(admin=True)
+        finally:
+            del os.environ["MEMORY_PRESSURE_WATCH"]
+        with server:
+            self.assertEqual(raised(server), set())
+            os.write(keep, b"x")
+            wait_for(server, "memory_pressure")
+            self.assertRegex(server.page("/healthz"), r"^degraded\nmemory_pressure: .*more memory")
+            self.assertRegex(server.stderr(), r"WARN  memory: memory is short \(.*\)(?s:.*)WARN  alarm: memory_pressure: ")
+
+    def test_loop_stalled_names_where_a_worker_stood(self):
+        with Server.ebbd(admin=True, flags=["--stall-ms", "2", "-t", "1"]) as server:
+            peer = server.connect()
+            keys = b"get" + b" k" * (400 << 10) + b"\r\n"  # looked up in one turn
+
+            def work():
+                peer.send(keys)
+                self.assertEqual(peer.line(), b"END\r\n")
+            wait_for(server, "loop_stalled", work)
+            self.assertRegex(server.stderr(), r"WARN  loop: loop worker-0 has been in one turn for \d+ ms, at \S+")
+            peer.close()
+
+    def test_a_reader_of_the_log_that_stands_still_is_an_alarm(self):
+        fifo = os.path.join(test_folder("log"), "fifo")
+        os.mkfifo(fifo)
+        reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+        with Server.ebbd(admin=True, flags=["--log-file", fifo, "-vv"]) as server:
+            peer = server.connect()
+            wait_for(server, "log_lossy", lambda: gets(peer, b"key-that-makes-the-line-longer", 100))
+            self.assertGreater(server.metrics()['ebb_log_dropped_total{reason="reader_slow"}'], 0)
+            peer.close()
+            os.close(reader)  # so that the end does not wait for it
 
     def test_a_healthy_daemon_under_churn_raises_nothing(self):
         with Server.ebbd(admin=True) as server:

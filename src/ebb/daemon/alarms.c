@@ -83,9 +83,13 @@ static bool read_gc_share_high(double *a, double *b) {
     return true;
 }
 
+/* It rises by each stall, so that none between two looks is missed, and by each look at one that
+ * lasts, so that the alarm does too. */
 static bool read_loop_stalled(double *a, double *b) {
+    static double looks;
     (void)b;
-    *a = (double)ebb_metric_value(&ebb_metric_loops_stalled);
+    looks += (double)ebb_metric_value(&ebb_metric_loops_stalled);
+    *a = looks + (double)ebb_metric_value(&ebb_metric_loop_stalls);
     return true;
 }
 

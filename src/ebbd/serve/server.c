@@ -180,8 +180,12 @@ void server_tell(const struct ebb_daemon *daemon) {
     ebb_array_writer_init(&writer, where, sizeof(where));
     listen_describe(server, &writer.writer);
     ebb_tell(serves, where, settings->memory_mib, settings->item_size_max, settings->threads);
-    if (settings->admin)
-        ebb_tell(admin_at, ebb_daemon_admin_port(daemon), settings->admin);
+    if (settings->admin) { /* HOST:PORT, where the port may be 0: any */
+        int host = (int)(strrchr(settings->admin, ':') - settings->admin);
+        snprintf(where, sizeof(where), "%.*s:%d", host, settings->admin,
+                 ebb_daemon_admin_port(daemon));
+        ebb_tell(admin_at, where);
+    }
     int port = server->listeners_count > 0 ? ebb_listener_port(server->listeners[0]) : 0;
     if (port > 0)
         ebb_tell(try_it, port);

@@ -140,8 +140,8 @@ const memory = (member) => (sample) => sample.memory[member] ?? null;
 const RESIDENT = { name: "resident", tone: "resident", value: memory("resident_bytes") };
 
 const CACHE_MEMORY = [
-  { name: "live segments", tone: "live", value: memory("segments_live_bytes") },
-  { name: "dead segments", tone: "dead", value: memory("segments_dead_bytes") },
+  { name: "live items", tone: "live", value: memory("segments_live_bytes") },
+  { name: "dead or unused", tone: "dead", value: memory("segments_dead_bytes") },
   { name: "to be collected", tone: "dropped", value: memory("segments_dropped_bytes") },
   { name: "index", tone: "index", value: memory("index_bytes") },
   { name: "connections", tone: "conns", value: memory("connections_bytes") },
@@ -218,8 +218,8 @@ const FIGURES = [
   ["Resident", (s) => units.bytes(s.memory.resident_bytes),
     (s) => `${units.bytes(s.status.heap.size_bytes)} heap + ${units.bytes(s.status.heap.unmanaged_bytes)} unmanaged`],
   ["Requests", (s) => s.status.requests && units.rate(s.all), (s) => `${units.count(s.status.requests.total)} since start`],
-  ["Hit ratio", (s) => s.status.requests && units.percent(s.hitRatio), (s) => `${units.percent(s.status.requests.hit_ratio)} since start`],
-  ["Latency p99", (s) => s.status.latency && units.seconds(s.p99), (s) => `half within ${units.seconds(s.p50)}`],
+  ["Hit ratio", (s) => s.status.requests && units.percent(s.hitRatio), (s) => (s.status.requests.get_hits_total + s.status.requests.get_misses_total > 0 ? `${units.percent(s.status.requests.hit_ratio)} since start` : "nothing was read yet")],
+  ["Latency p99", (s) => s.status.latency && units.seconds(s.p99), (s) => (s.p50 ? `half within ${units.seconds(s.p50)}` : `no request in ${WINDOW_SECONDS} s`)],
   ["Pause p99", (s) => units.seconds(s.pauseP99), (s) => `${units.rate(s.collections)} collections`],
   ["Connections", (s) => s.status.connections && units.whole(s.status.connections.open),
     (s) => `of ${units.whole(s.status.connections.limit)} allowed`],
@@ -258,6 +258,7 @@ function say(node, text) {
 function drawHealth(status) {
   const raised = (status.alarms || []).filter((alarm) => alarm.raised);
   $("health").dataset.state = raised.length ? "degraded" : "ok";
+  $("advice").hidden = raised.length === 0;
   say($("health-text"), raised.length ? "degraded: " + raised.map((alarm) => alarm.what).join("; ") : "healthy");
 }
 
@@ -281,6 +282,7 @@ async function tick() {
   } catch (error) {
     lostSince ||= Date.now();
     $("health").dataset.state = "lost";
+    $("advice").hidden = true;
     say($("health-text"), `no answer since ${new Date(lostSince).toLocaleTimeString()}`);
     if (!(error instanceof TypeError || error instanceof DOMException)) throw error; // ours, not the network's
   } finally {

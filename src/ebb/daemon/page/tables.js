@@ -12,14 +12,14 @@ const TABLES = [
   { id: "alarms", title: "Alarms", path: "/debug/alarms", query: "", list: "alarms", quiet: "conditions are watched and quiet",
     columns: [
       ["Alarm", (row) => row.alarm],
-      ["State", (row) => (row.raised ? "raised" : row.times > 0 ? "was raised" : "quiet")],
+      ["State", (row) => (row.raised ? "raised" : row.times > 0 ? `over, raised ${row.times === 1 ? "once" : whole(row.times) + " times"}` : "quiet")],
       ["Value", (row) => row.value, number],
       ["Threshold", (row) => row.threshold, number],
       ["Within", (row) => (row.window_seconds > 0 ? row.window_seconds : null), duration],
       ["What it watches", (row) => row.what],
       ["What to do", (row) => row.advice],
     ],
-    loud: (row) => row.raised || row.times > 0 },
+    shown: (row) => row.raised || row.times > 0, loud: (row) => row.raised },
   { id: "leaks", title: "Leaks", path: "/debug/leaks", query: "?format=json", list: "sites",
     empty: "Nothing was lost: every owned object was said goodbye to.",
     columns: [
@@ -55,15 +55,15 @@ const TABLES = [
       ["Opened by", (row) => row.opened_by],
     ] },
   { id: "slow", title: "Slowest requests", path: "/debug/slow", query: "", list: "slowest",
-    note: "sampled, of the last hour", rows: 8, empty: "None was sampled yet.",
+    note: "of those timed in the last hour, 1 ms and more", rows: 8, empty: "None took 1 ms.",
     columns: [
       ["Request", (row) => row.request],
-      ["Took", (row) => row.seconds, seconds],
+      ["In all", (row) => row.seconds, seconds],
       ["Waiting", (row) => row.queue_seconds, seconds],
       ["Store", (row) => row.store_seconds, seconds],
       ["Sending", (row) => row.send_seconds, seconds],
       ["Bytes", (row) => row.bytes, bytes],
-      ["Requests in the turn", (row) => row.requests, whole],
+      ["Pipelined", (row) => row.requests, whole],
       ["Worker", (row) => row.worker, number],
       ["Ago", (row) => (row.time ? Date.now() / 1000 - row.time : null), duration],
     ] },
@@ -128,8 +128,8 @@ class Table {
     const plan = this.plan;
     if (plan.order) rows = [...rows].sort((a, b) => plan.order(a) - plan.order(b));
     if (plan.quiet) {
-      const quiet = rows.filter((row) => !plan.loud(row));
-      rows = rows.filter(plan.loud);
+      const quiet = rows.filter((row) => !plan.shown(row));
+      rows = rows.filter(plan.shown);
       this.quietTable.replaceChildren(...drawTable(plan, quiet));
       this.summary.textContent = `${quiet.length} ${plan.quiet}`;
     }

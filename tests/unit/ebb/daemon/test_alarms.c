@@ -154,17 +154,16 @@ START_TEST(what_goes_wrong_is_raised_and_told) {
     plan.tick = tick_badly;
     pid_t child = start_daemon(&plan, &port);
     static const char *const on_metrics[] = {
-        "ebb_alarm{alarm=\"heap_grows\"} 1",     "ebb_alarm{alarm=\"descriptors_grow\"} 1",
-        "ebb_alarm{alarm=\"leaks_found\"} 1",    "ebb_alarm{alarm=\"pauses_long\"} 1",
-        "ebb_alarm{alarm=\"gc_share_high\"} 1",  "ebb_alarm{alarm=\"descriptors_near_limit\"} 1",
-        "ebb_alarm{alarm=\"accept_refused\"} 0",
+        "ebb_alarm{alarm=\"heap_grows\"} 1",    "ebb_alarm{alarm=\"descriptors_grow\"} 1",
+        "ebb_alarm{alarm=\"leaks_found\"} 1",   "ebb_alarm{alarm=\"pauses_long\"} 1",
+        "ebb_alarm{alarm=\"gc_share_high\"} 1", "ebb_alarm{alarm=\"descriptors_near_limit\"} 1",
+        "ebb_alarm{alarm=\"loop_stalled\"} 1",  "ebb_alarm{alarm=\"accept_refused\"} 0",
     };
-    wait_for_all(port, "/metrics", on_metrics, 7);
+    wait_for_all(port, "/metrics", on_metrics, 8);
     static const char *const on_health[] = {"degraded\n", "heap_grows: ", "leaks_found: "};
     wait_for_all(port, "/healthz", on_health, 3);
     static const char *const ready[] = {"ready\n"};
     wait_for_all(port, "/readyz", ready, 1);
-    /* The tick sees the gauge of the stall that it is itself: the counter tells it afterwards. */
     static const char *const stalled[] = {"ebb_loop_stalls_total "};
     wait_for_all(port, "/metrics", stalled, 1);
     ck_assert_ptr_null(strstr(answer, "ebb_loop_stalls_total 0\n"));
