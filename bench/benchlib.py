@@ -286,9 +286,9 @@ def start_all(stack, servers):
     return running
 
 
-def loadgen(server, seconds=3600, check=True, timeout=None, **options):
+def loadgen(server, seconds=3600, check=True, timeout=None, nice=0, **options):
     """Runs ebb-loadgen against the server; options as its long ones with _ for -. Returns its JSON."""
-    command = loadgen_command(server, seconds, **options)
+    command = ["nice", "-n", str(nice)] + loadgen_command(server, seconds, **options)
     return _finish(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
                                     preexec_fn=_die_with_parent), server, check, timeout or seconds + 60)
 

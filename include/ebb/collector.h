@@ -74,7 +74,9 @@ void ebb_finalizers_notify(void (*wake)(void));
 struct ebb_heap_record {
     uint64_t unix_ns, number; /* number of collections so far */
     enum ebb_cause cause;
-    uint64_t pause_ns, mark_ns, sweep_ns;
+    uint64_t pause_ns, sweep_ns; /* the world stood still; reclaiming, while it ran again */
+    uint64_t stop_ns, mark_ns;   /* of the pause: until the last thread had stopped; marking */
+    uint64_t pause_cpu_ns;       /* of the pause: what the collecting thread worked */
     uint64_t heap, live, free, unmapped, rss, unmanaged; /* live: heap - free - dropped since */
     uint64_t allocated_since, dropped_since, finalized, leaks;
 };
@@ -87,5 +89,7 @@ bool ebb_heap_record_take(struct ebb_heap_record *record, uint64_t *lost);
 /* CSV: a header line, then a line a record. */
 void ebb_heap_record_write_header(struct ebb_writer *writer);
 void ebb_heap_record_write(struct ebb_writer *writer, const struct ebb_heap_record *record);
+/* The same as one JSON object. */
+void ebb_heap_record_write_json(struct ebb_writer *writer, const struct ebb_heap_record *record);
 
 #endif

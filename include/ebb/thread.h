@@ -18,6 +18,10 @@ void ebb_thread_join(struct ebb_thread *thread);
  * storage. NULL on a thread that ebb did not start (but the main thread has one). */
 void **ebb_thread_slot(void);
 
+/* wait(arg), which sleeps and touches no collected memory: the collector need not wake the thread
+ * to stop it. Returns after a collection that runs just then. */
+void ebb_thread_sleep(void (*wait)(void *), void *arg);
+
 /* For a thread that a library started: make it known to the collector, and forget it again. */
 void ebb_thread_register(void);
 void ebb_thread_unregister(void);

@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""What the daemon tells of its heap, opened by the tools that people open it with: jq-like readers, google-pprof, memlab."""
+"""What the daemon tells of its heap, opened by the tools that people open it with: jq-like readers, google-pprof, go tool pprof, memlab."""
 import csv
 import fcntl
 import glob
@@ -21,8 +21,9 @@ MEMLAB = "@memlab/heap-analysis@2.0.5"
 NODE_FIELDS, EDGE_FIELDS = 7, 3
 PATIENCE_SECONDS = 30
 HERE = os.path.dirname(os.path.abspath(__file__))
-TRACE_COLUMNS = {"time", "collection", "cause", "pause_ns", "mark_ns", "sweep_ns", "heap_bytes", "live_bytes",
-                 "free_bytes", "unmapped_bytes", "unmanaged_bytes", "rss_bytes", "allocated_since_bytes", "finalized", "leaks"}
+TRACE_COLUMNS = {"time", "collection", "cause", "pause_ns", "stop_ns", "mark_ns", "pause_cpu_ns", "sweep_ns", "heap_bytes",
+                 "live_bytes", "free_bytes", "unmapped_bytes", "unmanaged_bytes", "rss_bytes", "allocated_since_bytes",
+                 "finalized", "leaks"}
 
 
 def ask(server, path, accept=None, post=False):
@@ -113,13 +114,20 @@ class Heap(unittest.TestCase):
             self.assertTrue(TRACE_COLUMNS <= set(next(csv.reader(file))))
         self.assertRegex(self.server.stderr(), r"gc \d+ demand: pause [\d.]+ ms, mark")
 
-    def test_google_pprof_names_who_allocated(self):
+    def test_both_pprofs_name_who_allocated(self):
         path = os.path.join(self.server.folder, "profile")
         with open(path, "w") as file:
             file.write(ask(self.server, "/debug/pprof/heap?gc=1")[1])
-        told = subprocess.run(["google-pprof", "--text", EBBD, path], capture_output=True, text=True, timeout=120, check=True)
-        self.assertIn("server_open", told.stdout)
-        self.assertRegex(told.stdout, r"Total: [1-9][\d.]* MB")
+
+        def told(*command):
+            return subprocess.run([*command, EBBD, path], capture_output=True, text=True, timeout=120, check=True,
+                                  env={**os.environ, "HOME": self.server.folder}).stdout
+
+        by_google = told("google-pprof", "--text")
+        self.assertIn("server_open", by_google)
+        self.assertRegex(by_google, r"Total: [1-9][\d.]* MB")
+        self.assertRegex(told("go", "tool", "pprof", "-top"), r"[\d.]+[kM]B .*server_open")
+        self.assertRegex(told("go", "tool", "pprof", "-list", "^server_open$"), r"server\.c[^#]*[\d.]+[kM]B .*ebb_new")
 
     def read_snapshot(self, path):
         """Holds the format to its rules; returns the snapshot."""

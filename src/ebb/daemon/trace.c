@@ -149,38 +149,11 @@ void ebbi_trace_write_csv(struct ebb_writer *writer) {
         ebb_heap_record_write(writer, &rows[i % ROWS]);
 }
 
-static void write_json(struct ebb_writer *writer, const struct ebb_heap_record *r) {
-    const struct {
-        const char *name;
-        uint64_t value;
-    } columns[] = {{"collection", r->number},
-                   {"pause_ns", r->pause_ns},
-                   {"mark_ns", r->mark_ns},
-                   {"sweep_ns", r->sweep_ns},
-                   {"heap_bytes", r->heap},
-                   {"live_bytes", r->live},
-                   {"free_bytes", r->free},
-                   {"unmapped_bytes", r->unmapped},
-                   {"unmanaged_bytes", r->unmanaged},
-                   {"rss_bytes", r->rss},
-                   {"allocated_since_bytes", r->allocated_since},
-                   {"dropped_since_bytes", r->dropped_since},
-                   {"finalized", r->finalized},
-                   {"leaks", r->leaks}};
-    ebb_writef(writer, "{\"time\":%llu.%06llu,\"cause\":\"%s\"",
-               (unsigned long long)(r->unix_ns / EBB_NS_PER_SECOND),
-               (unsigned long long)(r->unix_ns % EBB_NS_PER_SECOND / 1000),
-               ebb_cause_name(r->cause));
-    for (size_t i = 0; i < sizeof(columns) / sizeof(columns[0]); i++)
-        ebb_writef(writer, ",\"%s\":%llu", columns[i].name, (unsigned long long)columns[i].value);
-    ebb_write(writer, "}");
-}
-
 void ebbi_trace_write_json(struct ebb_writer *writer) {
     ebb_write(writer, "{\"rows\":[");
     for (uint64_t i = oldest(); i < rows_taken; i++) {
         ebb_write(writer, i > oldest() ? ",\n" : "\n");
-        write_json(writer, &rows[i % ROWS]);
+        ebb_heap_record_write_json(writer, &rows[i % ROWS]);
     }
     ebb_write(writer, "]}\n");
 }

@@ -115,6 +115,9 @@ static void before_init(void) {
     snprintf(number, sizeof number, "%lu", (unsigned long)profile.unmap_threshold);
     setenv("GC_UNMAP_THRESHOLD", number,
            0); /* the library has no function for it; it reads it once */
+    /* Else the collector looks after 10 ms, and then each 3 ms, whether signals got lost, and a
+     * pause lasts until every thread has been scheduled once more. Linux loses none. */
+    setenv("GC_RETRY_SIGNALS", "0", 0);
     if (profile.markers > 0)
         GC_set_markers_count((unsigned)profile.markers);
     if (profile.find_leak) {
@@ -171,6 +174,7 @@ void ebb_collector_start(const struct ebb_profile *chosen) {
         return;
     started = true;
     profile = *chosen;
+    ebbi_thread_turns();
     before_init();
     GC_init();
     GC_allow_register_threads();

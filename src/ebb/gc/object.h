@@ -57,6 +57,9 @@ void ebbi_leak_metrics_start(void);
 /* suppress.c: does a suppression excuse the leaks of this site? Looks up names the first time. */
 bool ebbi_site_excused(struct ebb_site *site);
 
+/* thread.c: short turns on the processor for this thread. */
+void ebbi_thread_turns(void);
+
 /* second.c: before GC_init, so that the collector's own messages come to us. */
 void ebbi_second_start(void);
 /* With find_leak: around each allocation. */

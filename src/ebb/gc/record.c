@@ -33,9 +33,9 @@ static uint64_t taken;
 static struct ebb_heap_record open_record;
 static uint64_t moment_ns[RECORD_MOMENTS];
 static uint64_t finalized_before;
-static uint64_t cpu_at_start;
-static uint64_t began_ns, ended_ns;          /* of this collection; of the one before */
-static _Atomic uint32_t share_per_mille_x16; /* smoothed, in sixteenths */
+static uint64_t cpu_at_start, cpu_at_stop, pause_cpu_ns; /* of the collecting thread */
+static uint64_t began_ns, ended_ns;                      /* of this collection; of the one before */
+static _Atomic uint32_t share_per_mille_x16;             /* smoothed, in sixteenths */
 
 void ebbi_records_start(void) {
     GC_exclude_static_roots(ring, ring + RING);
@@ -88,6 +88,10 @@ void ebbi_record_begin(enum ebb_cause cause, size_t dropped) {
 
 void ebbi_record_mark(enum record_moment moment) {
     moment_ns[moment] = ebb_clock_ns();
+    if (moment == RECORD_STOP)
+        cpu_at_stop = thread_cpu_ns();
+    else if (moment == RECORD_RESUME)
+        pause_cpu_ns = thread_cpu_ns() - cpu_at_stop;
 }
 
 static uint64_t between(enum record_moment from, enum record_moment to) {
@@ -136,6 +140,8 @@ void ebbi_record_end(void) {
     struct GC_prof_stats_s stats;
     GC_get_prof_stats_unsafe(&stats, sizeof stats);
     open_record.pause_ns = between(RECORD_STOP, RECORD_RESUME);
+    open_record.pause_cpu_ns = pause_cpu_ns;
+    open_record.stop_ns = between(RECORD_STOP, RECORD_MARK_START);
     open_record.mark_ns = between(RECORD_MARK_START, RECORD_MARK_END);
     open_record.sweep_ns = between(RECORD_SWEEP_START, RECORD_SWEEP_END);
     fill(&open_record, &stats);
@@ -189,19 +195,25 @@ bool ebb_heap_record_take(struct ebb_heap_record *record, uint64_t *lost) {
 }
 
 void ebb_heap_record_write_header(struct ebb_writer *writer) {
-    ebb_write(writer,
-              "time,collection,cause,pause_ns,mark_ns,sweep_ns,heap_bytes,live_bytes,free_bytes,"
-              "unmapped_bytes,unmanaged_bytes,rss_bytes,allocated_since_bytes,dropped_since_bytes,"
-              "finalized,leaks\n");
+    ebb_write(writer, "time,cause"
+#define EBB_HEAP_COLUMN(name, member) "," #name
+#include <ebb/tbl/heap_columns.def>
+                      "\n");
 }
 
 void ebb_heap_record_write(struct ebb_writer *writer, const struct ebb_heap_record *r) {
-    ebb_writef(writer,
-               "%" PRIu64 ".%06" PRIu64 ",%" PRIu64 ",%s,%" PRIu64 ",%" PRIu64 ",%" PRIu64
-               ",%" PRIu64 ",%" PRIu64 ",%" PRIu64 ",%" PRIu64 ",%" PRIu64 ",%" PRIu64 ",%" PRIu64
-               ",%" PRIu64 ",%" PRIu64 ",%" PRIu64 "\n",
-               r->unix_ns / EBB_NS_PER_SECOND, r->unix_ns % EBB_NS_PER_SECOND / 1000, r->number,
-               ebb_cause_name(r->cause), r->pause_ns, r->mark_ns, r->sweep_ns, r->heap, r->live,
-               r->free, r->unmapped, r->unmanaged, r->rss, r->allocated_since, r->dropped_since,
-               r->finalized, r->leaks);
+    ebb_writef(writer, "%" PRIu64 ".%06" PRIu64 ",%s", r->unix_ns / EBB_NS_PER_SECOND,
+               r->unix_ns % EBB_NS_PER_SECOND / 1000, ebb_cause_name(r->cause));
+#define EBB_HEAP_COLUMN(name, member) ebb_writef(writer, ",%" PRIu64, r->member);
+#include <ebb/tbl/heap_columns.def>
+    ebb_write(writer, "\n");
+}
+
+void ebb_heap_record_write_json(struct ebb_writer *writer, const struct ebb_heap_record *r) {
+    ebb_writef(writer, "{\"time\":%" PRIu64 ".%06" PRIu64 ",\"cause\":\"%s\"",
+               r->unix_ns / EBB_NS_PER_SECOND, r->unix_ns % EBB_NS_PER_SECOND / 1000,
+               ebb_cause_name(r->cause));
+#define EBB_HEAP_COLUMN(name, member) ebb_writef(writer, ",\"" #name "\":%" PRIu64, r->member);
+#include <ebb/tbl/heap_columns.def>
+    ebb_write(writer, "}");
 }

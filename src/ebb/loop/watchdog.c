@@ -9,7 +9,8 @@
  * collector cares for.
  * 2. The handler allocates nothing: the unwinder is loaded before, and its answer goes into static
  * memory, for one thread at a time.
- * 3. The collector stops the watchdog together with the loops, so a pause is no stall. */
+ * 3. The watchdog comes out of its sleep only after a collection that runs, so a pause is no stall;
+ * and asleep it need not be stopped. */
 #include <ebb/watchdog.h>
 
 #include "gc/types.h"
@@ -119,6 +120,24 @@ static void tell_stall(const struct ebbi_pulse *pulse, uint64_t ns) {
     ebb_tell(loop_stalled, pulse->name, ns / EBB_NS_PER_MS, stack);
 }
 
+struct nap {
+    sem_t *stop;
+    uint64_t ns;
+    bool stopped;
+};
+
+static void nap(void *arg) {
+    struct nap *nap = arg;
+    nap->stopped = wait_for(nap->stop, nap->ns);
+}
+
+/* Returns whether it is over. */
+static bool sleep_until_next_look(struct ebb_watchdog *watchdog) {
+    struct nap one = {&watchdog->stop, watchdog->look_ns, false};
+    ebb_thread_sleep(nap, &one);
+    return one.stopped;
+}
+
 /* Returns whether this loop stands still. */
 static bool look(struct ebbi_pulse *pulse, struct seen *seen, uint64_t stall_ns) {
     uint64_t now = ebb_clock_ns();
@@ -141,7 +160,7 @@ static bool look(struct ebbi_pulse *pulse, struct seen *seen, uint64_t stall_ns)
 static void run(void *arg) {
     struct ebb_watchdog *watchdog = arg;
     struct seen seen[PULSES_MAX] = {{0}};
-    while (!wait_for(&watchdog->stop, watchdog->look_ns)) {
+    while (!sleep_until_next_look(watchdog)) {
         int stalled = 0;
         for (int i = 0; i < PULSES_MAX; i++)
             stalled += look(&pulses[i], &seen[i], watchdog->stall_ns);
