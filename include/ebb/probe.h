@@ -2,8 +2,9 @@
  *
  *   bpftrace -e 'usdt:/usr/local/bin/ebbd:ebb:collection { printf("%d us\n", arg1 / 1000); }'
  *
- *   request(line, length, requests, ns)   a turn's first request line, how many there were, its
- * time eviction(segment, how, bytes)         a segment leaves: 0 by policy, 1 by cleaning
+ *   request(line, length, requests, ns)   a measured turn: its first request's line, how many
+ *                                         requests there were, its time
+ *   eviction(segment, how, bytes)         a segment leaves: 0 by policy, 1 by cleaning
  *   collection(cause, pause_ns, live)     enum ebb_cause, time the world stood still, live bytes
  *   resource_open(class, fd)              enum ebb_resource_class
  *   resource_close(class, fd)
@@ -20,6 +21,11 @@
 #endif
 
 #ifdef EBB_PROBE_USDT
+/* Registers and constants only: bpftrace 0.17 reads the wrong place for an argument that is a
+ * static object's member. */
+#ifndef STAP_SDT_ARG_CONSTRAINT
+#define STAP_SDT_ARG_CONSTRAINT nr
+#endif
 #include <sys/sdt.h>
 #define EBB_PROBE2(name, a, b)       DTRACE_PROBE2(ebb, name, a, b)
 #define EBB_PROBE3(name, a, b, c)    DTRACE_PROBE3(ebb, name, a, b, c)

@@ -60,6 +60,10 @@ class Log(unittest.TestCase):
             self.assertIn(line["log.level"], ("error", "warn", "info", "debug", "trace"))
             self.assertEqual(line["service.name"], "ebbd")
             self.assertEqual(line["process.pid"], server.pid)
+        came = [line["ebb.descriptor"] for line in lines if line["event.code"] == "connected"]
+        went = [line["ebb.descriptor"] for line in lines if line["event.code"] == "disconnected"]
+        self.assertTrue(came)
+        self.assertEqual(sorted(came), sorted(went))
         asked = [line["ebb.line"] for line in lines if line.get("event.code") == "asked"]
         self.assertIn('get a"b\\c?d', asked)
         serves = next(line for line in lines if line.get("event.code") == "serves")
@@ -84,7 +88,7 @@ class Log(unittest.TestCase):
         codes = [line["event.code"] for line in told]
         self.assertEqual(codes.count("log_level_set"), 3)
         self.assertEqual(codes.count("log_reopened"), 4)
-        self.assertEqual(codes[-1], "stops")
+        self.assertEqual(codes[-2:], ["stops", "ended"])
 
     def test_levels_change_by_module_while_it_runs(self):
         with Server.ebbd(admin=True, flags=["--log-file", self.path, "--log-format", "json"]) as server:

@@ -2,6 +2,7 @@
 """What /metrics says is read by those who read metrics: promtool, OpenMetrics' own parser, a Prometheus that scrapes."""
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -42,6 +43,18 @@ def latency_counts(metrics):
             for kind in ("get", "set", "delete", "incr", "touch", "other")}
 
 
+# memcached_exporter's, as far as they mean something here, with the labels it gives them.
+EXPORTER = """up uptime_seconds version{version} current_bytes limit_bytes current_items items_total items_evicted_total
+    items_reclaimed_total read_bytes_total written_bytes_total current_connections max_connections connections_total
+    connections_rejected_total connections_yielded_total connections_listener_disabled_total accepting_connections
+    malloced_bytes process_user_cpu_seconds_total process_system_cpu_seconds_total
+    slab_current_items{slab} slab_current_pages{slab} slab_mem_requested_bytes{slab} slab_items_evicted_total{slab}
+    slab_items_evicted_unfetched_total{slab} slab_items_expired_unfetched_total{slab} slab_items_reclaimed_total{slab}
+    commands_total{command,status}""".split()
+EXPORTER_COMMANDS = {"get": {"hit", "miss"}, "set": {"hit"}, "delete": {"hit", "miss"}, "incr": {"hit", "miss"}, "decr": {"hit", "miss"},
+                     "cas": {"hit", "miss", "badval"}, "touch": {"hit", "miss"}, "flush": {"hit"}}
+
+
 class Metrics(unittest.TestCase):
     def test_promtool_finds_no_fault(self):
         with Server.ebbd(admin=True) as server:
@@ -50,6 +63,20 @@ class Metrics(unittest.TestCase):
             self.assertEqual(kind, "text/plain; version=0.0.4; charset=utf-8")
             checked = subprocess.run(["promtool", "check", "metrics"], input=text, text=True, capture_output=True)
             self.assertEqual((checked.returncode, checked.stdout, checked.stderr), (0, "", ""))
+
+    def test_names_and_labels_are_those_of_memcached_exporter(self):
+        with Server.ebbd(admin=True) as server:
+            work(server)
+            metrics = server.metrics()
+        told = {re.sub(r'="[^"]*"', "", name) for name in metrics}
+        self.assertEqual([name for name in EXPORTER if "memcached_" + name not in told], [])
+        pairs = [re.match(r'memcached_commands_total\{command="(\w+)",status="(\w+)"\}$', name) for name in metrics]
+        self.assertEqual({(pair[1], pair[2]) for pair in pairs if pair},
+                         {(command, status) for command, all in EXPORTER_COMMANDS.items() for status in all})
+        self.assertEqual(metrics['memcached_slab_current_items{slab="1"}'], metrics["memcached_current_items"])
+        self.assertGreater(metrics["memcached_malloced_bytes"], metrics["memcached_current_bytes"])
+        cpu = metrics["memcached_process_user_cpu_seconds_total"] + metrics["memcached_process_system_cpu_seconds_total"]
+        self.assertGreater(cpu, 0)
 
     def test_openmetrics_is_parsed_and_says_the_same(self):
         from prometheus_client.openmetrics.parser import text_string_to_metric_families

@@ -2,6 +2,7 @@
 """Traces open in a viewer: slices nest, tracks are named, counters are there; slow requests are named; probes exist."""
 import collections
 import json
+import re
 import subprocess
 import threading
 import time
@@ -162,6 +163,35 @@ class Trace(unittest.TestCase):
         lines = notes.splitlines()
         probes = {lines[i + 1].split()[-1] for i, line in enumerate(lines) if line.strip() == "Provider: ebb"}
         self.assertEqual(probes, {"request", "eviction", "collection", "resource_open", "resource_close"})
+
+    def test_bpftrace_reads_the_tracepoints_of_a_live_daemon(self):
+        if subprocess.run(["bpftrace", "-e", "BEGIN { exit(); }"], capture_output=True).returncode != 0:
+            self.skipTest("this machine lets nobody trace")
+        probe = f"usdt:{EBBD}:ebb"
+        script = (f'{probe}:request /arg2 == 7 && @told == 0/ {{ @told = 1; printf("turn of %d: %s\\n", arg2, str(arg0, 11)); }}'
+                  f'{probe}:collection /@gc == 0/ {{ @gc = 1; printf("a collection of %llu ns\\n", arg1); }}'
+                  f'{probe}:resource_open /@open == 0/ {{ @open = 1; printf("descriptor %d\\n", arg1); }}'
+                  f'{probe}:eviction /@gone == 0/ {{ @gone = 1; printf("evicted %llu bytes\\n", arg2); }}'
+                  'interval:ms:10 /@told && @gc && @open && @gone/ { exit(); }')
+        with Server.ebbd(admin=True, flags=["-m", "8", "--latency-sample", "1"]) as server:
+            tracer = subprocess.Popen(["bpftrace", "-p", str(server.pid), "-e", script], text=True,
+                                      stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+            self.addCleanup(tracer.kill)
+            until, number = time.monotonic() + 60, 0
+            while tracer.poll() is None:
+                self.assertLess(time.monotonic(), until)
+                peer = server.connect()
+                for number in range(number, number + 20):
+                    peer.set(b"key%d" % number, b"x" * 20000)
+                peer.send(b"get absent\r\n" * 7)
+                peer.read(7 * len(b"END\r\n"))
+                peer.close()
+            told = tracer.stdout.read()
+            tracer.stdout.close()
+        self.assertIn("turn of 7: get absent\n", told)
+        self.assertRegex(told, r"descriptor \d+\n")
+        self.assertLess(int(re.search(r"a collection of (\d+) ns", told)[1]), 60 * 10**9)
+        self.assertIn(int(re.search(r"evicted (\d+) bytes", told)[1]), range(20000, 1 << 20))
 
 
 if __name__ == "__main__":

@@ -271,8 +271,10 @@ static bool prove_clean(struct ebb_daemon *self) {
     open_still += ebbi_strangers_new(&self->strangers);
     uint64_t leaks = ebb_leaks_inexcusable() + ebb_used_after_done_count() + foreign,
              forgotten = ebb_resources_forgotten();
-    if (open_still == 0 && leaks == 0 && forgotten == 0)
+    if (open_still == 0 && leaks == 0 && forgotten == 0) {
+        ebb_tell(ended);
         return true;
+    }
     ebb_tell(ended_unclean, leaks, forgotten, open_still);
     return open_still == 0 && forgotten == 0 && !self->profile.exit_status_on_leak;
 }

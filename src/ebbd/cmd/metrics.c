@@ -8,6 +8,7 @@
 #include <ebb/assert.h>
 #include <ebb/clock.h>
 #include <stdio.h>
+#include <sys/resource.h>
 
 #define METRICS_WORKERS_MAX 48 /* the most that --threads allows */
 #define LABEL_MAX           16
@@ -59,6 +60,14 @@ static uint64_t started_ns;
     PROBE(limit_bytes, limit_bytes)                                                                \
     PROBE(evictions, evictions)                                                                    \
     PROBE(reclaimed, reclaimed)                                                                    \
+    PROBE(malloced_bytes, segment_bytes)                                                           \
+    PROBE(slab_items, items)                                                                       \
+    PROBE(slab_pages, segments)                                                                    \
+    PROBE(slab_requested_bytes, bytes)                                                             \
+    PROBE(slab_evicted, evictions)                                                                 \
+    PROBE(slab_evicted_unfetched, evicted_unfetched)                                               \
+    PROBE(slab_expired_unfetched, expired_unfetched)                                               \
+    PROBE(slab_reclaimed, reclaimed)                                                               \
     PROBE(segments, segments)                                                                      \
     PROBE(segment_bytes, segment_bytes)                                                            \
     PROBE(segments_dropped_bytes, dropped_bytes)                                                   \
@@ -87,11 +96,28 @@ static uint64_t read_uptime(void) {
     return ebb_clock_ns() - started_ns;
 }
 
+static uint64_t ns_of(struct timeval time) {
+    return (uint64_t)time.tv_sec * EBB_NS_PER_SECOND +
+           (uint64_t)time.tv_usec * (EBB_NS_PER_SECOND / 1000000);
+}
+
+static uint64_t read_user_cpu(void) {
+    struct rusage usage;
+    return getrusage(RUSAGE_SELF, &usage) == 0 ? ns_of(usage.ru_utime) : 0;
+}
+
+static uint64_t read_system_cpu(void) {
+    struct rusage usage;
+    return getrusage(RUSAGE_SELF, &usage) == 0 ? ns_of(usage.ru_stime) : 0;
+}
+
 void metrics_store_set(struct store *store) {
     the_store = store;
 #define PROBE_SET(id, member) ebb_metric_##id.read = read_##id;
     STORE_PROBES(PROBE_SET)
     ebb_metric_uptime.read = read_uptime;
+    ebb_metric_user_cpu.read = read_user_cpu;
+    ebb_metric_system_cpu.read = read_system_cpu;
     if (started_ns == 0)
         started_ns = ebb_clock_ns();
 }

@@ -71,6 +71,7 @@ void conn_close(struct conn *conn) {
     ebb_list_remove(&conn->link);
     ebb_list_remove(&conn->later);
     roster_remove(conn);
+    ebb_tell(disconnected, ebb_fd_get(conn->fd));
     if (watch_on(WATCH_CONNEVENTS))
         watch_disconnected(ebb_fd_get(conn->fd), "normal");
     cmd_stream_close(conn->stream);

@@ -27,7 +27,7 @@ static bool reject(const struct server *server, ebb_fd fd) {
 
 static void on_accept(ebb_fd fd, const char *peer, void *arg) {
     struct server *server = arg;
-    ebb_tell(connected, peer);
+    ebb_tell(connected, ebb_fd_get(fd), peer);
     if (reject(server, fd))
         return;
     ebb_count(&ebb_metric_connections_total, 1);
