@@ -1,5 +1,6 @@
 #!/usr/bin/python3
 """What /metrics says is read by those who read metrics: promtool, OpenMetrics' own parser, a Prometheus that scrapes."""
+import contextlib
 import json
 import os
 import re
@@ -7,6 +8,7 @@ import shutil
 import socket
 import subprocess
 import tempfile
+import threading
 import time
 import unittest
 import urllib.parse
@@ -200,6 +202,45 @@ class Metrics(unittest.TestCase):
             self.assertEqual(sum(status["latency"]["get"]["buckets"]), status["latency"]["get"]["count"])
             self.assertEqual(len(status["latency"]["get"]["buckets"]), len(status["bucket_bounds_seconds"]) + 1)
             self.assertEqual([alarm["alarm"] for alarm in status["alarms"] if alarm["raised"]], [])
+
+
+class Attacked(unittest.TestCase):
+    def test_half_requests_byte_by_byte_keep_nobody_out(self):
+        with Server.ebbd(admin=True) as server:
+            halves = [socket.create_connection(("127.0.0.1", server.admin_port)) for _ in range(100)]
+            over = threading.Event()
+
+            def trickle():
+                while not over.wait(0.2):
+                    for half in halves:
+                        with contextlib.suppress(OSError):
+                            half.send(b"GET /healthz"[:1], socket.MSG_NOSIGNAL)
+            trickling = threading.Thread(target=trickle)
+            trickling.start()
+            try:
+                self.assertEqual(server.page("/healthz"), "ok\n")
+            finally:
+                over.set()
+                trickling.join()
+                for half in halves:
+                    half.close()
+
+    def test_readers_that_take_no_answer_keep_nobody_out(self):
+        with Server.ebbd(admin=True) as server:
+            peers = []
+            for _ in range(40):
+                peer = socket.socket()
+                peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1024)
+                peer.connect(("127.0.0.1", server.admin_port))
+                peer.sendall(b"GET /metrics HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+                peers.append(peer)
+            before = len(server.metrics())
+            client = server.connect()
+            self.assertEqual(client.set(b"key", b"value"), b"STORED")
+            client.close()
+            self.assertEqual(len(server.metrics()), before)
+            for peer in peers:
+                peer.close()
 
 
 class Scraped(unittest.TestCase):

@@ -3,14 +3,14 @@
  * A request lives from evhttp's callback to ebb_http_reply, all in one call, so it stands on the
  * stack. Path and query are decoded here into fixed room.
  *
- * evhttp has no limit of connections, and tells nobody when one ends. So each connection reads
- * through a filter that changes nothing; the filter's end is told to us, and while
- * HTTP_CONNECTIONS_MAX are open we do not accept.
+ * evhttp has no limit of connections, and tells nobody when one ends. So we remember the
+ * bufferevent of each, and look which of them still have an event in the loop. While
+ * HTTP_CONNECTIONS_MAX are open we do not accept. Then those go that have not asked anything for a
+ * while, although others wait: half a request, byte by byte, would keep everybody out for ever.
  *
  * 1. The listening socket is a managed resource: libevent borrows it, ebb_fd_close closes it,
  * nobody else does.
- * 2. A filter may end after ebb_http_close, in the loop's last breath; it finds listener NULL then.
- * libevent's memory is scanned, so the struct is still there. */
+ * 2. A remembered bufferevent is used only right after count_connections found it alive. */
 #include <ebb/http.h>
 
 #include "gc/types.h"
@@ -50,8 +50,10 @@ struct ebb_http {
     struct ebb_timer *look_again;    /* while not accepting */
     int port, connections;
     struct {
-        const void *bufferevent;
+        struct bufferevent *bufferevent;
         bool open;
+        bool asked;   /* a whole request came */
+        bool waiting; /* none had come when we looked last */
     } connection[HTTP_CONNECTIONS_MAX];
     void (*fn)(struct ebb_http_request *request, void *arg);
     void *arg;
@@ -79,11 +81,22 @@ static void count_connections(struct ebb_http *http) {
     http->connections = kept;
 }
 
+/* Ends those that have asked nothing since the last look; evhttp finds them closed. */
+static void shed(struct ebb_http *http) {
+    for (int i = 0; i < http->connections; i++) {
+        if (!http->connection[i].asked && http->connection[i].waiting)
+            shutdown(bufferevent_getfd(http->connection[i].bufferevent), SHUT_RDWR);
+        http->connection[i].waiting = true;
+    }
+}
+
 static void accept_again(void *arg) {
     struct ebb_http *http = arg;
     count_connections(http);
-    if (http->connections == HTTP_CONNECTIONS_MAX)
+    if (http->connections == HTTP_CONNECTIONS_MAX) {
+        shed(http);
         return;
+    }
     ebb_timer_close(http->look_again);
     http->look_again = NULL;
     evconnlistener_enable(http->listener);
@@ -96,6 +109,7 @@ static struct bufferevent *connection_begins(struct event_base *base, void *arg)
     struct bufferevent *made = bufferevent_socket_new(base, -1, 0);
     if (made == NULL || http->connections == HTTP_CONNECTIONS_MAX)
         return made;
+    memset(&http->connection[http->connections], 0, sizeof(http->connection[0]));
     http->connection[http->connections++].bufferevent = made;
     if (http->connections == HTTP_CONNECTIONS_MAX && http->look_again == NULL) {
         evconnlistener_disable(http->listener);
@@ -145,6 +159,14 @@ static void refuse(struct ebb_http_request *request, int status, const char *tex
     ebb_http_reply(request, status, "text/plain; charset=utf-8");
 }
 
+static void mark_asked(struct ebb_http *http, struct evhttp_request *evhttp) {
+    struct evhttp_connection *connection = evhttp_request_get_connection(evhttp);
+    const struct bufferevent *its = evhttp_connection_get_bufferevent(connection);
+    for (int i = 0; i < http->connections; i++)
+        if (http->connection[i].bufferevent == its)
+            http->connection[i].asked = true;
+}
+
 static void handle(struct evhttp_request *evhttp, void *arg) {
     struct ebb_http *http = arg;
     ebbi_pulse_busy();
@@ -153,6 +175,7 @@ static void handle(struct evhttp_request *evhttp, void *arg) {
     request.body.buffer = evhttp_request_get_output_buffer(evhttp);
     TAILQ_INIT(&request.query);
     ebb_count(&ebb_metric_http_requests, 1);
+    mark_asked(http, evhttp);
     const struct evhttp_uri *uri = evhttp_request_get_evhttp_uri(evhttp);
     const char *path = uri ? evhttp_uri_get_path(uri) : NULL;
     const char *query = uri ? evhttp_uri_get_query(uri) : NULL;
