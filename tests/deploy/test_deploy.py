@@ -1,8 +1,10 @@
 #!/usr/bin/python3
 """What deploy/ gives to other programs fits what a live ebbd tells: Grafana, Prometheus and Logstash find what they name."""
 import json
+import math
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -94,15 +96,18 @@ class Grafana(unittest.TestCase):
         with Server.ebbd(flags=["-m", "8", "--latency-sample", "1"], admin=True) as server, Prometheus(server.admin_port) as prometheus:
             peer = server.connect()
             prometheus.wait("count_over_time(memcached_up[10s]) > 1")
-            for number in range(200):
-                peer.set(b"key%d" % number, b"value")
+            for number in range(1000):  # more than fits: there are evictions and collections
+                peer.set(b"key%d" % number, b"x" * 20000)
                 peer.get(b"key%d" % (number * 2))
+            for line in (b"delete key999", b"incr key998 1", b"touch key997 10", b"mg key996"):
+                peer.ask(line)
             prometheus.wait("increase(memcached_commands_total{command=\"get\",status=\"hit\"}[10s]) > 0")
             prometheus.wait("increase(ebb_request_duration_seconds_count{class=\"get\"}[10s]) > 0")
+            prometheus.wait("sum(increase(ebb_gc_collections_total[10s])) > 0")
             for title, expression in queries():
-                found = prometheus.ask(expression)
-                if not expression.endswith("> 0"):  # those are empty on a good day
-                    self.assertTrue(found, f"{title}: {expression}")
+                found = [float(row["value"][1]) for row in prometheus.ask(expression)]
+                if title != "Alarms":  # which are empty on a good day
+                    self.assertTrue([value for value in found if math.isfinite(value)], f"{title}: {expression}: {found}")
             peer.close()
 
     def test_panels_have_units_and_words_and_do_not_lie_on_each_other(self):
@@ -138,6 +143,52 @@ class Logstash(unittest.TestCase):
             for field in fields:
                 self.assertIn(field, line)
         self.assertLessEqual(set(events), known)
+
+    def test_jq_reads_the_log_of_a_whole_life(self):
+        folder = test_folder("life")
+        path, fifo = os.path.join(folder, "log"), os.path.join(folder, "pressure")
+        os.mkfifo(fifo)
+        pressure = os.open(fifo, os.O_RDWR | os.O_NONBLOCK)
+        self.addCleanup(os.close, pressure)
+        os.environ["MEMORY_PRESSURE_WATCH"] = fifo
+        try:
+            server = Server.ebbd(flags=["-vv", "-c", "20", "--log-format", "json", "--log-file", path], admin=True)
+        finally:
+            del os.environ["MEMORY_PRESSURE_WATCH"]
+        with server:
+            peers = [server.connect() for _ in range(30)]
+            peers[0].set(b"key", b"\xff\x00\"\\")
+            peers[0].ask(b"get \x01\"quoted\"\\\xff")
+            os.write(pressure, b"x")
+            server.process.send_signal(signal.SIGHUP)
+            server.process.send_signal(signal.SIGUSR1)
+            until = time.monotonic() + WAIT_SECONDS_MAX
+            while not {"alarm_raised", "memory_short", "log_reopened", "heap_line"} <= self.codes(path):
+                self.assertLess(time.monotonic(), until)
+                time.sleep(0.1)
+            events = server.page("/debug/events")
+            for peer in peers:
+                peer.close()
+        self.assertLessEqual({"serves", "admin_at", "connected", "asked", "disconnected", "stops", "collection", "ended"}, self.codes(path))
+        known = json.dumps([event["id"] for event in json.loads(events)["events"]])
+        wrong = self.jq('select((.["@timestamp"] | test("^[0-9-]{10}T[0-9:.]{12}Z$") | not) or (.message | type != "string" or . == "")'
+                        ' or ([.["log.level"]] | inside(["error", "warn", "info", "debug", "trace"]) | not)'
+                        ' or ([.["event.code"]] | inside($known) | not) or .["service.name"] != "ebbd" or .["log.logger"] == null'
+                        ' or (to_entries | any(.value | type == "object" or type == "array" or . == null)))', path, "--argjson", "known", known)
+        self.assertEqual(wrong, "")
+        attention = self.jq('select(.["log.level"] == "warn" or .["log.level"] == "error") | .["event.code"]', path, "-r").split()
+        self.assertIn("memory_short", attention)
+        self.assertNotIn("serves", attention)
+
+    def jq(self, program, path, *words):
+        done = subprocess.run(["jq", "-c", *words, program, path], capture_output=True, text=True)
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        return done.stdout
+
+    def codes(self, path):
+        with open(path) as file:
+            whole = file.read().rpartition("\n")[0]
+        return {json.loads(line)["event.code"] for line in whole.splitlines()}
 
 
 if __name__ == "__main__":

@@ -100,6 +100,11 @@ class Browser:
         """The value that the script, a function's body, returns."""
         return self.ask("/execute/sync", script=script, args=list(words))
 
+    def run_async(self, script, *words):
+        """The value that the script's promise brings."""
+        return self.ask("/execute/async", script=f"const done = arguments[arguments.length - 1]; (async () => {{ {script} }})()"
+                        ".then(done, (error) => done(String(error)))", args=list(words))
+
     def wait(self, script, *words, what=None):
         """Waits until the script returns something true, and returns it."""
         until = time.monotonic() + WAIT_SECONDS_MAX

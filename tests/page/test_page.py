@@ -262,6 +262,27 @@ class Page(unittest.TestCase):
             columns = self.browser.run("return getComputedStyle(document.querySelector('#charts')).gridTemplateColumns.split(' ').length")
             self.assertEqual(columns == 1, width < 900, f"{columns} columns at {width}")
 
+    def test_a_trace_opens_in_the_developer_tools(self):
+        """The engine of their Performance panel reads it, and finds every slice in its place."""
+        trace = self.server.page("/debug/trace?seconds=2")
+        self.browser.open("devtools://devtools/bundled/devtools_app.html")
+        found = self.browser.run_async("""
+            const { TraceModel } = await import("./models/trace/trace.js");
+            const model = TraceModel.Model.createWithAllHandlers();
+            await model.parse(JSON.parse(arguments[0]).traceEvents, { metadata: {}, isFreshRecording: false });
+            const parsed = model.parsedTrace(0), { Renderer } = parsed.data || parsed;
+            return [...Renderer.processes.values()].flatMap((process) => [...process.threads.entries()].map(
+              ([tid, thread]) => [tid, thread.name, thread.entries.length, thread.tree ? thread.tree.maxDepth : 0]));""", trace)
+        self.browser.console()  # the tools' own words
+        events, slices = json.loads(trace)["traceEvents"], {}
+        for event in events:
+            if event["ph"] == "X":
+                slices[event["tid"]] = slices.get(event["tid"], 0) + 1
+        names = {event["tid"]: event["args"]["name"] for event in events if event["name"] == "thread_name"}
+        self.assertEqual({tid: (name, count) for tid, name, count, _ in found if count > 0},
+                         {tid: (names[tid], count) for tid, count in slices.items()})
+        self.assertIn(2, [depth for _, name, _, depth in found if name.startswith("worker-")])  # a turn and its halves
+
     def test_no_other_host_is_asked_and_no_script_stands_in_the_page(self):
         asked = self.browser.run("return performance.getEntriesByType('resource').map((entry) => entry.name)")
         self.assertTrue(asked)
