@@ -216,7 +216,7 @@ const FIGURES = [
   ["Live items", (s) => s.status.cache && units.bytes(s.memory.segments_live_bytes),
     (s) => `${units.percent(s.memory.segments_live_bytes / s.memory.limit_bytes)} of ${units.bytes(s.memory.limit_bytes)} · ${units.count(s.status.cache.items)} items`],
   ["Resident", (s) => units.bytes(s.memory.resident_bytes),
-    (s) => `${units.bytes(s.status.heap.size_bytes)} heap + ${units.bytes(s.status.heap.unmanaged_bytes)} unmanaged`],
+    (s) => `${units.bytes(s.status.heap.size_bytes)} of it heap`],
   ["Requests", (s) => s.status.requests && units.rate(s.all), (s) => `${units.count(s.status.requests.total)} since start`],
   ["Hit ratio", (s) => s.status.requests && units.percent(s.hitRatio), (s) => (s.status.requests.get_hits_total + s.status.requests.get_misses_total > 0 ? `${units.percent(s.status.requests.hit_ratio)} since start` : "nothing was read yet")],
   ["Latency p99", (s) => s.status.latency && units.seconds(s.p99), (s) => (s.p50 ? `half within ${units.seconds(s.p50)}` : `no request in ${WINDOW_SECONDS} s`)],
