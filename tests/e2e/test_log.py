@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import socket
+import struct
 import subprocess
 import time
 import unittest
@@ -52,6 +53,11 @@ class Log(unittest.TestCase):
             peer.send(b'get a"b\\c\x01d\r\n')
             peer.line()
             peer.close()
+            binary = server.connect()  # get of "bin-key", then noop
+            binary.send(struct.pack(">BBHBBHIIQ", 0x80, 0, 7, 0, 0, 0, 7, 0, 0) + b"bin-key")
+            binary.send(struct.pack(">BBHBBHIIQ", 0x80, 10, 0, 0, 0, 0, 0, 0, 0))
+            binary.read(24)
+            binary.close()
         lines = lines_of(self.path)
         self.assertGreater(len(lines), 3)
         for line in lines:
@@ -66,6 +72,7 @@ class Log(unittest.TestCase):
         self.assertEqual(sorted(came), sorted(went))
         asked = [line["ebb.line"] for line in lines if line.get("event.code") == "asked"]
         self.assertIn('get a"b\\c?d', asked)
+        self.assertIn("get bin-key", asked)
         serves = next(line for line in lines if line.get("event.code") == "serves")
         self.assertEqual(serves["ebb.memory_mib"], 64)
 

@@ -27,6 +27,8 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <stdio.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 
@@ -218,6 +220,15 @@ static void log_request(const struct conn *conn, const char *line, size_t length
     ebb_tell(asked, ebb_fd_get(conn->fd), text);
 }
 
+/* In the words of the text protocol. */
+static void log_frame(const struct conn *conn, const struct binary *frame) {
+    char line[TIMING_TEXT];
+    int key_length = frame->key.length < sizeof(line) ? (int)frame->key.length : (int)sizeof(line);
+    snprintf(line, sizeof(line), "%s%s%.*s", request_verb_name(frame->verb), key_length ? " " : "",
+             key_length, frame->key.at);
+    log_request(conn, line, strlen(line));
+}
+
 static enum flow one_request(struct turn *turn) {
     struct station *station = turn->station;
     char *start = station->in + turn->at;
@@ -279,6 +290,8 @@ static enum flow one_frame(struct turn *turn) {
         break;
     }
     turn->requests++;
+    if (ebb_log_on(EBB_LOG_TRACE))
+        log_frame(turn->conn, &frame);
     if (turn->first == NULL) {
         turn->verb = frame.verb;
         turn->first = start;
