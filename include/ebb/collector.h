@@ -60,7 +60,8 @@ unsigned ebb_dropped_slack(void);
 /* Dropped since the latest collection. */
 size_t ebb_dropped_now(void);
 
-/* Share of recent time that went into collections, per mille; smoothed over some eight of them. */
+/* Share of recent processor time that went into collections, per mille; smoothed over some eight of
+ * them. */
 uint32_t ebb_collect_per_mille(void);
 
 /* Finalizers that are ready run here, on the caller's thread; returns how many. The loop calls it

@@ -34,8 +34,9 @@ static struct ebb_heap_record open_record;
 static uint64_t moment_ns[RECORD_MOMENTS];
 static uint64_t finalized_before;
 static uint64_t cpu_at_start, cpu_at_stop, pause_cpu_ns; /* of the collecting thread */
-static uint64_t began_ns, ended_ns;                      /* of this collection; of the one before */
-static _Atomic uint32_t share_per_mille_x16;             /* smoothed, in sixteenths */
+static uint64_t cpu_at_end;                              /* of the process, after the latest one */
+static uint64_t recent_spent_ns, recent_cpu_ns; /* of some eight collections, the latest most */
+static _Atomic uint32_t share_per_mille;
 
 void ebbi_records_start(void) {
     GC_exclude_static_roots(ring, ring + RING);
@@ -80,7 +81,6 @@ void ebbi_record_begin(enum ebb_cause cause, size_t dropped) {
     memset(&open_record, 0, sizeof open_record);
     memset(moment_ns, 0, sizeof moment_ns);
     cpu_at_start = thread_cpu_ns();
-    began_ns = ebb_clock_ns();
     open_record.cause = cause;
     open_record.dropped_since = dropped;
     open_record.allocated_since = stats.bytes_allocd_since_gc;
@@ -100,17 +100,19 @@ static uint64_t between(enum record_moment from, enum record_moment to) {
 
 enum { SMOOTHING = 8 };
 
-static void share_count(void) {
-    uint64_t now = ebb_clock_ns(), whole = now - ended_ns;
-    uint32_t was = atomic_load_explicit(&share_per_mille_x16, memory_order_relaxed);
-    uint32_t is = ended_ns && whole ? (uint32_t)((now - began_ns) * 16000 / whole) : 0;
-    atomic_store_explicit(&share_per_mille_x16, was - was / SMOOTHING + is / SMOOTHING,
+/* Of processor time, not of time: on a busy machine a collection takes long and costs the same. */
+static void share_count(uint64_t spent_ns) {
+    uint64_t now = ebb_clock_cpu_ns();
+    recent_spent_ns += spent_ns - recent_spent_ns / SMOOTHING;
+    recent_cpu_ns += now - cpu_at_end - recent_cpu_ns / SMOOTHING;
+    atomic_store_explicit(&share_per_mille,
+                          recent_cpu_ns ? (uint32_t)(recent_spent_ns * 1000 / recent_cpu_ns) : 0,
                           memory_order_relaxed);
-    ended_ns = now;
+    cpu_at_end = now;
 }
 
 uint32_t ebb_collect_per_mille(void) {
-    return atomic_load_explicit(&share_per_mille_x16, memory_order_relaxed) / 16;
+    return atomic_load_explicit(&share_per_mille, memory_order_relaxed);
 }
 
 /* A part of the collection, cut to it: events of a viewer's track must nest. */
@@ -152,8 +154,9 @@ void ebbi_record_end(void) {
     atomic_store_explicit(&written, at + 1, memory_order_release);
     ebb_observe_ns(&ebb_metric_gc_pause, open_record.pause_ns);
     ebb_count(ebbi_metric_collections[open_record.cause], 1);
-    share_count();
-    ebb_count(&ebb_metric_gc_cpu, thread_cpu_ns() - cpu_at_start);
+    uint64_t spent_ns = thread_cpu_ns() - cpu_at_start;
+    share_count(spent_ns);
+    ebb_count(&ebb_metric_gc_cpu, spent_ns);
     EBB_PROBE3(collection, open_record.cause, open_record.pause_ns, open_record.live);
     if (ebb_trace_on())
         trace_collection();

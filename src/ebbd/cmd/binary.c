@@ -125,7 +125,7 @@ static enum cmd_result run_get(struct cmd_turn *turn, const struct binary *frame
     if (touches) {
         struct touched touched = {.expires = second_of(turn, binary_u32(frame, 0))};
         if (hit)
-            store_edit(turn->worker, frame->key, turn->now, set_expires, &touched);
+            store_edit(turn->worker, frame->key, turn->now, touched.expires, set_expires, &touched);
         ebb_count(hit ? &ebb_metric_touch_hits : &ebb_metric_touch_misses, 1);
     } else {
         ebb_count(hit ? &ebb_metric_get_hits : &ebb_metric_get_misses, 1);
@@ -139,7 +139,8 @@ static enum cmd_result run_touch(struct cmd_turn *turn, const struct binary *fra
                                  struct cmd_block *block) {
     (void)block;
     struct touched touched = {.expires = second_of(turn, binary_u32(frame, 0))};
-    bool hit = store_edit(turn->worker, frame->key, turn->now, set_expires, &touched);
+    bool hit =
+        store_edit(turn->worker, frame->key, turn->now, touched.expires, set_expires, &touched);
     count_prefix(frame, hit);
     ebb_count(hit ? &ebb_metric_touch_hits : &ebb_metric_touch_misses, 1);
     if (!hit)
@@ -167,7 +168,7 @@ static enum cmd_result run_delete(struct cmd_turn *turn, const struct binary *fr
     struct removal removal = {.cas = frame->cas};
     if (prefix_on())
         prefix_count(frame->key, PREFIX_DELETE);
-    bool found = store_edit(turn->worker, frame->key, turn->now, set_remove, &removal);
+    bool found = store_edit(turn->worker, frame->key, turn->now, 0, set_remove, &removal);
     if (found && removal.other)
         return fail(turn, frame, BINARY_EXISTS);
     ebb_count(found ? &ebb_metric_delete_hits : &ebb_metric_delete_misses, 1);
@@ -251,8 +252,8 @@ static enum store_verdict create(struct cmd_turn *turn, const struct binary *fra
     struct store_new new = {.expires = second_of(turn, binary_u32(frame, DELTA_EXPIRES))};
     struct store_room room = {0};
     delta->digits_count = number_write(delta->digits, binary_u64(frame, DELTA_INITIAL));
-    if (store_reserve(turn->worker, frame->key, delta->digits_count, new.expires, turn->now,
-                      &room) != STORE_STORED)
+    if (store_reserve(turn->worker, frame->key, delta->digits_count, &new, turn->now, &room) !=
+        STORE_STORED)
         return STORE_NO_MEMORY;
     memcpy(room.value, delta->digits, delta->digits_count);
     enum store_verdict verdict =

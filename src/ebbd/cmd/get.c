@@ -87,7 +87,7 @@ static bool add_touched(struct cmd_turn *turn, struct ebb_span key, const struct
         count_prefix(key, hit);
     uint32_t expires = exptime_second(&turn->shared->clock, request->exptime, turn->now);
     if (hit)
-        store_edit(turn->worker, key, turn->now, set_expires, &expires);
+        store_edit(turn->worker, key, turn->now, expires, set_expires, &expires);
     ebb_count(&ebb_metric_gats, 1);
     ebb_count(hit ? &ebb_metric_touch_hits : &ebb_metric_touch_misses, 1);
     return hit;
@@ -120,7 +120,7 @@ enum cmd_result cmd_bget(struct cmd_turn *turn, struct request *request, struct 
 enum cmd_result cmd_touch(struct cmd_turn *turn, struct request *request, struct cmd_block *block) {
     (void)block;
     uint32_t expires = exptime_second(&turn->shared->clock, request->exptime, turn->now);
-    bool hit = store_edit(turn->worker, request->key, turn->now, set_expires, &expires);
+    bool hit = store_edit(turn->worker, request->key, turn->now, expires, set_expires, &expires);
     ebb_count(hit ? &ebb_metric_touch_hits : &ebb_metric_touch_misses, 1);
     cmd_answer(turn, request->noreply, hit ? EBB_SPAN("TOUCHED") : EBB_SPAN("NOT_FOUND"));
     return CMD_DONE;
@@ -134,7 +134,7 @@ static void set_remove(struct store_edit *edit, void *context) {
 enum cmd_result cmd_delete(struct cmd_turn *turn, struct request *request,
                            struct cmd_block *block) {
     (void)block;
-    bool hit = store_edit(turn->worker, request->key, turn->now, set_remove, NULL);
+    bool hit = store_edit(turn->worker, request->key, turn->now, 0, set_remove, NULL);
     if (prefix_on())
         prefix_count(request->key, PREFIX_DELETE);
     if (hit && watch_on(WATCH_DELETIONS))

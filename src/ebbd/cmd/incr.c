@@ -26,6 +26,7 @@ static bool add_up(struct delta *delta, const struct store_item *old) {
     if (!number_u64(text, &number))
         return false;
     delta->expires_before = old->expires;
+    delta->client_flags_before = old->client_flags;
     if (delta->negative)
         number = delta->amount > number ? 0 : number - delta->amount;
     else
@@ -79,8 +80,11 @@ static enum store_verdict grow(struct cmd_turn *turn, struct ebb_span key, struc
     enum store_verdict verdict;
     do {
         struct store_room room = {0};
-        struct store_new new = {0};
-        verdict = store_reserve(turn->worker, key, delta->length_needed, 0, turn->now, &room);
+        struct store_new new = {
+            .client_flags = delta->client_flags_before,
+            .expires = delta->sets_expires ? delta->expires : delta->expires_before,
+        };
+        verdict = store_reserve(turn->worker, key, delta->length_needed, &new, turn->now, &room);
         if (verdict != STORE_STORED)
             return STORE_NO_MEMORY;
         delta->room = &room;
@@ -99,7 +103,7 @@ static void count(const struct delta *delta) {
 
 enum delta_outcome delta_add(struct cmd_turn *turn, struct ebb_span key, struct delta *delta) {
     delta->outcome = DELTA_MISS;
-    if (store_edit(turn->worker, key, turn->now, edit_number, delta) &&
+    if (store_edit(turn->worker, key, turn->now, delta->expires, edit_number, delta) &&
         delta->outcome == DELTA_GROWS && grow(turn, key, delta) == STORE_NO_MEMORY) {
         ebb_count(&ebb_metric_no_memory, 1);
         return DELTA_NO_MEMORY;

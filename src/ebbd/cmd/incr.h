@@ -22,7 +22,7 @@ struct delta {
     bool creates;     /* the caller makes what is missing: that is no miss */
     uint32_t expires; /* to set */
     /* What came out of DELTA_DONE. */
-    uint32_t expires_before;
+    uint32_t expires_before, client_flags_before;
     uint64_t cas;
     size_t digits_count;
     char digits[NUMBER_DIGITS_MAX];

@@ -114,10 +114,9 @@ static enum found create(struct cmd_turn *turn, const struct meta *meta) {
     struct metaflags_item item = empty_item(turn, meta);
     struct store_room room = {0};
     metaflags_apply(turn, meta, FLAGS_SHOWN, &item);
-    if (store_reserve(turn->worker, meta->key, 0, item.item.expires, turn->now, &room) !=
-        STORE_STORED)
-        return FOUND_NOT;
     struct store_new new = {.expires = item.item.expires};
+    if (store_reserve(turn->worker, meta->key, 0, &new, turn->now, &room) != STORE_STORED)
+        return FOUND_NOT;
     new.marks = (item.won && !meta_is_cut(meta) ? STORE_WIN_SENT : 0) |
                 (meta->key_is_base64 ? STORE_KEY_BASE64 : 0) | (is_use(meta) ? STORE_FETCHED : 0);
     switch (store_commit(turn->worker, &room, turn->now, &new, decide_create, NULL)) {
@@ -136,11 +135,14 @@ static enum found create(struct cmd_turn *turn, const struct meta *meta) {
 
 static bool answer_item(struct cmd_turn *turn, const struct meta *meta) {
     struct edit edit = {turn, meta};
+    uint32_t expires =
+        meta_has(meta, 'T') ? exptime_second(&turn->shared->clock, meta->ttl, turn->now) : 0;
     enum found found = read_only(turn, meta);
     for (;;) {
         if (found == FOUND_NEEDS_EDIT)
-            found = store_edit(turn->worker, meta->key, turn->now, edit_item, &edit) ? FOUND
-                                                                                     : FOUND_NOT;
+            found = store_edit(turn->worker, meta->key, turn->now, expires, edit_item, &edit)
+                        ? FOUND
+                        : FOUND_NOT;
         if (found == FOUND_NOT && meta_has(meta, 'N'))
             found = create(turn, meta);
         if (found != FOUND_NEEDS_EDIT)

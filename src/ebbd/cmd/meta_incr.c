@@ -37,12 +37,12 @@ static enum store_verdict create(struct cmd_turn *turn, const struct meta *meta,
     struct metaflags_item item = shown(meta, delta, true);
     metaflags_apply(turn, meta, FLAGS_SHOWN, &item);
     struct store_room room = {0};
-    if (store_reserve(turn->worker, meta->key, delta->digits_count, item.item.expires, turn->now,
-                      &room) != STORE_STORED)
-        return STORE_NO_MEMORY;
-    memcpy(room.value, delta->digits, delta->digits_count);
     struct store_new new = {.expires = item.item.expires,
                             .marks = meta->key_is_base64 ? STORE_KEY_BASE64 : 0};
+    if (store_reserve(turn->worker, meta->key, delta->digits_count, &new, turn->now, &room) !=
+        STORE_STORED)
+        return STORE_NO_MEMORY;
+    memcpy(room.value, delta->digits, delta->digits_count);
     enum store_verdict verdict =
         store_commit(turn->worker, &room, turn->now, &new, decide_create, NULL);
     delta->cas = new.cas;

@@ -132,6 +132,7 @@ enum removal { REMOVED, REMOVED_NOT_FOUND, REMOVED_EXISTS, REMOVED_MARKED };
 struct edit {
     const struct cmd_turn *turn;
     const struct meta *meta;
+    uint32_t expires; /* what T asks for */
     enum removal result;
 };
 
@@ -147,7 +148,7 @@ static void edit_remove(struct store_edit *edit, void *context) {
     if (edit->remove)
         return;
     if (meta_has(meta, 'T'))
-        edit->expires = exptime_second(&asked->turn->shared->clock, meta->ttl, asked->turn->now);
+        edit->expires = asked->expires;
     edit->marks = (uint8_t)((edit->marks | STORE_STALE) & ~STORE_WIN_SENT);
     edit->cas = 0;
 }
@@ -162,8 +163,10 @@ enum cmd_result cmd_md(struct cmd_turn *turn, struct request *request, struct cm
         reply_line(turn->reply, meta.error);
         return CMD_DONE;
     }
-    struct edit edit = {turn, &meta, REMOVED_NOT_FOUND};
-    store_edit(turn->worker, meta.key, turn->now, edit_remove, &edit);
+    struct edit edit = {turn, &meta, 0, REMOVED_NOT_FOUND};
+    if (meta_has(&meta, 'T'))
+        edit.expires = exptime_second(&turn->shared->clock, meta.ttl, turn->now);
+    store_edit(turn->worker, meta.key, turn->now, edit.expires, edit_remove, &edit);
     if (edit.result == REMOVED && watch_on(WATCH_DELETIONS))
         watch_deleted(turn, REQUEST_md, meta.key);
     if (edit.result == REMOVED)

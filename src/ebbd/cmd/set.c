@@ -50,7 +50,7 @@ static enum cmd_result refuse(struct cmd_turn *turn, const struct request *reque
     if (watch_on(WATCH_MUTATIONS))
         watch_stored(turn, request->verb, request->key, verdict, 0, 0);
     if (removes)
-        store_edit(turn->worker, request->key, turn->now, set_remove, NULL);
+        store_edit(turn->worker, request->key, turn->now, 0, set_remove, NULL);
     *block = (struct cmd_block){.length = request->value_length, .verb = request->verb};
     return CMD_BLOCK;
 }
@@ -71,8 +71,9 @@ enum cmd_result set_begin(struct cmd_turn *turn, struct request *request, struct
     if (too_large(turn, request->key.length, request->client_flags, request->value_length))
         return refuse(turn, request, block, STORE_TOO_LARGE);
     block_init(turn, request, block);
+    struct store_new likely = {.client_flags = block->client_flags, .expires = block->expires};
     enum store_verdict verdict = store_reserve(turn->worker, request->key, request->value_length,
-                                               block->expires, turn->now, &block->room);
+                                               &likely, turn->now, &block->room);
     if (verdict != STORE_STORED)
         return refuse(turn, request, block, verdict);
     block->at = block->room.value;
@@ -193,8 +194,9 @@ static enum store_verdict join_once(struct cmd_turn *turn, const struct cmd_bloc
     if (too_large(turn, key.length, old.client_flags, old.value_length + block->length))
         return STORE_NOT_STORED;
     struct store_room room = {0};
-    enum store_verdict verdict = store_reserve(turn->worker, key, old.value_length + block->length,
-                                               old.expires, turn->now, &room);
+    *new = (struct store_new){.client_flags = old.client_flags, .expires = old.expires};
+    enum store_verdict verdict =
+        store_reserve(turn->worker, key, old.value_length + block->length, new, turn->now, &room);
     if (verdict != STORE_STORED)
         return STORE_NOT_STORED;
     bool append = block->verb == REQUEST_append;
@@ -212,7 +214,6 @@ static enum store_verdict join(struct cmd_turn *turn, const struct cmd_block *bl
                                struct store_new *new) {
     enum store_verdict verdict;
     do {
-        *new = (struct store_new){0};
         verdict = join_once(turn, block, new);
     } while (verdict == STORE_AGAIN);
     return verdict;

@@ -9,7 +9,7 @@ struct sums {
 /* ---- index: from slots to records ---- */
 
 static void check_slot(struct store *store, uint32_t number, uint64_t slot) {
-    uint32_t segment = slot_segment(slot);
+    uint32_t segment = slot_segment(store, slot), offset = slot_offset(store, slot);
     ebb_assert(segment > 0 && segment < store->segments_max, "bucket %u: segment %u", number,
                segment);
     struct segment_entry *entry = &store->entries[segment];
@@ -18,25 +18,26 @@ static void check_slot(struct store *store, uint32_t number, uint64_t slot) {
     ebb_assert(
         !(slot & SLOT_MAIN) == (entry->pool == PROBATION) && !(slot & SLOT_HUGE) == !entry->huge,
         "segment %u: pool %d, huge %d, slot says otherwise", segment, entry->pool, entry->huge);
-    ebb_assert(slot_offset(slot) < entry->used, "segment %u: offset %u, used %u", segment,
-               slot_offset(slot), entry->used);
-    const struct record *record =
-        (const struct record *)(segment_data(store, segment) + slot_offset(slot));
-    struct ebb_span key = {record->key, lead_key_length(record->lead)};
+    ebb_assert(offset < entry->used, "segment %u: offset %u, used %u", segment, offset,
+               entry->used);
+    const struct record *record = (const struct record *)(segment_data(store, segment) + offset);
+    struct ebb_span key = {record_key(record, record->lead), lead_key_length(record->lead)};
     uint64_t hash = store_hash(store, key);
-    ebb_assert(key.length > 0 && hash >> SLOT_TAG_SHIFT == slot >> SLOT_TAG_SHIFT,
+    ebb_assert(key.length > 0 && tag_of(store, hash) == (slot & tag_mask(store)),
                "bucket %u: tag differs", number);
-    uint32_t expires = (uint32_t)record->times;
+    struct stamps stamps = stamps_read(entry, record, record->lead);
+    uint32_t expires = stamps.expires;
     ebb_assert((expires ? expires : UINT32_MAX) <= entry->expires_last,
                "segment %u: an item expires at %u, the segment at %u", segment, expires,
                entry->expires_last);
-    ebb_assert(record->cas != 0, "segment %u at %u: no cas", segment, slot_offset(slot));
+    ebb_assert(stamps.cas != 0, "segment %u at %u: no cas", segment, offset);
     struct bucket *home = index_lock(store, hash);
-    _Atomic uint64_t *found = index_find(store, home, key, hash);
+    struct place found = index_find(store, home, key, hash);
     index_unlock(home);
     ebb_assert(home == index_bucket_at(store, number), "an item of another bucket in bucket %u",
                number);
-    ebb_assert(found && (*found & SLOT_PLACE) == (slot & SLOT_PLACE),
+    ebb_assert(found.bucket &&
+                   slot_place(store, slot_load(found.bucket, found.at)) == slot_place(store, slot),
                "bucket %u: a key with two slots", number);
 }
 
@@ -47,8 +48,8 @@ static void check_bucket(struct store *store, uint32_t number, struct sums *sums
         ebb_assert(hops <= INDEX_CHAIN_MAX, "bucket %u: a chain too long for a reader", number);
         int taken = 0;
         for (int i = 0; i < BUCKET_SLOTS; i++)
-            if (at->slot[i] != 0) {
-                check_slot(store, number, at->slot[i]);
+            if (slot_load(at, i) != 0) {
+                check_slot(store, number, slot_load(at, i));
                 taken++;
             }
         ebb_assert(hops == 0 || taken > 0, "bucket %u: an empty overflow bucket", number);
@@ -66,7 +67,7 @@ static void check_overflow_free(const struct store *store) {
         ebb_assert(at <= total && free < total, "free overflow bucket %u of %u", at, total);
         const struct bucket *bucket = index_overflow_at(store, at - 1);
         for (int i = 0; i < BUCKET_SLOTS; i++)
-            ebb_assert(bucket->slot[i] == 0, "free overflow bucket %u holds a slot", at);
+            ebb_assert(slot_load(bucket, i) == 0, "free overflow bucket %u holds a slot", at);
         at = bucket->overflow;
     }
     ebb_assert(free == index->overflow_free_count && free + index->overflow_count == total,
@@ -102,12 +103,11 @@ static uint32_t live_at(struct store *store, uint32_t segment, uint32_t offset, 
     uint32_t length = lead_key_length(record->lead);
     if (length == 0)
         return 0;
-    uint64_t hash = store_hash(store, (struct ebb_span){record->key, length});
-    struct bucket *home = index_lock(store, hash);
-    const _Atomic uint64_t *slot =
-        index_find_place(store, home, hash, slot_make(0, segment, offset, 0) & SLOT_PLACE);
+    struct ebb_span key = {record_key(record, record->lead), length};
+    struct bucket *home = index_lock(store, store_hash(store, key));
+    struct place place = index_find_place(store, home, place_make(store, segment, offset));
     index_unlock(home);
-    return slot ? size : 0;
+    return place.bucket ? size : 0;
 }
 
 static void check_segment(struct store *store, uint32_t segment, struct sums *sums) {

@@ -29,8 +29,7 @@ enum {
     BATCH_MOST_SHARE = 25,   /* 4%: as collections cost little or much; */
     BATCH_UTMOST_SHARE = 6,
     BATCH_SEGMENTS_MIN = 2, /* survivors may need them */
-    COLLECT_CHEAP_PER_MILLE = 5,
-    COLLECT_DEAR_PER_MILLE = 20,
+    COLLECT_PER_MILLE = 30, /* of the processor's time, that is what collections may take */
     AHEAD_SEGMENTS = 2,
     AHEAD_LEAST = 4, /* evict ahead only where so many times that live */
     PROBATION_SHARE = 10,
@@ -89,73 +88,61 @@ struct walk {
     uint32_t stay_freq; /* reads that keep an item of main */
 };
 
-static uint32_t record_expires(const struct record *record) {
-    return (uint32_t)atomic_load_explicit(&record->times, memory_order_relaxed);
+static struct stamps record_stamps(const struct walk *walk, const struct record *record) {
+    return stamps_read(walk->entry, record,
+                       atomic_load_explicit(&record->lead, memory_order_relaxed));
+}
+
+static bool record_expired(const struct walk *walk, const struct record *record) {
+    uint32_t expires = record_stamps(walk, record).expires;
+    return expires != 0 && expires <= walk->now;
 }
 
 /* What becomes of the item behind a slot; under the bucket's lock. */
 static bool survives(const struct walk *walk, const struct record *record, uint64_t slot) {
-    uint32_t expires = record_expires(record);
     uint64_t freq = (slot & SLOT_FREQ_ALL) >> SLOT_FREQ_SHIFT;
-    if (expires != 0 && expires <= walk->now)
+    if (record_expired(walk, record))
         return false;
     return walk->leaving == BY_CLEANING ||
            freq >= (walk->entry->pool == MAIN ? walk->stay_freq : PROMOTE_FREQ);
 }
 
-static void move_record(const struct walk *walk, _Atomic uint64_t *place, struct record *record,
-                        uint32_t size, const struct store_room *room) {
-    struct store *store = walk->store;
-    uint64_t slot = atomic_load_explicit(place, memory_order_relaxed);
-    struct segment_entry *to = &store->entries[room->segment_id];
-    uint32_t expires = record_expires(record);
-    struct record *copy = room->record;
-    memcpy((char *)copy + sizeof copy->lead, (char *)record + sizeof record->lead,
-           size - sizeof record->lead);
-    atomic_store_explicit(&copy->lead, atomic_load(&record->lead), memory_order_release);
-    uint64_t bits = slot & (SLOT_FREQ_ALL | SLOT_MAIN);
+/* The slot's bits after this segment: the frequency decays, main is where the room is. */
+static uint64_t bits_after(const struct walk *walk, uint64_t slot, uint32_t to) {
+    uint64_t freq = slot & SLOT_FREQ_ALL;
     if (walk->leaving == BY_POLICY)
-        bits = (bits & SLOT_FREQ_ALL) -
-               (walk->entry->pool == MAIN ? SLOT_FREQ_ONE : (bits & SLOT_FREQ_ALL));
-    if (to->pool == MAIN)
-        bits |= SLOT_MAIN;
-    segment_expires_raise(to, expires);
-    segment_live_add(store, room->segment_id, size);
-    atomic_store_explicit(place, slot_make(slot, room->segment_id, room->offset, bits),
-                          memory_order_relaxed);
-    atomic_fetch_sub_explicit(&walk->entry->live_bytes, size, memory_order_relaxed);
-    atomic_fetch_add_explicit(&store->copied_bytes, size, memory_order_relaxed);
+        freq = walk->entry->pool == MAIN ? freq - SLOT_FREQ_ONE : 0;
+    return freq | (slot & SLOT_MAIN) | (walk->store->entries[to].pool == MAIN ? SLOT_MAIN : 0);
 }
 
 /* Its memory is still there: the segment leaves when all of its records have. */
 static void tell_evicted(const struct walk *walk, const struct record *record, uint64_t slot) {
     struct store_item item;
-    struct ebb_span key = {record->key, lead_key_length(atomic_load(&record->lead))};
-    const char *data = (const char *)record - slot_offset(slot);
+    const char *data = (const char *)record - slot_offset(walk->store, slot);
     store_view(walk->store, slot, data, walk->now, &item);
-    walk->store->config.evicted(key, &item, walk->now);
+    walk->store->config.evicted(record_key_span(record), &item, walk->now);
 }
 
 /* One record of a leaving segment: its item goes, or moves to `room` (NULL: none yet). Returns
- * false when it wants to survive and needs a room first. */
+ * false when it wants to survive and needs a room first, or a wider one. */
 static bool leave(const struct walk *walk, uint64_t hash, struct record *record, uint32_t size,
                   struct store_room *room) {
     struct store *store = walk->store;
     uint32_t offset = (uint32_t)((char *)record - segment_data(store, walk->segment));
     struct bucket *bucket = index_lock(store, hash);
-    uint64_t where = slot_make(0, walk->segment, offset, 0) & SLOT_PLACE;
-    _Atomic uint64_t *place = index_find_place(store, bucket, hash, where);
+    struct place place = index_find_place(store, bucket, place_make(store, walk->segment, offset));
     bool answered = true, remember = false, evicted = false;
     uint64_t slot = 0;
-    if (place) {
-        slot = atomic_load_explicit(place, memory_order_relaxed);
+    if (place.bucket) {
+        slot = slot_load(place.bucket, place.at);
         if (room && room->record) {
-            move_record(walk, place, record, size, room);
+            answered = record_move(store, place, room, bits_after(walk, slot, room->segment_id));
+            if (answered)
+                atomic_fetch_add_explicit(&store->copied_bytes, room->size, memory_order_relaxed);
         } else if (room == NULL && survives(walk, record, slot)) {
             answered = false;
         } else {
-            uint32_t expires = record_expires(record);
-            bool expired = expires != 0 && expires <= walk->now;
+            bool expired = record_expired(walk, record);
             index_remove(store, bucket, place);
             atomic_fetch_sub_explicit(&walk->entry->live_bytes, size, memory_order_relaxed);
             count_gone(store, record, expired);
@@ -168,14 +155,9 @@ static bool leave(const struct walk *walk, uint64_t hash, struct record *record,
         ghost_add(store, hash);
     if (evicted && store->config.evicted)
         tell_evicted(walk, record, slot);
-    if (place == NULL && room && room->record) /* deleted meanwhile */
+    if (room && room->record && (place.bucket == NULL || !answered)) /* deleted, or too narrow */
         segment_unreserve(store->evictor, room);
     return answered;
-}
-
-static uint64_t record_hash(const struct store *store, const struct record *record) {
-    uint32_t length = lead_key_length(atomic_load_explicit(&record->lead, memory_order_relaxed));
-    return store_hash(store, (struct ebb_span){record->key, length});
 }
 
 static void leave_or_move(const struct walk *walk, struct record *record, uint64_t hash) {
@@ -183,10 +165,17 @@ static void leave_or_move(const struct walk *walk, struct record *record, uint64
         segment_record_size(walk->entry, atomic_load_explicit(&record->lead, memory_order_relaxed));
     if (leave(walk, hash, record, size, NULL))
         return;
-    struct store_room room = {0};
+    uint64_t lead = atomic_load_explicit(&record->lead, memory_order_relaxed);
+    struct stamps stamps = record_stamps(walk, record);
     enum pool pool = walk->leaving == BY_CLEANING ? walk->entry->pool : MAIN;
-    segment_reserve_survivor(walk->store, pool, record_expires(record), size, walk->now, &room);
-    leave(walk, hash, record, size, &room); /* without a room it must go */
+    for (bool wide = !stamps_likely_narrow(walk->store, &stamps, walk->now);; wide = true) {
+        struct store_room room = {.wide = wide};
+        uint32_t room_size = record_size(wide ? RECORD_WIDE : RECORD_NARROW, lead_key_length(lead),
+                                         lead_value_length(lead));
+        segment_reserve_survivor(walk->store, pool, stamps.expires, room_size, walk->now, &room);
+        if (leave(walk, hash, record, size, &room)) /* without a room it must go */
+            return;
+    }
 }
 
 /* In groups: the buckets of a group are fetched into the cache together, before the first is
@@ -225,18 +214,13 @@ static bool huge_stays(const struct walk *walk) {
     struct record *record = (struct record *)segment_data(store, walk->segment);
     if (lead_key_length(atomic_load_explicit(&record->lead, memory_order_acquire)) == 0)
         return false;
-    uint64_t hash = record_hash(store, record);
-    struct bucket *bucket = index_lock(store, hash);
-    _Atomic uint64_t *place =
-        index_find_place(store, bucket, hash, slot_make(0, walk->segment, 0, 0) & SLOT_PLACE);
-    uint64_t slot = place ? atomic_load_explicit(place, memory_order_relaxed) : 0;
-    bool stays = place && survives(walk, record, slot);
+    struct bucket *bucket = index_lock(store, record_hash(store, record));
+    struct place place = index_find_place(store, bucket, place_make(store, walk->segment, 0));
+    uint64_t slot = place.bucket ? slot_load(place.bucket, place.at) : 0;
+    bool stays = place.bucket && survives(walk, record, slot);
     if (stays) {
-        uint64_t freq = slot & SLOT_FREQ_ALL;
-        if (walk->leaving == BY_POLICY)
-            freq = walk->entry->pool == MAIN ? freq - SLOT_FREQ_ONE : 0;
-        atomic_store_explicit(place, (slot & ~SLOT_FREQ_ALL) | freq | SLOT_MAIN,
-                              memory_order_relaxed);
+        uint64_t bits = bits_after(walk, slot, walk->segment) | SLOT_MAIN;
+        slot_store(place.bucket, place.at, (slot & ~SLOT_FREQ_ALL) | bits);
     }
     index_unlock(bucket);
     if (stays) {
@@ -359,13 +343,20 @@ static bool main_goes_first(struct store *store) {
     return store->nobody_reads || (store->main_unread && store->choices % MAIN_UNREAD_EVERY == 0);
 }
 
-/* Probation's oldest when it holds more than its share, else main's. */
+static bool is_open(const struct store *store, uint32_t segment) {
+    return atomic_load(&store->entries[segment].state) == SEGMENT_OPEN;
+}
+
+/* Probation's oldest when it holds more than its share, else main's. Not one that is still being
+ * filled while the other pool has a full one: it would be given up for the few items in it. */
 static uint32_t oldest(struct store *store) {
     bool main_first = main_goes_first(store);
     pthread_mutex_lock(&store->lock);
     uint32_t probation = store->fifo[PROBATION].first, main = store->fifo[MAIN].first, segment;
     if (probation == SEGMENT_NONE || main == SEGMENT_NONE)
         segment = main == SEGMENT_NONE ? probation : main;
+    else if (is_open(store, probation) != is_open(store, main))
+        segment = is_open(store, main) ? probation : main;
     else
         segment = evict_probation_full(store) && !main_first ? probation : main;
     pthread_mutex_unlock(&store->lock);
@@ -412,10 +403,11 @@ static uint64_t live_now(struct store *store) {
 static void batch_fit(struct store *store) {
     uint64_t batch = store->batch_bytes, limit = store_limit(store),
              share = ebb_collect_per_mille();
-    if (share > COLLECT_DEAR_PER_MILLE)
-        batch += batch / 4;
-    else if (share < COLLECT_CHEAP_PER_MILLE)
-        batch -= batch / 8;
+    uint64_t fitting = batch * share / COLLECT_PER_MILLE;
+    if (fitting > batch)
+        batch += fitting - batch < batch / 4 ? fitting - batch : batch / 4;
+    else
+        batch -= batch - fitting < batch / 8 ? batch - fitting : batch / 8;
     uint64_t least = (uint64_t)BATCH_SEGMENTS_MIN * segment_bytes(store);
     uint64_t most = limit / BATCH_MOST_SHARE * ebb_dropped_slack();
     if (most > limit / BATCH_UTMOST_SHARE) /* even when collections take more time than they may */
@@ -474,7 +466,7 @@ bool evict_for(struct store *store, uint64_t bytes, uint32_t now) {
      * until nothing is left to evict. */
     bool possible = true;
     while (possible && !has_room(store, bytes)) {
-        collect(store);
+        collect_if_held(store, bytes);
         possible = has_room(store, bytes) || evict_step(store, 0, now);
     }
     pthread_mutex_unlock(&store->evict_lock);

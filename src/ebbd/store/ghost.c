@@ -45,7 +45,7 @@ static void fit(struct store *store) {
     uint64_t wanted = store_items(store) / GHOST_WAYS + ROWS_MIN;
     if (old && wanted < (uint64_t)old->rows * 5 / 4 && wanted > old->rows / 3)
         return;
-    wanted += wanted / 8;
+    wanted += wanted / 16;
     size_t bytes = sizeof *old + wanted * GHOST_WAYS * sizeof(uint16_t);
     struct ghost_table *table = ebb_try_sized(&ebb_type_ghost_cells, bytes);
     if (table == NULL)

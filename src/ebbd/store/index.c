@@ -3,7 +3,7 @@
  * Linear hashing: `buckets` grows one by one; bucket number = hash modulo the next power of two, or
  * the one below when that bucket does not exist yet. Splitting bucket s moves half its items to the
  * new last bucket. So there is never a rehash of the whole table, and its memory follows the number
- * of items. A bucket has seven slots; more go to overflow buckets chained behind it. Buckets lie in
+ * of items. A bucket has nine slots; more go to overflow buckets chained behind it. Buckets lie in
  * pages, pages in a directory; an unused page is dropped and collected.
  *
  * 1. A bucket's lock is its version being odd; it covers its overflow chain. Whoever changes a
@@ -26,8 +26,8 @@
 #include <string.h>
 
 enum {
-    LOAD_GROW_TENTHS = 65,   /* items a bucket, in tenths: grow above, */
-    LOAD_SHRINK_TENTHS = 25, /* shrink below */
+    LOAD_GROW_TENTHS = 95,   /* items a bucket, in tenths: grow above, */
+    LOAD_SHRINK_TENTHS = 35, /* shrink below */
     BUCKETS_MIN = 16,
     SPARE_LOW = 64, /* overflow buckets kept ready */
     SPINS = 64,
@@ -129,7 +129,7 @@ static void overflow_put(struct store *store, uint32_t number_plus_1) {
     struct index *index = &store->index;
     struct bucket *bucket = index_overflow_at(store, number_plus_1 - 1);
     for (int i = 0; i < BUCKET_SLOTS; i++)
-        atomic_store_explicit(&bucket->slot[i], 0, memory_order_relaxed);
+        slot_store(bucket, i, 0);
     overflow_locked(index);
     atomic_store_explicit(&bucket->overflow, index->overflow_free, memory_order_relaxed);
     index->overflow_free = number_plus_1;
@@ -218,34 +218,46 @@ static struct bucket *chain_next(const struct store *store, const struct bucket 
 }
 
 static bool record_has_key(const struct record *record, struct ebb_span key) {
-    return lead_key_length(atomic_load_explicit(&record->lead, memory_order_relaxed)) ==
-               key.length &&
-           memcmp(record->key, key.at, key.length) == 0;
+    uint64_t lead = atomic_load_explicit(&record->lead, memory_order_relaxed);
+    return lead_key_length(lead) == key.length &&
+           memcmp(record_key(record, lead), key.at, key.length) == 0;
 }
 
-_Atomic uint64_t *index_find(struct store *store, struct bucket *bucket, struct ebb_span key,
-                             uint64_t hash) {
-    uint64_t tag = hash >> SLOT_TAG_SHIFT;
+/* Bits that say from the head alone that a slot cannot be the one. */
+struct tag {
+    uint16_t mask, bits;
+};
+
+static struct tag tag_make(const struct store *store, uint64_t hash) {
+    return (struct tag){(uint16_t)(tag_mask(store) >> SLOT_TAIL_BITS),
+                        (uint16_t)(tag_of(store, hash) >> SLOT_TAIL_BITS)};
+}
+
+static bool tag_is(struct tag tag, const struct bucket *bucket, int at) {
+    return (atomic_load_explicit(&bucket->head[at], memory_order_relaxed) & tag.mask) == tag.bits;
+}
+
+struct place index_find(struct store *store, struct bucket *bucket, struct ebb_span key,
+                        uint64_t hash) {
+    struct tag tag = tag_make(store, hash);
     for (struct bucket *at = bucket; at; at = chain_next(store, at))
         for (int i = 0; i < BUCKET_SLOTS; i++) {
-            uint64_t slot = atomic_load_explicit(&at->slot[i], memory_order_relaxed);
-            if (slot == 0 || slot >> SLOT_TAG_SHIFT != tag)
+            uint64_t slot;
+            if (!tag_is(tag, at, i) || (slot = slot_load(at, i)) == 0)
                 continue;
-            const char *data = segment_data(store, slot_segment(slot));
-            if (record_has_key((const struct record *)(data + slot_offset(slot)), key))
-                return &at->slot[i];
+            const char *data = segment_data(store, slot_segment(store, slot));
+            if (record_has_key((const struct record *)(data + slot_offset(store, slot)), key))
+                return (struct place){at, i};
         }
-    return NULL;
+    return (struct place){NULL, 0};
 }
 
-_Atomic uint64_t *index_find_place(struct store *store, struct bucket *bucket, uint64_t hash,
-                                   uint64_t place) {
-    (void)hash;
+struct place index_find_place(struct store *store, struct bucket *bucket, uint64_t points_to) {
     for (struct bucket *at = bucket; at; at = chain_next(store, at))
         for (int i = 0; i < BUCKET_SLOTS; i++)
-            if ((atomic_load_explicit(&at->slot[i], memory_order_relaxed) & SLOT_PLACE) == place)
-                return &at->slot[i];
-    return NULL;
+            if (slot_place(store, slot_load(at, i)) == points_to)
+                return (struct place){at, i};
+    return (struct place){NULL, 0};
 }
 
 static uint64_t index_insert(struct store *store, struct bucket *bucket, uint64_t slot) {
@@ -253,42 +265,42 @@ static uint64_t index_insert(struct store *store, struct bucket *bucket, uint64_
     int length = 0;
     for (struct bucket *at = bucket; at; last = at, at = chain_next(store, at), length++)
         for (int i = 0; i < BUCKET_SLOTS; i++)
-            if (atomic_load_explicit(&at->slot[i], memory_order_relaxed) == 0) {
-                atomic_store_explicit(&at->slot[i], slot, memory_order_relaxed);
+            if (slot_load(at, i) == 0) {
+                slot_store(at, i, slot);
                 return 0;
             }
     uint32_t more = length <= INDEX_CHAIN_MAX ? overflow_take(store) : 0; /* invariant 6 */
     if (more) {
-        atomic_store_explicit(&index_overflow_at(store, more - 1)->slot[0], slot,
-                              memory_order_relaxed);
+        slot_store(index_overflow_at(store, more - 1), 0, slot);
         atomic_store_explicit(&last->overflow, more, memory_order_release);
         return 0;
     }
-    return atomic_exchange_explicit(&bucket->slot[slot % BUCKET_SLOTS], slot, memory_order_relaxed);
+    int victim = (int)(slot % BUCKET_SLOTS);
+    uint64_t lost = slot_load(bucket, victim);
+    slot_store(bucket, victim, slot);
+    return lost;
 }
 
 /* The chain stays dense: its last slot fills the hole, so overflow buckets are given back as soon
  * as they can be. */
-void index_remove(struct store *store, struct bucket *bucket, _Atomic uint64_t *slot) {
+void index_remove(struct store *store, struct bucket *bucket, struct place place) {
     struct bucket *before = NULL, *last = bucket, *next;
     while ((next = chain_next(store, last)) != NULL) {
         before = last;
         last = next;
     }
     if (before == NULL) {
-        atomic_store_explicit(slot, 0, memory_order_relaxed);
+        slot_store(place.bucket, place.at, 0);
         return;
     }
-    int filled = 0;
-    _Atomic uint64_t *taken = slot;
+    int filled = 0, taken = 0;
     for (int i = 0; i < BUCKET_SLOTS; i++)
-        if (atomic_load_explicit(&last->slot[i], memory_order_relaxed) != 0) {
+        if (slot_load(last, i) != 0) {
             filled++;
-            taken = &last->slot[i];
+            taken = i;
         }
-    atomic_store_explicit(slot, atomic_load_explicit(taken, memory_order_relaxed),
-                          memory_order_relaxed);
-    atomic_store_explicit(taken, 0, memory_order_relaxed);
+    slot_store(place.bucket, place.at, slot_load(last, taken));
+    slot_store(last, taken, 0);
     if (filled > 1)
         return;
     uint32_t empty = atomic_exchange_explicit(&before->overflow, 0, memory_order_relaxed);
@@ -304,53 +316,50 @@ static bool still(const struct bucket *bucket, uint32_t version) {
     return atomic_load_explicit(&bucket->version, memory_order_relaxed) == version;
 }
 
-static enum look look_in(const struct store *store, struct bucket *bucket, uint32_t version,
-                         struct ebb_span key, uint64_t tag, _Atomic uint64_t **place,
-                         uint64_t *slot_out, char **data_out) {
+static enum look look_in(const struct store *store, struct ebb_span key, struct tag tag,
+                         struct found *found) {
     int hops = 0;
-    for (struct bucket *at = bucket; at; at = chain_next(store, at)) {
+    for (struct bucket *at = found->bucket; at; at = chain_next(store, at)) {
         for (int i = 0; i < BUCKET_SLOTS; i++) {
-            uint64_t slot = atomic_load_explicit(&at->slot[i], memory_order_relaxed);
-            if (slot == 0 || slot >> SLOT_TAG_SHIFT != tag)
+            uint64_t slot;
+            if (!tag_is(tag, at, i) || (slot = slot_load(at, i)) == 0)
                 continue;
-            char *data = segment_data(store, slot_segment(slot));
-            if (!still(bucket, version)) /* invariant 2 */
+            uint32_t segment = slot_segment(store, slot);
+            char *data = segment < store->segments_max ? segment_data(store, segment) : NULL;
+            if (!still(found->bucket, found->version)) /* invariant 2 */
                 return LOOK_AGAIN;
-            if (!record_has_key((struct record *)(data + slot_offset(slot)), key))
+            if (!record_has_key((struct record *)(data + slot_offset(store, slot)), key))
                 continue;
-            *place = &at->slot[i];
-            *slot_out = slot;
-            *data_out = data;
+            found->place = (struct place){at, i};
+            found->slot = slot;
+            found->data = data;
             return LOOK_FOUND;
         }
         if (++hops > INDEX_CHAIN_MAX)
             break;
     }
-    return still(bucket, version) ? LOOK_NOTHING : LOOK_AGAIN;
+    return still(found->bucket, found->version) ? LOOK_NOTHING : LOOK_AGAIN;
 }
 
 bool index_lookup(const struct store *store, struct ebb_span key, uint64_t hash,
-                  struct bucket **bucket_out, _Atomic uint64_t **place, uint64_t *slot,
-                  uint32_t *version_out, char **data) {
+                  struct found *found) {
+    struct tag tag = tag_make(store, hash);
     for (int spins = 0;; pause_spin(&spins)) {
         uint32_t buckets = atomic_load_explicit(&store->index.buckets, memory_order_acquire);
-        struct bucket *bucket = index_bucket_at(store, number_of(hash, buckets));
-        if (bucket == NULL)
+        found->bucket = index_bucket_at(store, number_of(hash, buckets));
+        if (found->bucket == NULL)
             continue;
-        uint32_t version = atomic_load_explicit(&bucket->version, memory_order_acquire);
-        if (version & 1)
+        found->version = atomic_load_explicit(&found->bucket->version, memory_order_acquire);
+        if (found->version & 1)
             continue;
-        enum look look =
-            look_in(store, bucket, version, key, hash >> SLOT_TAG_SHIFT, place, slot, data);
-        if (look == LOOK_FOUND) {
-            *bucket_out = bucket;
-            *version_out = version;
+        enum look look = look_in(store, key, tag, found);
+        if (look == LOOK_FOUND)
             return true;
-        }
         if (look == LOOK_AGAIN)
             continue;
         uint32_t now = atomic_load_explicit(&store->index.buckets, memory_order_acquire);
-        if (index_bucket_at(store, number_of(hash, now)) == bucket && still(bucket, version))
+        if (index_bucket_at(store, number_of(hash, now)) == found->bucket &&
+            still(found->bucket, found->version))
             return false; /* invariant 3 */
     }
 }
@@ -358,10 +367,8 @@ bool index_lookup(const struct store *store, struct ebb_span key, uint64_t hash,
 /* ---- growing and shrinking ---- */
 
 static uint64_t hash_at(const struct store *store, uint64_t slot) {
-    const struct record *record =
-        (const struct record *)(segment_data(store, slot_segment(slot)) + slot_offset(slot));
-    uint32_t length = lead_key_length(atomic_load_explicit(&record->lead, memory_order_relaxed));
-    return store_hash(store, (struct ebb_span){record->key, length});
+    const char *data = segment_data(store, slot_segment(store, slot));
+    return record_hash(store, (const struct record *)(data + slot_offset(store, slot)));
 }
 
 /* Takes all slots out of a locked bucket and its chain; the overflow buckets go back. Returns how
@@ -370,14 +377,14 @@ static int take_all(struct store *store, struct bucket *bucket, uint64_t *slots,
     int n = 0;
     for (struct bucket *at = bucket; at; at = chain_next(store, at))
         for (int i = 0; i < BUCKET_SLOTS; i++) {
-            uint64_t slot = atomic_load_explicit(&at->slot[i], memory_order_relaxed);
+            uint64_t slot = slot_load(at, i);
             if (slot && n == max)
                 return -1;
             if (slot)
                 slots[n++] = slot;
         }
     for (int i = 0; i < BUCKET_SLOTS; i++)
-        atomic_store_explicit(&bucket->slot[i], 0, memory_order_relaxed);
+        slot_store(bucket, i, 0);
     uint32_t next = atomic_exchange_explicit(&bucket->overflow, 0, memory_order_relaxed);
     while (next) {
         uint32_t after = atomic_load_explicit(&index_overflow_at(store, next - 1)->overflow,
@@ -388,7 +395,7 @@ static int take_all(struct store *store, struct bucket *bucket, uint64_t *slots,
     return n;
 }
 
-enum { SPLIT_MAX = 7 * (INDEX_CHAIN_MAX + 1) };
+enum { SPLIT_MAX = BUCKET_SLOTS * (INDEX_CHAIN_MAX + 1) };
 
 /* Puts a slot in; one that found no room for it any more is an item gone. */
 void index_put(struct store *store, struct bucket *bucket, uint64_t slot) {
@@ -487,7 +494,7 @@ static int clear_leaving_in(struct store *store, struct bucket *bucket) {
     int n = take_all(store, bucket, slots, SPLIT_MAX);
     ebb_assert(n >= 0, "a chain of more than %d slots", SPLIT_MAX);
     for (int i = 0; i < n; i++) {
-        const struct segment_entry *entry = &store->entries[slot_segment(slots[i])];
+        const struct segment_entry *entry = &store->entries[slot_segment(store, slots[i])];
         if (atomic_load(&entry->state) == SEGMENT_LEAVING)
             cleared++;
         else

@@ -14,28 +14,43 @@
 #define EBB_TYPE(...) EBB_TYPE_DECLARE(__VA_ARGS__)
 #include "tbl/store_types.def"
 
-/* ---- Items: a record is 24 bytes of header, the key, the value, padding to 8. ---- */
+/* ---- Items: a record is a header, the key, the value, padding to 8. ----
+ *
+ * The header is 16 bytes (narrow) or 24 (wide). A narrow one has no client flags, and keeps its cas
+ * and its expiry relative to those of its segment, whose own do not change: so a process that runs
+ * for years writes headers as short as on its first day. What does not fit is wide. */
 
 struct record {
-    _Atomic uint64_t lead;  /* key length 8 | marks 8 | value length 24 | last access 24 */
-    _Atomic uint64_t times; /* client flags 32 | expires 32 */
-    _Atomic uint64_t cas;
-    char key[];
+    _Atomic uint64_t lead;  /* key length 8 | marks 7, wide 1 | value length 24 | last access 24 */
+    _Atomic uint64_t stamp; /* narrow: cas 40 | expires 24, both relative; wide: cas 64 */
+    _Atomic uint64_t times; /* only when wide: client flags 32 | expires 32 */
 };
-_Static_assert(sizeof(struct record) == 24, "a record's header is 24 bytes");
-
 enum {
+    RECORD_NARROW = 16, /* bytes of a header */
+    RECORD_WIDE = 24,
     RECORD_ALIGN = 8,
+    LEAD_MARKS = 0x7F,
     LEAD_MARKS_SHIFT = 8,
+    LEAD_WIDE = 1 << 15,
     LEAD_VALUE_SHIFT = 16,
     LEAD_ACCESS_SHIFT = 40,
     LEAD_24_BITS = 0xFFFFFF,
     RECORD_HUGE = LEAD_24_BITS, /* value length: see the segment */
+    STAMP_CAS_SHIFT = 24,
+    STAMP_CAS_BITS = 40,
+    STAMP_EXPIRES_MAX = LEAD_24_BITS, /* seconds after the segment's birth: 194 days */
+};
+_Static_assert(sizeof(struct record) == RECORD_WIDE, "a wide header is the whole struct");
+
+/* What a header keeps besides the lead. */
+struct stamps {
+    uint32_t client_flags, expires; /* second; 0: never */
+    uint64_t cas;
 };
 
-static inline uint64_t lead_make(uint32_t key_length, uint8_t marks, uint32_t value_length,
-                                 uint32_t now) {
-    return key_length | (uint64_t)marks << LEAD_MARKS_SHIFT |
+static inline uint64_t lead_make(uint32_t key_length, uint8_t marks, bool wide,
+                                 uint32_t value_length, uint32_t now) {
+    return key_length | (uint64_t)marks << LEAD_MARKS_SHIFT | (wide ? LEAD_WIDE : 0) |
            (uint64_t)value_length << LEAD_VALUE_SHIFT |
            (uint64_t)(now & LEAD_24_BITS) << LEAD_ACCESS_SHIFT;
 }
@@ -45,22 +60,30 @@ static inline uint32_t lead_key_length(uint64_t lead) {
 }
 
 static inline uint8_t lead_marks(uint64_t lead) {
-    return (uint8_t)(lead >> LEAD_MARKS_SHIFT);
+    return lead >> LEAD_MARKS_SHIFT & LEAD_MARKS;
 }
 
 static inline uint32_t lead_value_length(uint64_t lead) {
     return lead >> LEAD_VALUE_SHIFT & LEAD_24_BITS;
 }
 
+static inline uint32_t lead_header(uint64_t lead) {
+    return lead & LEAD_WIDE ? RECORD_WIDE : RECORD_NARROW;
+}
+
 /* Bytes of an item's record. */
-static inline uint32_t record_size(uint32_t key_length, uint64_t value_length) {
-    return (uint32_t)((sizeof(struct record) + key_length + value_length + RECORD_ALIGN - 1) &
+static inline uint32_t record_size(uint32_t header, uint32_t key_length, uint64_t value_length) {
+    return (uint32_t)((header + key_length + value_length + RECORD_ALIGN - 1) &
                       ~(uint64_t)(RECORD_ALIGN - 1));
+}
+
+static inline char *record_key(const struct record *record, uint64_t lead) {
+    return (char *)(uintptr_t)record + lead_header(lead);
 }
 
 /* A filler has key length 0; its value length counts units of RECORD_ALIGN, itself included. */
 static inline uint64_t filler_make(uint32_t bytes) {
-    return lead_make(0, 0, bytes / RECORD_ALIGN, 0);
+    return lead_make(0, 0, false, bytes / RECORD_ALIGN, 0);
 }
 
 /* ---- Segments ---- */
@@ -85,6 +108,8 @@ struct segment_entry {
     _Atomic uint32_t expires_last;   /* second after which nothing in it lives; UINT32_MAX: never */
     uint32_t next, previous;       /* in its pool's FIFO, or the free list; SEGMENT_NONE ends it */
     _Atomic uint32_t value_length; /* of a huge value; checked like a slot */
+    _Atomic uint32_t born;         /* second; narrow headers count from here, */
+    _Atomic uint64_t cas_base;     /* and from here */
 };
 
 /* Somebody's own piece of an open segment. No pointer: an idle worker must not hold the memory of a
@@ -123,40 +148,50 @@ enum { GHOST_WAYS = 8, GHOST_AGE_BITS = 5 };
 
 /* ---- The index ---- */
 
+/* A slot is 48 bits, in two pieces, so that nine fit in a cache line:
+ *   head 16: freq 2 | huge 1 | main 1 | tag and the place's high bits 12;  tail 32: the place's
+ * rest The place is a segment's number and an offset in units of RECORD_ALIGN; how many bits each
+ * takes follows from the limit (place_bits, offset_bits), the tag has what is left of 12. Segment
+ * numbers start at 1, so no item's slot is 0: that is an empty one. */
 enum {
-    BUCKET_SLOTS = 7,
+    BUCKET_SLOTS = 9,
     INDEX_CHAIN_MAX = 32, /* overflow buckets behind one bucket */
+    SLOT_TAIL_BITS = 32,
+    SLOT_TAG_END = 44,  /* the bit above the tag */
+    SLOT_PLACE_MAX = 40 /* bits: at least four are left for the tag */
 };
 
 struct bucket {
     _Atomic uint32_t version;  /* odd: locked */
     _Atomic uint32_t overflow; /* 1 + number of the overflow bucket; 0: none */
-    _Atomic uint64_t slot[BUCKET_SLOTS];
+    _Atomic uint32_t tail[BUCKET_SLOTS];
+    _Atomic uint16_t head[BUCKET_SLOTS], spare;
 };
 _Static_assert(sizeof(struct bucket) == 64, "a bucket is a cache line");
 
-/* tag 16 | freq 2 | huge 1 | main 1 | spare 2 | segment 22 | offset 20 (x 8 bytes); 0: empty */
-enum { SLOT_SEGMENT_BITS = 22, SLOT_OFFSET_BITS = 20, SLOT_FREQ_SHIFT = 46, SLOT_TAG_SHIFT = 48 };
-#define SLOT_SEGMENTS_MAX (1u << SLOT_SEGMENT_BITS)
-/* freq sits in bits 46-47, huge 45, main 44, spare 42-43. */
-#define SLOT_FREQ_ONE ((uint64_t)1 << SLOT_FREQ_SHIFT)
-#define SLOT_FREQ_ALL ((uint64_t)3 << SLOT_FREQ_SHIFT)
-#define SLOT_HUGE     ((uint64_t)1 << 45)
-#define SLOT_MAIN     ((uint64_t)1 << 44)
-#define SLOT_PLACE    (((uint64_t)1 << (SLOT_SEGMENT_BITS + SLOT_OFFSET_BITS)) - 1)
+#define SLOT_FREQ_SHIFT 46
+#define SLOT_FREQ_ONE   ((uint64_t)1 << SLOT_FREQ_SHIFT)
+#define SLOT_FREQ_ALL   ((uint64_t)3 << SLOT_FREQ_SHIFT)
+#define SLOT_HUGE       ((uint64_t)1 << 45)
+#define SLOT_MAIN       ((uint64_t)1 << SLOT_TAG_END)
 
-static inline uint32_t slot_segment(uint64_t slot) {
-    return slot >> SLOT_OFFSET_BITS & (SLOT_SEGMENTS_MAX - 1);
+/* Where a slot stands. */
+struct place {
+    struct bucket *bucket; /* or an overflow bucket; NULL: nowhere */
+    int at;
+};
+
+/* Without the bucket's lock: a slot only if the bucket's version says so afterwards. */
+static inline uint64_t slot_load(const struct bucket *bucket, int at) {
+    return (uint64_t)atomic_load_explicit(&bucket->head[at], memory_order_relaxed)
+               << SLOT_TAIL_BITS |
+           atomic_load_explicit(&bucket->tail[at], memory_order_relaxed);
 }
 
-static inline uint32_t slot_offset(uint64_t slot) {
-    return (uint32_t)(slot & ((1u << SLOT_OFFSET_BITS) - 1)) * RECORD_ALIGN;
-}
-
-/* Segment numbers start at 1 in slots so that no item's slot is 0. */
-static inline uint64_t slot_make(uint64_t hash, uint32_t segment, uint32_t offset, uint64_t bits) {
-    return (hash >> SLOT_TAG_SHIFT) << SLOT_TAG_SHIFT | bits |
-           (uint64_t)segment << SLOT_OFFSET_BITS | offset / RECORD_ALIGN;
+static inline void slot_store(struct bucket *bucket, int at, uint64_t slot) {
+    atomic_store_explicit(&bucket->head[at], (uint16_t)(slot >> SLOT_TAIL_BITS),
+                          memory_order_relaxed);
+    atomic_store_explicit(&bucket->tail[at], (uint32_t)slot, memory_order_relaxed);
 }
 
 struct index {
@@ -198,7 +233,8 @@ struct store {
     uint32_t chunk_bytes;
     uint32_t huge_from; /* records of so many bytes and more get a segment of their own */
     uint32_t segments_max;
-    _Atomic(char *) *data; /* segment_roots: entry n holds segment n; NULL: free */
+    uint8_t offset_bits, place_bits; /* of a slot */
+    _Atomic(char *) *data;           /* segment_roots: entry n holds segment n; NULL: free */
     struct segment_entry *entries;
     struct index index;
     struct store_worker **workers;
@@ -219,27 +255,72 @@ struct store {
     _Atomic size_t index_bytes; /* pages, overflow pages, tables */
 
     _Atomic uint64_t cas;
-    _Atomic uint32_t flush_at;       /* second; 0: none */
-    _Atomic uint32_t empty_segments; /* sealed ones that may have become empty */
-    _Atomic int64_t items_other;     /* removed by eviction and flush, not by a worker (negative) */
+    _Atomic uint32_t flush_at;   /* second; 0: none */
+    _Atomic int64_t items_other; /* removed by eviction and flush, not by a worker (negative) */
     _Atomic uint64_t evictions, evicted_unfetched, expired_unfetched, reclaimed;
     _Atomic uint64_t huge, copied_bytes, ghost_hits, cleaned_segments;
 };
 
-/* ---- segment.c ---- */
+/* ---- slots ---- */
 
-void segments_start(struct store *store);
-/* The record at a slot's place. The caller holds the bucket's lock, or checks its version after. */
+static inline uint64_t slot_place(const struct store *store, uint64_t slot) {
+    return slot & (((uint64_t)1 << store->place_bits) - 1);
+}
+
+static inline uint32_t slot_segment(const struct store *store, uint64_t slot) {
+    return (uint32_t)(slot_place(store, slot) >> store->offset_bits);
+}
+
+static inline uint32_t slot_offset(const struct store *store, uint64_t slot) {
+    return (uint32_t)(slot & (((uint64_t)1 << store->offset_bits) - 1)) * RECORD_ALIGN;
+}
+
+static inline uint64_t place_make(const struct store *store, uint32_t segment, uint32_t offset) {
+    return (uint64_t)segment << store->offset_bits | offset / RECORD_ALIGN;
+}
+
+static inline uint64_t tag_mask(const struct store *store) {
+    return SLOT_MAIN - ((uint64_t)1 << store->place_bits);
+}
+
+/* The hash's high bits, where a slot has them. */
+static inline uint64_t tag_of(const struct store *store, uint64_t hash) {
+    return hash >> (64 - SLOT_TAG_END) & tag_mask(store);
+}
+
 static inline char *segment_data(const struct store *store, uint32_t segment) {
     return atomic_load_explicit(&store->data[segment], memory_order_acquire);
 }
+
+/* The caller holds the bucket's lock. */
+static inline struct record *slot_record(const struct store *store, uint64_t slot) {
+    return (struct record *)(segment_data(store, slot_segment(store, slot)) +
+                             slot_offset(store, slot));
+}
+
+/* ---- record.c ---- */
+
+/* Under store->lock, before the first record. */
+void stamps_start(const struct store *store, struct segment_entry *entry, uint32_t now);
+/* Reads and writes what a header of this segment's keeps. A narrow one must fit. */
+struct stamps stamps_read(const struct segment_entry *entry, const struct record *record,
+                          uint64_t lead);
+void stamps_write(const struct segment_entry *entry, struct record *record, bool wide,
+                  const struct stamps *stamps);
+bool stamps_fit(const struct segment_entry *entry, const struct stamps *stamps);
+/* Whether they will most likely fit a segment that is open now. */
+bool stamps_likely_narrow(const struct store *store, const struct stamps *stamps, uint32_t now);
+
+/* ---- segment.c ---- */
+
+void segments_start(struct store *store);
 static inline bool segment_alive(const struct store *store, uint32_t segment, uint32_t generation) {
     const struct segment_entry *entry = &store->entries[segment];
     uint8_t state = atomic_load_explicit(&entry->state, memory_order_seq_cst);
     return (state == SEGMENT_OPEN || state == SEGMENT_SEALED) &&
            atomic_load_explicit(&entry->generation, memory_order_relaxed) == generation;
 }
-/* Size of the record at `at`, its value's length. */
+/* Bytes of the record that begins with this lead. */
 uint32_t segment_record_size(const struct segment_entry *entry, uint64_t lead);
 /* Room for a record of size bytes that goes to this pool. */
 enum store_verdict segment_reserve(struct store_worker *worker, enum pool pool, uint32_t expires,
@@ -302,20 +383,25 @@ void index_start(struct store *store);
 /* Locks the bucket of hash; returns it. Short holds only, no allocation inside. */
 struct bucket *index_lock(struct store *store, uint64_t hash);
 void index_unlock(struct bucket *bucket);
-/* Under the lock: the slot of a key, or NULL. */
-_Atomic uint64_t *index_find(struct store *store, struct bucket *bucket, struct ebb_span key,
-                             uint64_t hash);
-/* Under the lock: a slot that points to exactly this place, or NULL. */
-_Atomic uint64_t *index_find_place(struct store *store, struct bucket *bucket, uint64_t hash,
-                                   uint64_t place);
+/* Under the lock: where the key's slot is, if anywhere. */
+struct place index_find(struct store *store, struct bucket *bucket, struct ebb_span key,
+                        uint64_t hash);
+/* Under the lock: where the slot is that points to exactly this place (place_make), if anywhere. */
+struct place index_find_place(struct store *store, struct bucket *bucket, uint64_t points_to);
 /* Under the lock: puts a new slot in. When there is no room another item of the bucket leaves. */
 void index_put(struct store *store, struct bucket *bucket, uint64_t slot);
 /* Under the lock: empties a slot that index_find returned. */
-void index_remove(struct store *store, struct bucket *bucket, _Atomic uint64_t *slot);
-/* Lock-free. True: *found, *record, *version are consistent. */
+void index_remove(struct store *store, struct bucket *bucket, struct place place);
+/* What a look without the lock found: consistent as long as `bucket` has this version. */
+struct found {
+    struct bucket *bucket; /* the key's own */
+    struct place place;
+    uint64_t slot;
+    uint32_t version;
+    char *data; /* the segment's memory */
+};
 bool index_lookup(const struct store *store, struct ebb_span key, uint64_t hash,
-                  struct bucket **bucket, _Atomic uint64_t **place, uint64_t *slot,
-                  uint32_t *version, char **data);
+                  struct found *found);
 /* Grows or shrinks by up to `steps` buckets towards what `items` ask for. */
 void index_resize(struct store *store, uint64_t items, int steps);
 /* Clears every slot whose segment is leaving. Returns how many. */
@@ -334,6 +420,18 @@ static inline uint64_t store_limit(const struct store *store) {
 static inline uint64_t store_hash(const struct store *store, struct ebb_span key) {
     return ebb_hash(key.at, key.length, store->seed);
 }
+static inline struct ebb_span record_key_span(const struct record *record) {
+    uint64_t lead = atomic_load_explicit(&record->lead, memory_order_relaxed);
+    return (struct ebb_span){record_key(record, lead), lead_key_length(lead)};
+}
+static inline uint64_t record_hash(const struct store *store, const struct record *record) {
+    return store_hash(store, record_key_span(record));
+}
+/* Under the lock of the slot's bucket: the record behind the slot is copied to `room`, whose header
+ * may be of the other width, and the slot leads there from then on, with these bits. False: what
+ * the header keeps does not fit it. */
+bool record_move(struct store *store, struct place place, const struct store_room *room,
+                 uint64_t bits);
 uint64_t store_items(const struct store *store);
 /* The view of a record, as of `now`. */
 void store_view(const struct store *store, uint64_t slot, const char *data, uint32_t now,

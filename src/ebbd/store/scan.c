@@ -16,11 +16,10 @@ static bool find(struct store *store, const char *data, uint32_t segment, uint32
                  struct ebb_span key, uint32_t now, struct store_item *item) {
     uint64_t hash = store_hash(store, key);
     struct bucket *bucket = index_lock(store, hash);
-    uint64_t wanted = slot_make(hash, segment, offset, 0) & SLOT_PLACE;
-    const _Atomic uint64_t *place = index_find_place(store, bucket, hash, wanted);
-    bool found = place && segment_data(store, segment) == data;
+    struct place place = index_find_place(store, bucket, place_make(store, segment, offset));
+    bool found = place.bucket && segment_data(store, segment) == data;
     if (found)
-        store_view(store, atomic_load_explicit(place, memory_order_relaxed), data, now, item);
+        store_view(store, slot_load(place.bucket, place.at), data, now, item);
     index_unlock(bucket);
     return found && (item->expires == 0 || item->expires > now);
 }
@@ -33,7 +32,7 @@ static uint32_t step(const struct segment_entry *entry, const char *data, uint32
     uint32_t size = segment_record_size(entry, *lead), key_length = lead_key_length(*lead);
     bool fits = size > 0 && size % RECORD_ALIGN == 0 && size <= used - at &&
                 key_length <= STORE_KEY_MAX &&
-                (key_length == 0 || sizeof *record + key_length <= size);
+                (key_length == 0 || lead_header(*lead) + key_length <= size);
     return fits ? size : 0;
 }
 
@@ -51,7 +50,7 @@ static bool walk(struct store *store, struct store_scan *scan, uint32_t now, uns
         uint32_t at = scan->offset, size = step(entry, data, at, used, &lead);
         struct store_item item;
         const struct record *record = (const struct record *)(data + at);
-        struct ebb_span key = {record->key, lead_key_length(lead)};
+        struct ebb_span key = {record_key(record, lead), lead_key_length(lead)};
         if (size == 0)
             return true;
         --*records;

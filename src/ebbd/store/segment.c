@@ -41,6 +41,7 @@ void segments_start(struct store *store) {
     while (bytes < SEGMENT_BYTES_MAX && bytes < store_limit(store) / SEGMENTS_PER_LIMIT)
         bytes *= 2;
     store->segment_capacity = (uint32_t)bytes - SEGMENT_SLACK;
+    store->offset_bits = (uint8_t)__builtin_ctz((uint32_t)bytes / RECORD_ALIGN);
     store->huge_from = (uint32_t)bytes / 4;
     store->chunk_bytes = (uint32_t)bytes / CHUNKS_PER_SEGMENT;
     if (store->chunk_bytes < CHUNK_MIN)
@@ -48,9 +49,12 @@ void segments_start(struct store *store) {
     if (store->chunk_bytes > CHUNK_MAX)
         store->chunk_bytes = CHUNK_MAX;
     size_t count = store_limit(store) / bytes * ENTRIES_PER_SEGMENT + 64;
-    if (count > SLOT_SEGMENTS_MAX)
-        count = SLOT_SEGMENTS_MAX;
+    if (count > (size_t)1 << (SLOT_PLACE_MAX - store->offset_bits))
+        count = (size_t)1 << (SLOT_PLACE_MAX - store->offset_bits);
     store->segments_max = (uint32_t)count;
+    store->place_bits = (uint8_t)(32 - __builtin_clz((uint32_t)count - 1) + store->offset_bits);
+    if (store->place_bits < SLOT_TAIL_BITS) /* the tag stands in the head only */
+        store->place_bits = SLOT_TAIL_BITS;
     store->data = ebb_new_sized(&ebb_type_segment_roots, count * sizeof *store->data);
     store->entries = ebb_new_sized(&ebb_type_segment_table, count * sizeof *store->entries);
     memset(store->entries, 0, count * sizeof *store->entries);
@@ -97,8 +101,9 @@ uint64_t segment_budget(const struct store *store) {
 uint32_t segment_record_size(const struct segment_entry *entry, uint64_t lead) {
     if (lead_key_length(lead) == 0)
         return lead_value_length(lead) * RECORD_ALIGN;
-    return entry->huge ? entry->capacity
-                       : record_size(lead_key_length(lead), lead_value_length(lead));
+    return entry->huge
+               ? entry->capacity
+               : record_size(lead_header(lead), lead_key_length(lead), lead_value_length(lead));
 }
 
 void segment_live_add(struct store *store, uint32_t segment, uint32_t bytes) {
@@ -106,9 +111,7 @@ void segment_live_add(struct store *store, uint32_t segment, uint32_t bytes) {
 }
 
 void segment_live_remove(struct store *store, uint32_t segment, uint32_t bytes) {
-    struct segment_entry *entry = &store->entries[segment];
-    if (atomic_fetch_sub_explicit(&entry->live_bytes, bytes, memory_order_relaxed) == bytes)
-        atomic_fetch_add_explicit(&store->empty_segments, 1, memory_order_relaxed);
+    atomic_fetch_sub_explicit(&store->entries[segment].live_bytes, bytes, memory_order_relaxed);
 }
 
 void segment_expires_raise(struct segment_entry *entry, uint32_t expires) {
@@ -119,11 +122,9 @@ void segment_expires_raise(struct segment_entry *entry, uint32_t expires) {
 }
 
 void segment_slot_gone(struct store *store, uint64_t slot) {
-    uint32_t segment = slot_segment(slot);
-    const struct record *record =
-        (const struct record *)(segment_data(store, segment) + slot_offset(slot));
-    segment_live_remove(store, segment,
-                        segment_record_size(&store->entries[segment], atomic_load(&record->lead)));
+    uint32_t segment = slot_segment(store, slot);
+    uint64_t lead = atomic_load(&slot_record(store, slot)->lead);
+    segment_live_remove(store, segment, segment_record_size(&store->entries[segment], lead));
 }
 
 /* ---- under store->lock ---- */
@@ -156,7 +157,7 @@ static void fifo_remove(struct store *store, uint32_t segment) {
 }
 
 static uint32_t segment_new(struct store *store, uint32_t capacity, bool huge, enum pool pool,
-                            uint32_t class) {
+                            uint32_t class, uint32_t now) {
     char *data =
         store->free_entries != SEGMENT_NONE ? ebb_try_sized(&ebb_type_segment, capacity) : NULL;
     if (data == NULL)
@@ -169,6 +170,7 @@ static uint32_t segment_new(struct store *store, uint32_t capacity, bool huge, e
     entry->ttl_class = (uint8_t) class;
     entry->capacity = capacity;
     entry->value_length = 0;
+    stamps_start(store, entry, now);
     atomic_store_explicit(&entry->used, 0, memory_order_relaxed);
     atomic_store_explicit(&entry->live_bytes, 0, memory_order_relaxed);
     atomic_store_explicit(&entry->expires_last, 0, memory_order_relaxed);
@@ -209,8 +211,6 @@ void segment_seal(struct store *store, uint32_t segment) {
         store->tail[entry->pool][entry->ttl_class] = SEGMENT_NONE;
     uint8_t open = SEGMENT_OPEN;
     atomic_compare_exchange_strong(&entry->state, &open, SEGMENT_SEALED);
-    if (atomic_load_explicit(&entry->live_bytes, memory_order_relaxed) == 0)
-        atomic_fetch_add_explicit(&store->empty_segments, 1, memory_order_relaxed);
 }
 
 static void filler_write(char *data, uint32_t at, uint32_t end) {
@@ -248,7 +248,8 @@ static char *carve(struct store *store, const struct carving *want, struct chunk
             segment_seal(store, *tail);
         bool fresh = *tail == SEGMENT_NONE;
         if (fresh && (want->survivor || evict_has_room(store, store->segment_capacity)))
-            *tail = segment_new(store, store->segment_capacity, false, want->pool, want->class);
+            *tail = segment_new(store, store->segment_capacity, false, want->pool, want->class,
+                                want->now);
         char *data = *tail != SEGMENT_NONE ? segment_data(store, *tail) : NULL;
         if (data)
             *chunk = carve_from(store, *tail, want->wanted);
@@ -270,7 +271,7 @@ static char *reserve_huge(struct store *store, enum pool pool, uint32_t size, ui
         uint32_t segment = SEGMENT_NONE;
         char *data = NULL;
         if (evict_has_room(store, size))
-            segment = segment_new(store, size, true, pool, 0);
+            segment = segment_new(store, size, true, pool, 0, now);
         if (segment != SEGMENT_NONE) {
             store->entries[segment].value_length = (uint32_t)value_length;
             data = segment_data(store, segment);
@@ -349,9 +350,9 @@ bool segment_reserve_survivor(struct store *store, enum pool pool, uint32_t expi
 void segment_unreserve(struct store_worker *worker, struct store_room *room) {
     struct store *store = worker->store;
     struct segment_entry *entry = &store->entries[room->segment_id];
-    struct chunk *chunk = &worker->chunk[entry->pool][entry->ttl_class];
     if (!segment_alive(store, room->segment_id, room->segment_generation))
         return;
+    struct chunk *chunk = &worker->chunk[entry->pool][entry->ttl_class];
     if (entry->huge)
         atomic_store_explicit(&entry->expires_last, 1,
                               memory_order_relaxed); /* evict_expired may have it */

@@ -31,6 +31,7 @@ enum {
     OVERWRITE_MAX = 1024, /* bytes; at most STORE_COPY_MAX */
     RESIZE_EVERY = 16,    /* inserts between two looks at the index's load */
     RESIZE_STEPS = 8,
+    CAS_MARGIN = 1 << 20, /* changes that others may make meanwhile */
     TICK_STEPS = 65536,
     LIMIT_MIN = 1 << 20,
     LIMIT_SEGMENTS_MIN = 16, /* fewer cannot be used: some are open, some are garbage */
@@ -118,10 +119,6 @@ static void flush_when_due(struct store *store, uint32_t now) {
         evict_everything(store, at);
 }
 
-static uint32_t times_expires(uint64_t times) {
-    return (uint32_t)times;
-}
-
 static bool is_expired(uint32_t expires, uint32_t now) {
     return expires != 0 && expires <= now;
 }
@@ -129,18 +126,17 @@ static bool is_expired(uint32_t expires, uint32_t now) {
 /* The view of a record, as of `now`. */
 void store_view(const struct store *store, uint64_t slot, const char *data, uint32_t now,
                 struct store_item *item) {
-    const struct record *record = (const struct record *)(data + slot_offset(slot));
+    const struct record *record = (const struct record *)(data + slot_offset(store, slot));
+    const struct segment_entry *entry = &store->entries[slot_segment(store, slot)];
     uint64_t lead = atomic_load_explicit(&record->lead, memory_order_relaxed);
-    uint64_t times = atomic_load_explicit(&record->times, memory_order_relaxed);
-    uint32_t key_length = lead_key_length(lead);
-    item->value = record->key + key_length;
-    item->value_length = slot & SLOT_HUGE ? store->entries[slot_segment(slot)].value_length
-                                          : lead_value_length(lead);
-    item->client_flags = (uint32_t)(times >> 32);
-    item->expires = times_expires(times);
+    struct stamps stamps = stamps_read(entry, record, lead);
+    item->value = record_key(record, lead) + lead_key_length(lead);
+    item->value_length = slot & SLOT_HUGE ? entry->value_length : lead_value_length(lead);
+    item->client_flags = stamps.client_flags;
+    item->expires = stamps.expires;
     item->last_access = now - ((now - (uint32_t)(lead >> LEAD_ACCESS_SHIFT)) & LEAD_24_BITS);
     item->marks = lead_marks(lead);
-    item->cas = atomic_load_explicit(&record->cas, memory_order_relaxed);
+    item->cas = stamps.cas;
     item->pin = data;
 }
 
@@ -153,14 +149,15 @@ bool store_find(struct store_worker *worker, struct ebb_span key, uint32_t now,
     own_add(&worker->lookups, 1);
     uint64_t hash = store_hash(store, key);
     for (;;) {
-        struct bucket *bucket;
-        _Atomic uint64_t *place;
-        char *data;
-        if (!index_lookup(store, key, hash, &bucket, &place, &read->slot, &read->version, &data))
+        struct found found;
+        if (!index_lookup(store, key, hash, &found))
             return false;
-        store_view(store, read->slot, data, now, &read->item);
-        read->bucket = bucket;
-        read->place = place;
+        store_view(store, found.slot, found.data, now, &read->item);
+        read->bucket = found.bucket;
+        read->version = found.version;
+        read->slot = found.slot;
+        read->place = found.place.bucket;
+        read->at = found.place.at;
         read->now = now;
         read->worker = worker;
         /* A huge value's length stands in the segment's entry: right only if the slot still is. */
@@ -189,130 +186,108 @@ static void record_accessed(struct record *record, uint8_t mark, uint32_t now) {
                                               memory_order_relaxed);
 }
 
-static void slot_used(struct store_worker *worker, _Atomic uint64_t *place, uint64_t slot) {
+static void slot_used(struct store_worker *worker, struct place place, uint64_t slot) {
     if (slot & SLOT_MAIN)
         own_add(&worker->main_hits, 1);
-    if ((slot & SLOT_FREQ_ALL) != SLOT_FREQ_ALL)
-        atomic_compare_exchange_weak_explicit(place, &slot, slot + SLOT_FREQ_ONE,
-                                              memory_order_relaxed, memory_order_relaxed);
+    if ((slot & SLOT_FREQ_ALL) == SLOT_FREQ_ALL)
+        return;
+    uint16_t head = (uint16_t)(slot >> SLOT_TAIL_BITS);
+    atomic_compare_exchange_weak_explicit(&place.bucket->head[place.at], &head,
+                                          head + (uint16_t)(SLOT_FREQ_ONE >> SLOT_TAIL_BITS),
+                                          memory_order_relaxed, memory_order_relaxed);
 }
 
 void store_touched(const struct store_read *read) {
     char *data = (char *)(uintptr_t)read->item.pin;
-    record_accessed((struct record *)(data + slot_offset(read->slot)), STORE_FETCHED, read->now);
-    slot_used(read->worker, (_Atomic uint64_t *)(uintptr_t)read->place, read->slot);
+    struct place place = {(struct bucket *)(uintptr_t)read->place, read->at};
+    uint32_t offset = slot_offset(read->worker->store, read->slot);
+    record_accessed((struct record *)(data + offset), STORE_FETCHED, read->now);
+    slot_used(read->worker, place, read->slot);
 }
-
-/* ---- edit ---- */
 
 static uint64_t cas_next(struct store *store, uint64_t old) {
     uint64_t fresh = atomic_fetch_add_explicit(&store->cas, 1, memory_order_relaxed) + 1;
     return fresh > old ? fresh : old + 1;
 }
 
-static void unlink_slot(struct store_worker *worker, struct bucket *bucket,
-                        _Atomic uint64_t *place) {
+static void unlink_slot(struct store_worker *worker, struct bucket *bucket, struct place place) {
     struct store *store = worker->store;
-    uint64_t slot = atomic_load_explicit(place, memory_order_relaxed);
+    uint64_t slot = slot_load(place.bucket, place.at);
     index_remove(store, bucket, place);
     segment_slot_gone(store, slot);
     items_add(worker, -1);
 }
 
 /* Under the lock: the key's slot if its item lives. An expired one is unlinked. */
-static _Atomic uint64_t *find_living(struct store_worker *worker, struct bucket *bucket,
-                                     struct ebb_span key, uint64_t hash, uint32_t now,
-                                     struct store_item *item) {
+static struct place find_living(struct store_worker *worker, struct bucket *bucket,
+                                struct ebb_span key, uint64_t hash, uint32_t now,
+                                struct store_item *item) {
     struct store *store = worker->store;
-    _Atomic uint64_t *place = index_find(store, bucket, key, hash);
-    if (place == NULL)
-        return NULL;
-    uint64_t slot = atomic_load_explicit(place, memory_order_relaxed);
-    store_view(store, slot, segment_data(store, slot_segment(slot)), now, item);
+    struct place place = index_find(store, bucket, key, hash);
+    if (place.bucket == NULL)
+        return place;
+    uint64_t slot = slot_load(place.bucket, place.at);
+    store_view(store, slot, segment_data(store, slot_segment(store, slot)), now, item);
     if (!is_expired(item->expires, now))
         return place;
     if (!(item->marks & STORE_FETCHED))
         atomic_fetch_add_explicit(&store->expired_unfetched, 1, memory_order_relaxed);
     own_add(&worker->reclaimed, 1);
     unlink_slot(worker, bucket, place);
-    return NULL;
+    return (struct place){NULL, 0};
 }
 
-static void edit_apply(struct store_worker *worker, _Atomic uint64_t *place,
+/* The record is wide, or narrow and will hold what the edit may make of it. */
+static void edit_apply(struct store_worker *worker, struct place place,
                        const struct store_edit *edit, uint32_t now) {
     struct store *store = worker->store;
-    uint64_t slot = atomic_load_explicit(place, memory_order_relaxed);
-    uint32_t segment = slot_segment(slot);
-    struct record *record = (struct record *)(segment_data(store, segment) + slot_offset(slot));
-    atomic_store_explicit(&record->times, (uint64_t)edit->client_flags << 32 | edit->expires,
-                          memory_order_relaxed);
+    uint64_t slot = slot_load(place.bucket, place.at);
+    struct segment_entry *entry = &store->entries[slot_segment(store, slot)];
+    struct record *record = slot_record(store, slot);
+    struct stamps stamps = {edit->item.client_flags, edit->expires,
+                            edit->cas ? edit->cas : cas_next(store, edit->item.cas)};
+    stamps_write(entry, record, atomic_load(&record->lead) & LEAD_WIDE, &stamps);
     if (edit->expires != edit->item.expires)
-        segment_expires_raise(&store->entries[segment], edit->expires);
+        segment_expires_raise(entry, edit->expires);
     if (edit->marks != edit->item.marks) {
         uint64_t lead = atomic_load_explicit(&record->lead, memory_order_relaxed), wanted;
         do {
-            wanted = (lead & ~((uint64_t)0xFF << LEAD_MARKS_SHIFT)) | (uint64_t)edit->marks
-                                                                          << LEAD_MARKS_SHIFT;
+            wanted = (lead & ~((uint64_t)LEAD_MARKS << LEAD_MARKS_SHIFT)) | (uint64_t)edit->marks
+                                                                                << LEAD_MARKS_SHIFT;
         } while (!atomic_compare_exchange_weak(&record->lead, &lead, wanted));
     }
-    if (edit->cas != edit->item.cas)
-        atomic_store_explicit(&record->cas, edit->cas ? edit->cas : cas_next(store, edit->item.cas),
-                              memory_order_relaxed);
     if (edit->cas_told)
-        *edit->cas_told = atomic_load_explicit(&record->cas, memory_order_relaxed);
+        *edit->cas_told = stamps.cas;
     if (edit->accessed || edit->changed) {
         record_accessed(record, edit->accessed ? STORE_FETCHED : 0, now);
         slot_used(worker, place, slot);
     }
 }
 
-bool store_edit(struct store_worker *worker, struct ebb_span key, uint32_t now,
-                void (*edit_fn)(struct store_edit *, void *), void *context) {
-    struct store *store = worker->store;
-    flush_when_due(store, now);
-    uint64_t hash = store_hash(store, key);
-    struct store_edit edit = {0};
-    struct bucket *bucket = index_lock(store, hash);
-    _Atomic uint64_t *place = find_living(worker, bucket, key, hash, now, &edit.item);
-    if (place) {
-        edit.value =
-            edit.item.value_length <= STORE_COPY_MAX ? (char *)(uintptr_t)edit.item.value : NULL;
-        edit.expires = edit.item.expires;
-        edit.client_flags = edit.item.client_flags;
-        edit.marks = edit.item.marks;
-        edit.cas = edit.item.cas;
-        edit_fn(&edit, context);
-        if (edit.remove)
-            unlink_slot(worker, bucket, place);
-        else
-            edit_apply(worker, place, &edit, now);
-    }
-    index_unlock(bucket);
-    return place != NULL;
-}
-
 /* ---- commit ---- */
+
+/* ---- rooms ---- */
 
 /* A new version keeps the pool of the old one; a key that left a short while ago goes to main at
  * once. Until the cache is full probation does not grow beyond its share either. */
 static enum pool pool_for(struct store *store, struct ebb_span key, uint64_t hash) {
-    struct bucket *bucket;
-    _Atomic uint64_t *place;
-    uint64_t slot;
-    uint32_t version;
-    char *data;
-    if (index_lookup(store, key, hash, &bucket, &place, &slot, &version, &data))
-        return slot & SLOT_MAIN ? MAIN : PROBATION;
+    struct found found;
+    if (index_lookup(store, key, hash, &found))
+        return found.slot & SLOT_MAIN ? MAIN : PROBATION;
     if (!atomic_load_explicit(&store->has_evicted, memory_order_relaxed))
         return evict_probation_full(store) ? MAIN : PROBATION;
     return ghost_take(store, hash) ? MAIN : PROBATION;
 }
 
+/* room->wide says which header. */
 static enum store_verdict room_make(struct store_worker *worker, struct ebb_span key, uint64_t hash,
                                     size_t value_length, uint32_t expires, uint32_t now,
                                     struct store_room *room) {
-    uint32_t size = record_size((uint32_t)key.length, value_length);
-    bool huge = size >= worker->store->huge_from;
+    bool huge =
+        record_size(RECORD_NARROW, (uint32_t)key.length, value_length) >= worker->store->huge_from;
+    room->wide = room->wide || huge;
+    uint32_t size =
+        record_size(room->wide ? RECORD_WIDE : RECORD_NARROW, (uint32_t)key.length, value_length);
     enum store_verdict verdict = segment_reserve(worker, pool_for(worker->store, key, hash),
                                                  expires, size, value_length, now, room);
     if (verdict != STORE_STORED) {
@@ -320,28 +295,126 @@ static enum store_verdict room_make(struct store_worker *worker, struct ebb_span
         return verdict;
     }
     struct record *record = room->record;
-    memcpy(record->key, key.at, key.length);
-    room->value = record->key + key.length;
+    uint64_t lead = lead_make((uint32_t)key.length, 0, room->wide,
+                              huge ? RECORD_HUGE : (uint32_t)value_length, now);
+    memcpy(record_key(record, lead), key.at, key.length);
+    room->value = record_key(record, lead) + key.length;
     room->value_length = value_length;
     room->key_length = (uint8_t)key.length;
     room->hash = hash;
-    atomic_store_explicit(
-        &record->lead,
-        lead_make((uint32_t)key.length, 0, huge ? RECORD_HUGE : (uint32_t)value_length, now),
-        memory_order_release);
+    atomic_store_explicit(&record->lead, lead, memory_order_release);
     return STORE_STORED;
 }
 
+/* ---- edit ---- */
+
+/* Whether an edit can keep its cas and expiry in the header that there is. */
+static bool edit_fits(const struct store *store, struct place place, uint64_t cas,
+                      uint32_t expires) {
+    uint64_t slot = slot_load(place.bucket, place.at);
+    if (atomic_load_explicit(&slot_record(store, slot)->lead, memory_order_relaxed) & LEAD_WIDE)
+        return true;
+    uint64_t latest = atomic_load_explicit(&store->cas, memory_order_relaxed);
+    struct stamps later = {0, expires, (cas > latest ? cas : latest) + CAS_MARGIN};
+    return stamps_fit(&store->entries[slot_segment(store, slot)], &later);
+}
+
+/* Gives the key's item a wide header. False: there is no memory for that. */
+static bool widen(struct store_worker *worker, struct ebb_span key, uint64_t hash, uint32_t now) {
+    struct store *store = worker->store;
+    struct store_read read;
+    struct store_room room = {.wide = true};
+    if (!store_find(worker, key, now, &read))
+        return true;
+    if (room_make(worker, key, hash, read.item.value_length, read.item.expires, now, &room) !=
+        STORE_STORED)
+        return false;
+    struct bucket *bucket = index_lock(store, hash);
+    struct place place = index_find(store, bucket, key, hash);
+    bool moved = false;
+    if (place.bucket && segment_alive(store, room.segment_id, room.segment_generation)) {
+        uint64_t slot = slot_load(place.bucket, place.at);
+        uint64_t lead = atomic_load_explicit(&slot_record(store, slot)->lead, memory_order_relaxed);
+        uint64_t bits =
+            (slot & SLOT_FREQ_ALL) | (store->entries[room.segment_id].pool == MAIN ? SLOT_MAIN : 0);
+        moved =
+            lead_value_length(lead) == room.value_length && record_move(store, place, &room, bits);
+    }
+    index_unlock(bucket);
+    if (!moved) /* somebody was faster; the caller looks again */
+        segment_unreserve(worker, &room);
+    return true;
+}
+
+static void edit_there(struct store_worker *worker, struct bucket *bucket, struct place place,
+                       struct store_edit *edit, uint32_t now,
+                       void (*edit_fn)(struct store_edit *, void *), void *context) {
+    edit->value =
+        edit->item.value_length <= STORE_COPY_MAX ? (char *)(uintptr_t)edit->item.value : NULL;
+    edit->expires = edit->item.expires;
+    edit->marks = edit->item.marks;
+    edit->cas = edit->item.cas;
+    edit_fn(edit, context);
+    if (edit->remove)
+        unlink_slot(worker, bucket, place);
+    else
+        edit_apply(worker, place, edit, now);
+}
+
+bool store_edit(struct store_worker *worker, struct ebb_span key, uint32_t now, uint32_t expires,
+                void (*edit_fn)(struct store_edit *, void *), void *context) {
+    struct store *store = worker->store;
+    flush_when_due(store, now);
+    uint64_t hash = store_hash(store, key);
+    for (;;) {
+        struct store_edit edit = {0};
+        struct bucket *bucket = index_lock(store, hash);
+        struct place place = find_living(worker, bucket, key, hash, now, &edit.item);
+        bool fits = place.bucket == NULL || edit_fits(store, place, edit.item.cas, expires);
+        if (place.bucket && fits)
+            edit_there(worker, bucket, place, &edit, now, edit_fn, context);
+        index_unlock(bucket);
+        if (fits)
+            return place.bucket != NULL;
+        if (!widen(worker, key, hash, now))
+            return false;
+    }
+}
+
+/* ---- commit ---- */
+
+static struct ebb_span room_key(const struct store_room *room) {
+    return (struct ebb_span){room->value - room->key_length, room->key_length};
+}
+
+/* The room's segment left while it was being filled (the old bytes are still ours to read), or its
+ * header is too narrow. False: no memory. */
+static bool room_move(struct store_worker *worker, struct store_room *room, bool wide,
+                      uint32_t expires, uint32_t now) {
+    struct store_room fresh = {.wide = wide};
+    struct ebb_span key = room_key(room);
+    if (room_make(worker, key, room->hash, room->value_length, expires, now, &fresh) !=
+        STORE_STORED)
+        return false;
+    memcpy(fresh.value, room->value, room->value_length);
+    ebb_keep(room->segment);
+    segment_unreserve(worker, room);
+    *room = fresh;
+    return true;
+}
+
 enum store_verdict store_reserve(struct store_worker *worker, struct ebb_span key,
-                                 size_t value_length, uint32_t expires, uint32_t now,
+                                 size_t value_length, const struct store_new *likely, uint32_t now,
                                  struct store_room *room) {
     struct store *store = worker->store;
+    struct stamps stamps = {likely->client_flags, likely->expires, likely->cas};
     ebb_assert(key.length > 0 && key.length <= STORE_KEY_MAX, "key of %zu bytes", key.length);
     room->record = NULL;
     if (value_length + key.length + MEMCACHED_ITEM_HEADER > store->config.value_size_max)
         return STORE_TOO_LARGE;
     index_provision(store);
-    return room_make(worker, key, store_hash(store, key), value_length, expires, now, room);
+    room->wide = !stamps_likely_narrow(store, &stamps, now);
+    return room_make(worker, key, store_hash(store, key), value_length, likely->expires, now, room);
 }
 
 void store_abandon(struct store_worker *worker, struct store_room *room) {
@@ -351,41 +424,26 @@ void store_abandon(struct store_worker *worker, struct store_room *room) {
     *room = (struct store_room){0};
 }
 
-/* The room's segment left while it was being filled: the old bytes are still ours to read, so move
- * them. */
-static bool room_move(struct store_worker *worker, struct store_room *room, uint32_t expires,
-                      uint32_t now) {
-    struct store_room fresh = {0};
-    struct ebb_span key = {((struct record *)room->record)->key, room->key_length};
-    if (room_make(worker, key, room->hash, room->value_length, expires, now, &fresh) !=
-        STORE_STORED)
-        return false;
-    memcpy(fresh.value, room->value, room->value_length);
-    ebb_keep(room->segment);
-    *room = fresh;
-    return true;
-}
-
 static void publish(struct store_worker *worker, struct store_room *room, struct bucket *bucket,
-                    _Atomic uint64_t *place, const struct store_new *new, uint32_t now) {
+                    struct place place, const struct store_new *new, uint32_t now) {
     struct store *store = worker->store;
     struct record *record = room->record;
     struct segment_entry *entry = &store->entries[room->segment_id];
     uint64_t lead = atomic_load_explicit(&record->lead, memory_order_relaxed);
-    atomic_store_explicit(&record->lead,
-                          lead_make(room->key_length, new->marks, lead_value_length(lead), now),
-                          memory_order_relaxed);
-    atomic_store_explicit(&record->times, (uint64_t) new->client_flags << 32 | new->expires,
-                          memory_order_relaxed);
-    atomic_store_explicit(&record->cas, new->cas, memory_order_relaxed);
+    struct stamps stamps = {new->client_flags, new->expires, new->cas};
+    atomic_store_explicit(
+        &record->lead,
+        lead_make(room->key_length, new->marks, room->wide, lead_value_length(lead), now),
+        memory_order_relaxed);
+    stamps_write(entry, record, room->wide, &stamps);
     segment_expires_raise(entry, new->expires);
     segment_live_add(store, room->segment_id, room->size);
     uint64_t bits = (entry->huge ? SLOT_HUGE : 0) | (entry->pool == MAIN ? SLOT_MAIN : 0);
-    uint64_t old = place ? atomic_load_explicit(place, memory_order_relaxed) : 0;
-    uint64_t slot =
-        slot_make(room->hash, room->segment_id, room->offset, bits | (old & SLOT_FREQ_ALL));
-    if (place) {
-        atomic_store_explicit(place, slot, memory_order_relaxed);
+    uint64_t old = place.bucket ? slot_load(place.bucket, place.at) : 0;
+    uint64_t slot = tag_of(store, room->hash) | bits | (old & SLOT_FREQ_ALL) |
+                    place_make(store, room->segment_id, room->offset);
+    if (place.bucket) {
+        slot_store(place.bucket, place.at, slot);
         segment_slot_gone(store, old);
     } else {
         index_put(store, bucket, slot);
@@ -401,23 +459,23 @@ static __attribute__((noinline)) void value_overwrite(const struct store_item *o
 
 /* A small value of the same length and class of time to live is written over the old one: nothing
  * dies, nothing is copied later, and the room goes back. */
-static bool overwrite(struct store *store, _Atomic uint64_t *place, const struct store_room *room,
+static bool overwrite(struct store *store, struct place place, const struct store_room *room,
                       const struct store_item *old, const struct store_new *new, uint32_t now) {
-    uint64_t slot = atomic_load_explicit(place, memory_order_relaxed);
-    struct segment_entry *entry = &store->entries[slot_segment(slot)];
-    if (room->value_length != old->value_length || room->value_length > OVERWRITE_MAX ||
-        (slot & SLOT_HUGE) || atomic_load(&entry->state) == SEGMENT_LEAVING ||
+    uint64_t slot = slot_load(place.bucket, place.at);
+    struct segment_entry *entry = &store->entries[slot_segment(store, slot)];
+    struct stamps stamps = {new->client_flags, new->expires, new->cas};
+    struct record *record = slot_record(store, slot);
+    bool wide = atomic_load_explicit(&record->lead, memory_order_relaxed) & LEAD_WIDE;
+    if ((!wide && !stamps_fit(entry, &stamps)) || room->value_length != old->value_length ||
+        room->value_length > OVERWRITE_MAX || (slot & SLOT_HUGE) ||
+        atomic_load(&entry->state) == SEGMENT_LEAVING ||
         entry->ttl_class != segment_ttl_class(store, new->expires, now))
         return false;
-    struct record *record =
-        (struct record *)(segment_data(store, slot_segment(slot)) + slot_offset(slot));
     value_overwrite(old, room);
     segment_expires_raise(entry, new->expires);
-    atomic_store_explicit(&record->times, (uint64_t) new->client_flags << 32 | new->expires,
-                          memory_order_relaxed);
-    atomic_store_explicit(&record->cas, new->cas, memory_order_relaxed);
+    stamps_write(entry, record, wide, &stamps);
     atomic_store(&record->lead,
-                 lead_make(room->key_length, new->marks, (uint32_t)room->value_length, now));
+                 lead_make(room->key_length, new->marks, wide, (uint32_t)room->value_length, now));
     return true;
 }
 
@@ -428,41 +486,56 @@ static void grow_now_and_then(struct store_worker *worker) {
     index_resize(worker->store, store_items(worker->store), RESIZE_STEPS);
 }
 
+/* Under the bucket's lock. TRY_WIDER, TRY_ALIVE: the room must move, and then from the start. */
+enum tried { TRIED, TRIED_IN_PLACE, TRY_WIDER, TRY_ALIVE };
+
+static enum tried commit_there(struct store_worker *worker, struct store_room *room,
+                               struct bucket *bucket, uint32_t now, struct store_new *new,
+                               store_decide *decide, void *context, enum store_verdict *verdict) {
+    struct store *store = worker->store;
+    struct store_item old;
+    if (!segment_alive(store, room->segment_id, room->segment_generation))
+        return TRY_ALIVE;
+    struct place place = find_living(worker, bucket, room_key(room), room->hash, now, &old);
+    *verdict = decide ? decide(place.bucket ? &old : NULL, new, context) : STORE_STORED;
+    if (*verdict != STORE_STORED)
+        return TRIED;
+    if (new->cas == 0)
+        new->cas = cas_next(store, place.bucket ? old.cas : 0);
+    if (place.bucket && overwrite(store, place, room, &old, new, now))
+        return TRIED_IN_PLACE;
+    struct stamps stamps = {new->client_flags, new->expires, new->cas};
+    if (!room->wide && !stamps_fit(&store->entries[room->segment_id], &stamps))
+        return TRY_WIDER;
+    publish(worker, room, bucket, place, new, now);
+    return TRIED;
+}
+
 enum store_verdict store_commit(struct store_worker *worker, struct store_room *room, uint32_t now,
                                 struct store_new *new, store_decide *decide, void *context) {
     struct store *store = worker->store;
     ebb_assert(room->record != NULL, "commit of a room that was never reserved");
     flush_when_due(store, now);
-    struct store_item old;
-    struct bucket *bucket;
+    const struct store_new asked = *new;
+    enum store_verdict verdict = STORE_NO_MEMORY;
+    enum tried tried;
     for (;;) {
-        bucket = index_lock(store, room->hash);
-        if (segment_alive(store, room->segment_id, room->segment_generation))
-            break;
+        struct bucket *bucket = index_lock(store, room->hash);
+        tried = commit_there(worker, room, bucket, now, new, decide, context, &verdict);
         index_unlock(bucket);
-        if (!room_move(worker, room, new->expires, now)) {
-            *room = (struct store_room){0};
+        if (tried == TRIED || tried == TRIED_IN_PLACE)
+            break;
+        if (!room_move(worker, room, room->wide || tried == TRY_WIDER, new->expires, now)) {
+            store_abandon(worker, room);
             return STORE_NO_MEMORY;
         }
+        *new = asked;
     }
-    struct ebb_span key = {((struct record *)room->record)->key, room->key_length};
-    _Atomic uint64_t *place = find_living(worker, bucket, key, room->hash, now, &old);
     uint32_t size = room->size;
-    bool in_place = false;
-    enum store_verdict verdict = decide ? decide(place ? &old : NULL, new, context) : STORE_STORED;
-    if (verdict == STORE_STORED) {
-        if (new->cas == 0)
-            new->cas = cas_next(store, place ? old.cas : 0);
-        in_place = place && overwrite(store, place, room, &old, new, now);
-        if (!in_place)
-            publish(worker, room, bucket, place, new, now);
-    }
-    index_unlock(bucket);
-    if (verdict != STORE_STORED || in_place) {
+    if (verdict != STORE_STORED || tried == TRIED_IN_PLACE)
         store_abandon(worker, room);
-        if (verdict != STORE_STORED)
-            return verdict;
-    }
+    if (verdict != STORE_STORED)
+        return verdict;
     own_add(&worker->items_total, 1);
     own_add(&worker->written_bytes, size);
     *room = (struct store_room){0};

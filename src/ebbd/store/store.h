@@ -70,6 +70,7 @@ struct store_read {
     struct store_item item;
     /* private: where it was found */
     const void *bucket, *place;
+    int at;
     uint64_t slot;
     uint32_t version, now;
     struct store_worker *worker;
@@ -91,7 +92,7 @@ struct store_edit {
         item;    /* as it is; item.value may be written when item.value_length <= STORE_COPY_MAX */
     char *value; /* the same bytes, writable; NULL when they are too many */
     /* What it shall be; preset to what it is. */
-    uint32_t expires, client_flags;
+    uint32_t expires;
     uint8_t marks;
     uint64_t cas; /* set to 0 for a fresh one */
     bool remove;
@@ -100,8 +101,8 @@ struct store_edit {
     uint64_t *cas_told; /* not NULL: gets the cas that the item has afterwards */
 };
 /* Calls edit once under the bucket's lock (so: short, no allocation, no store call); false: a miss.
- */
-bool store_edit(struct store_worker *worker, struct ebb_span key, uint32_t now,
+ * expires: what edit may set the expiry to; 0 when it leaves it. */
+bool store_edit(struct store_worker *worker, struct ebb_span key, uint32_t now, uint32_t expires,
                 void (*edit)(struct store_edit *edit, void *context), void *context);
 
 enum store_verdict {
@@ -124,14 +125,9 @@ struct store_room {
     uint32_t segment_id, segment_generation;
     uint32_t size, offset;
     uint8_t key_length;
+    bool wide;
     uint64_t hash;
 };
-
-/* STORE_STORED: room is there. STORE_TOO_LARGE, STORE_NO_MEMORY. May evict, may collect. The room
- * stays valid however long filling takes. expires is a hint for where to put it. */
-enum store_verdict store_reserve(struct store_worker *worker, struct ebb_span key,
-                                 size_t value_length, uint32_t expires, uint32_t now,
-                                 struct store_room *room);
 
 /* What a new version gets. */
 struct store_new {
@@ -139,9 +135,19 @@ struct store_new {
     uint8_t marks;
     uint64_t cas; /* 0: a fresh one; filled in afterwards */
 };
+
+/* STORE_STORED: room is there. STORE_TOO_LARGE, STORE_NO_MEMORY. May evict, may collect. The room
+ * stays valid however long filling takes. `likely` is what the item will get as far as is known: it
+ * says where the room is best and how long its header, no more. */
+enum store_verdict store_reserve(struct store_worker *worker, struct ebb_span key,
+                                 size_t value_length, const struct store_new *likely, uint32_t now,
+                                 struct store_room *room);
+
 /* decide sees the present item (NULL: none) and may change *new; STORE_STORED publishes, anything
- * else drops the room. Called once under the bucket's lock: short, no allocation, no store call.
- * NULL: always store. The room is used up in every case. new->cas is what the item got. */
+ * else drops the room. Called under the bucket's lock: short, no allocation, no store call; once,
+ * or again from the start when its answer needs another room (then *new is as it was, and
+ * room->value is the same bytes elsewhere). NULL: always store. The room is used up in every case.
+ * new->cas is what the item got. */
 typedef enum store_verdict store_decide(const struct store_item *old, struct store_new *new,
                                         void *context);
 enum store_verdict store_commit(struct store_worker *worker, struct store_room *room, uint32_t now,

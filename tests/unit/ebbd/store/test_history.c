@@ -170,7 +170,8 @@ static bool set_value(struct player *me, const char *key, uint32_t number_of_key
     size_t length = length_for(me);
     uint32_t expires = expiry_for(me);
     enum store_verdict verdict =
-        store_reserve(me->worker, ebb_span_of(key), length, expires, now_of(me), &room);
+        store_reserve(me->worker, ebb_span_of(key), length, &(struct store_new){.expires = expires},
+                      now_of(me), &room);
     ebb_assert(verdict == STORE_STORED, "reserving %zu bytes: %d", length, verdict);
     value_write(room.value, length, number_of_key, number, 0);
     if (chance(me, 50) == 0) {
@@ -193,13 +194,13 @@ static void version_write(struct player *me) {
     uint64_t number = atomic_load(&state->started) + 1;
     atomic_store(&state->started, number);
     if (is_delete(number)) {
-        store_edit(me->worker, ebb_span_of(key), now_of(me), remove_it, NULL);
+        store_edit(me->worker, ebb_span_of(key), now_of(me), 0, remove_it, NULL);
     } else {
         while (!set_value(me, key, number_of_key, number))
             continue;
         uint32_t expires = expiry_for(me);
         if (chance(me, 4) == 0)
-            store_edit(me->worker, ebb_span_of(key), now_of(me), touch_it, &expires);
+            store_edit(me->worker, ebb_span_of(key), now_of(me), expires, touch_it, &expires);
     }
     atomic_store(&state->finished, number);
 }
@@ -259,8 +260,8 @@ static void counter_cas(struct player *me, uint32_t number_of_key, const char *k
     value.count++;
     size_t length = length_for(me);
     struct store_room room = {0};
-    enum store_verdict verdict =
-        store_reserve(me->worker, ebb_span_of(key), length, 0, now_of(me), &room);
+    enum store_verdict verdict = store_reserve(me->worker, ebb_span_of(key), length,
+                                               &(struct store_new){0}, now_of(me), &room);
     ebb_assert(verdict == STORE_STORED, "reserving %zu bytes: %d", length, verdict);
     value_write(room.value, length, number_of_key, value.number, value.count);
     struct store_new new = {.client_flags = 7};
@@ -299,11 +300,11 @@ static void counter_operation(struct player *me) {
         return;
     }
     if (chance(me, 200) == 0) {
-        store_edit(me->worker, ebb_span_of(key), now_of(me), remove_it, NULL);
+        store_edit(me->worker, ebb_span_of(key), now_of(me), 0, remove_it, NULL);
         return;
     }
     struct increment told = {.key = number_of_key};
-    if (store_edit(me->worker, ebb_span_of(key), now_of(me), increment_it, &told) && told.done)
+    if (store_edit(me->worker, ebb_span_of(key), now_of(me), 0, increment_it, &told) && told.done)
         success(me, number_of_key, &told.value, told.cas);
 }
 
@@ -314,12 +315,12 @@ static void wave_operation(struct player *me) {
     uint32_t at = me->wave++ % (2 * WAVE_KEYS);
     snprintf(key, sizeof key, "wave-%d-%u", me->index, at % WAVE_KEYS);
     if (at >= WAVE_KEYS) {
-        store_edit(me->worker, ebb_span_of(key), now_of(me), remove_it, NULL);
+        store_edit(me->worker, ebb_span_of(key), now_of(me), 0, remove_it, NULL);
         return;
     }
     struct store_room room = {0};
     enum store_verdict verdict =
-        store_reserve(me->worker, ebb_span_of(key), 8, 0, now_of(me), &room);
+        store_reserve(me->worker, ebb_span_of(key), 8, &(struct store_new){0}, now_of(me), &room);
     ebb_assert(verdict == STORE_STORED, "reserving 8 bytes: %d", verdict);
     memset(room.value, 'w', 8);
     struct store_new new = {.client_flags = 7};

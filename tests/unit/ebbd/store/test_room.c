@@ -30,8 +30,8 @@ static struct store *open_store(size_t limit, int workers, size_t value_max) {
 static enum store_verdict put(struct store_worker *worker, const char *key, size_t length,
                               uint32_t expires, uint32_t now, struct store_new *new) {
     struct store_room room = {0};
-    enum store_verdict verdict =
-        store_reserve(worker, ebb_span_of(key), length, expires, now, &room);
+    enum store_verdict verdict = store_reserve(worker, ebb_span_of(key), length,
+                                               &(struct store_new){.expires = expires}, now, &room);
     if (verdict != STORE_STORED)
         return verdict;
     memset(room.value, 'v', length);
@@ -232,7 +232,8 @@ START_TEST(the_sweeper_returns_expired_memory_without_traffic) {
     }
     put_many(store_worker_at(store, 0), "stays", 10, 100, 0, NOW);
     uint32_t longer = 200;
-    ck_assert(store_edit(store_worker_at(store, 0), EBB_SPAN("a-5"), NOW, lengthen, &longer));
+    ck_assert(
+        store_edit(store_worker_at(store, 0), EBB_SPAN("a-5"), NOW, longer, lengthen, &longer));
     ck_assert_uint_gt(stats_of(store).segment_bytes, 4 << 20);
     store_tick(store, 99);
     ck_assert_uint_eq(stats_of(store).items, 2 * 20000 + 2 * 3 + 10);

@@ -29,8 +29,8 @@ static struct store *open_store(size_t limit, int workers) {
 static enum store_verdict put(struct store_worker *worker, const char *key, const void *value,
                               size_t length, uint32_t expires, uint32_t now) {
     struct store_room room = {0};
-    enum store_verdict verdict =
-        store_reserve(worker, ebb_span_of(key), length, expires, now, &room);
+    enum store_verdict verdict = store_reserve(worker, ebb_span_of(key), length,
+                                               &(struct store_new){.expires = expires}, now, &room);
     if (verdict != STORE_STORED)
         return verdict;
     memcpy(room.value, value, length);
@@ -108,7 +108,7 @@ START_TEST(an_edit_changes_in_place_and_removes) {
     put(worker, "k", "a", 1, 0, 2);
     struct store_read before, after;
     ck_assert(store_find(worker, EBB_SPAN("k"), 2, &before));
-    ck_assert(store_edit(worker, EBB_SPAN("k"), 2, bump, NULL));
+    ck_assert(store_edit(worker, EBB_SPAN("k"), 2, 0, bump, NULL));
     ck_assert(!store_still(&before));
     ck_assert(store_find(worker, EBB_SPAN("k"), 2, &after));
     ck_assert_uint_gt(after.item.cas, before.item.cas);
@@ -116,8 +116,8 @@ START_TEST(an_edit_changes_in_place_and_removes) {
     ck_assert_uint_eq(after.item.client_flags, 7);
     ck_assert_int_eq(take(worker, "k", 2, out, sizeof out), 1);
     ck_assert_int_eq(out[0], 'b');
-    ck_assert(store_edit(worker, EBB_SPAN("k"), 2, remove_it, NULL));
-    ck_assert(!store_edit(worker, EBB_SPAN("k"), 2, remove_it, NULL));
+    ck_assert(store_edit(worker, EBB_SPAN("k"), 2, 0, remove_it, NULL));
+    ck_assert(!store_edit(worker, EBB_SPAN("k"), 2, 0, remove_it, NULL));
     store_check(store);
     store_close(store);
 }
@@ -136,7 +136,9 @@ START_TEST(a_refused_commit_leaves_the_old_and_wastes_nothing) {
     put(worker, "k", "old", 3, 0, 2);
     for (int i = 0; i < 100000; i++) { /* 100,000 rooms of 128 bytes would fill most of the limit */
         struct store_room room = {0};
-        ck_assert_int_eq(store_reserve(worker, EBB_SPAN("k"), 100, 0, 2, &room), STORE_STORED);
+        ck_assert_int_eq(
+            store_reserve(worker, EBB_SPAN("k"), 100, &(struct store_new){0}, 2, &room),
+            STORE_STORED);
         struct store_new new = {0};
         ck_assert_int_eq(store_commit(worker, &room, 2, &new, only_if_absent, NULL),
                          STORE_NOT_STORED);
@@ -194,7 +196,9 @@ START_TEST(a_huge_value_comes_back_whole_and_its_memory_returns) {
     ck_assert_int_eq(memcmp(value, out, HUGE), 0);
     ck_assert_int_eq(put(worker, "big", value, HUGE, 0, 2), STORE_STORED);
     struct store_room room = {0};
-    ck_assert_int_eq(store_reserve(worker, EBB_SPAN("k"), 8 << 20, 0, 2, &room), STORE_TOO_LARGE);
+    ck_assert_int_eq(
+        store_reserve(worker, EBB_SPAN("k"), 8 << 20, &(struct store_new){0}, 2, &room),
+        STORE_TOO_LARGE);
     store_check(store);
     store_close(store);
 }
@@ -206,7 +210,9 @@ START_TEST(a_room_outlives_the_eviction_of_its_segment) {
     static char filler[1000];
     char key[32], out[2000];
     struct store_room room = {0};
-    ck_assert_int_eq(store_reserve(worker, EBB_SPAN("slow"), 1000, 0, 2, &room), STORE_STORED);
+    ck_assert_int_eq(
+        store_reserve(worker, EBB_SPAN("slow"), 1000, &(struct store_new){0}, 2, &room),
+        STORE_STORED);
     memset(room.value, 'x', 1000);
     for (int i = 0; i < 20000; i++) {
         snprintf(key, sizeof key, "k%d", i);
@@ -327,7 +333,7 @@ static void stress_run(void *arg) {
             ebb_assert(verdict == STORE_STORED, "set: %d", verdict);
             me->sets++;
         } else {
-            store_edit(worker, ebb_span_of(key), 2, remove_it, NULL);
+            store_edit(worker, ebb_span_of(key), 2, 0, remove_it, NULL);
         }
     }
 }
