@@ -13,7 +13,7 @@ from servers import Server, scaled, test_folder
 CONNECTS = 15000
 SETTLE_SECONDS_MAX = 30
 LINGER_RESET = struct.pack("ii", 1, 0)
-HEAP_TRACE_HEADER = ["time", "collection", "cause", "pause_ns"]
+HEAP_TRACE_HEADER = ["time", "cause", "collection", "pause_ns"]
 
 
 def assert_clean(test, metrics):
