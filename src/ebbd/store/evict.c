@@ -94,8 +94,7 @@ static struct stamps record_stamps(const struct walk *walk, const struct record 
 }
 
 static bool record_expired(const struct walk *walk, const struct record *record) {
-    uint32_t expires = record_stamps(walk, record).expires;
-    return expires != 0 && expires <= walk->now;
+    return is_expired(record_stamps(walk, record).expires, walk->now);
 }
 
 /* What becomes of the item behind a slot; under the bucket's lock. */
@@ -107,12 +106,12 @@ static bool survives(const struct walk *walk, const struct record *record, uint6
            freq >= (walk->entry->pool == MAIN ? walk->stay_freq : PROMOTE_FREQ);
 }
 
-/* The slot's bits after this segment: the frequency decays, main is where the room is. */
-static uint64_t bits_after(const struct walk *walk, uint64_t slot, uint32_t to) {
+/* The slot's frequency behind this segment. */
+static uint64_t freq_after(const struct walk *walk, uint64_t slot) {
     uint64_t freq = slot & SLOT_FREQ_ALL;
-    if (walk->leaving == BY_POLICY)
-        freq = walk->entry->pool == MAIN ? freq - SLOT_FREQ_ONE : 0;
-    return freq | (slot & SLOT_MAIN) | (walk->store->entries[to].pool == MAIN ? SLOT_MAIN : 0);
+    if (walk->leaving == BY_CLEANING)
+        return freq;
+    return walk->entry->pool == MAIN ? freq - SLOT_FREQ_ONE : 0;
 }
 
 /* Its memory is still there: the segment leaves when all of its records have. */
@@ -136,7 +135,7 @@ static bool leave(const struct walk *walk, uint64_t hash, struct record *record,
     if (place.bucket) {
         slot = slot_load(place.bucket, place.at);
         if (room && room->record) {
-            answered = record_move(store, place, room, bits_after(walk, slot, room->segment_id));
+            answered = record_move(store, place, room, freq_after(walk, slot));
             if (answered)
                 atomic_fetch_add_explicit(&store->copied_bytes, room->size, memory_order_relaxed);
         } else if (room == NULL && survives(walk, record, slot)) {
@@ -144,7 +143,7 @@ static bool leave(const struct walk *walk, uint64_t hash, struct record *record,
         } else {
             bool expired = record_expired(walk, record);
             index_remove(store, bucket, place);
-            atomic_fetch_sub_explicit(&walk->entry->live_bytes, size, memory_order_relaxed);
+            segment_live_remove(store, walk->segment, size);
             count_gone(store, record, expired);
             evicted = !expired;
             remember = !expired && walk->leaving == BY_POLICY && walk->entry->pool == PROBATION;
@@ -161,17 +160,15 @@ static bool leave(const struct walk *walk, uint64_t hash, struct record *record,
 }
 
 static void leave_or_move(const struct walk *walk, struct record *record, uint64_t hash) {
-    uint32_t size =
-        segment_record_size(walk->entry, atomic_load_explicit(&record->lead, memory_order_relaxed));
+    uint64_t lead = atomic_load_explicit(&record->lead, memory_order_relaxed);
+    uint32_t size = segment_record_size(walk->entry, lead);
     if (leave(walk, hash, record, size, NULL))
         return;
-    uint64_t lead = atomic_load_explicit(&record->lead, memory_order_relaxed);
     struct stamps stamps = record_stamps(walk, record);
     enum pool pool = walk->leaving == BY_CLEANING ? walk->entry->pool : MAIN;
     for (bool wide = !stamps_likely_narrow(walk->store, &stamps, walk->now);; wide = true) {
         struct store_room room = {.wide = wide};
-        uint32_t room_size = record_size(wide ? RECORD_WIDE : RECORD_NARROW, lead_key_length(lead),
-                                         lead_value_length(lead));
+        uint32_t room_size = record_size(wide, lead_key_length(lead), lead_value_length(lead));
         segment_reserve_survivor(walk->store, pool, stamps.expires, room_size, walk->now, &room);
         if (leave(walk, hash, record, size, &room)) /* without a room it must go */
             return;
@@ -219,8 +216,8 @@ static bool huge_stays(const struct walk *walk) {
     uint64_t slot = place.bucket ? slot_load(place.bucket, place.at) : 0;
     bool stays = place.bucket && survives(walk, record, slot);
     if (stays) {
-        uint64_t bits = bits_after(walk, slot, walk->segment) | SLOT_MAIN;
-        slot_store(place.bucket, place.at, (slot & ~SLOT_FREQ_ALL) | bits);
+        slot_store(place.bucket, place.at,
+                   (slot & ~SLOT_FREQ_ALL) | freq_after(walk, slot) | SLOT_MAIN);
     }
     index_unlock(bucket);
     if (stays) {
@@ -403,11 +400,9 @@ static uint64_t live_now(struct store *store) {
 static void batch_fit(struct store *store) {
     uint64_t batch = store->batch_bytes, limit = store_limit(store),
              share = ebb_collect_per_mille();
-    uint64_t fitting = batch * share / COLLECT_PER_MILLE;
-    if (fitting > batch)
-        batch += fitting - batch < batch / 4 ? fitting - batch : batch / 4;
-    else
-        batch -= batch - fitting < batch / 8 ? batch - fitting : batch / 8;
+    uint64_t fitting = batch * share / COLLECT_PER_MILLE, up = batch + batch / 4,
+             down = batch - batch / 8; /* in steps: the share is that of some collections */
+    batch = fitting > up ? up : fitting < down ? down : fitting;
     uint64_t least = (uint64_t)BATCH_SEGMENTS_MIN * segment_bytes(store);
     uint64_t most = limit / BATCH_MOST_SHARE * ebb_dropped_slack();
     if (most > limit / BATCH_UTMOST_SHARE) /* even when collections take more time than they may */

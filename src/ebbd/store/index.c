@@ -245,8 +245,7 @@ struct place index_find(struct store *store, struct bucket *bucket, struct ebb_s
             uint64_t slot;
             if (!tag_is(tag, at, i) || (slot = slot_load(at, i)) == 0)
                 continue;
-            const char *data = segment_data(store, slot_segment(store, slot));
-            if (record_has_key((const struct record *)(data + slot_offset(store, slot)), key))
+            if (record_has_key(slot_record(store, slot), key))
                 return (struct place){at, i};
         }
     return (struct place){NULL, 0};
@@ -324,7 +323,7 @@ static enum look look_in(const struct store *store, struct ebb_span key, struct 
             uint64_t slot;
             if (!tag_is(tag, at, i) || (slot = slot_load(at, i)) == 0)
                 continue;
-            uint32_t segment = slot_segment(store, slot);
+            uint32_t segment = slot_segment(store, slot); /* any, when the halves are of two */
             char *data = segment < store->segments_max ? segment_data(store, segment) : NULL;
             if (!still(found->bucket, found->version)) /* invariant 2 */
                 return LOOK_AGAIN;
@@ -365,11 +364,6 @@ bool index_lookup(const struct store *store, struct ebb_span key, uint64_t hash,
 }
 
 /* ---- growing and shrinking ---- */
-
-static uint64_t hash_at(const struct store *store, uint64_t slot) {
-    const char *data = segment_data(store, slot_segment(store, slot));
-    return record_hash(store, (const struct record *)(data + slot_offset(store, slot)));
-}
 
 /* Takes all slots out of a locked bucket and its chain; the overflow buckets go back. Returns how
  * many, or -1 (and takes nothing) when they are more than max. */
@@ -432,7 +426,9 @@ static bool split_one(struct store *store) {
     lock_bucket(to);
     atomic_store_explicit(&index->buckets, last + 1, memory_order_release);
     for (int i = 0; i < n; i++) {
-        struct bucket *home = number_of(hash_at(store, slots[i]), last + 1) == last ? to : from;
+        struct bucket *home =
+            number_of(record_hash(store, slot_record(store, slots[i])), last + 1) == last ? to
+                                                                                          : from;
         index_put(store, home, slots[i]);
     }
     index_unlock(to);

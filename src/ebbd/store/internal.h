@@ -67,18 +67,22 @@ static inline uint32_t lead_value_length(uint64_t lead) {
     return lead >> LEAD_VALUE_SHIFT & LEAD_24_BITS;
 }
 
-static inline uint32_t lead_header(uint64_t lead) {
-    return lead & LEAD_WIDE ? RECORD_WIDE : RECORD_NARROW;
+static inline bool lead_wide(uint64_t lead) {
+    return lead & LEAD_WIDE;
+}
+
+static inline uint32_t header_size(bool wide) {
+    return wide ? RECORD_WIDE : RECORD_NARROW;
 }
 
 /* Bytes of an item's record. */
-static inline uint32_t record_size(uint32_t header, uint32_t key_length, uint64_t value_length) {
-    return (uint32_t)((header + key_length + value_length + RECORD_ALIGN - 1) &
+static inline uint32_t record_size(bool wide, uint32_t key_length, uint64_t value_length) {
+    return (uint32_t)((header_size(wide) + key_length + value_length + RECORD_ALIGN - 1) &
                       ~(uint64_t)(RECORD_ALIGN - 1));
 }
 
 static inline char *record_key(const struct record *record, uint64_t lead) {
-    return (char *)(uintptr_t)record + lead_header(lead);
+    return (char *)(uintptr_t)record + header_size(lead_wide(lead));
 }
 
 /* A filler has key length 0; its value length counts units of RECORD_ALIGN, itself included. */
@@ -310,6 +314,11 @@ void stamps_write(const struct segment_entry *entry, struct record *record, bool
 bool stamps_fit(const struct segment_entry *entry, const struct stamps *stamps);
 /* Whether they will most likely fit a segment that is open now. */
 bool stamps_likely_narrow(const struct store *store, const struct stamps *stamps, uint32_t now);
+/* Under the lock of the slot's bucket: the record behind the slot is copied to `room`, whose header
+ * may be of the other width, and the slot leads there from then on, with this frequency (in
+ * SLOT_FREQ_ALL). False: what the header keeps does not fit the room's. */
+bool record_move(struct store *store, struct place place, const struct store_room *room,
+                 uint64_t freq);
 
 /* ---- segment.c ---- */
 
@@ -319,6 +328,10 @@ static inline bool segment_alive(const struct store *store, uint32_t segment, ui
     uint8_t state = atomic_load_explicit(&entry->state, memory_order_seq_cst);
     return (state == SEGMENT_OPEN || state == SEGMENT_SEALED) &&
            atomic_load_explicit(&entry->generation, memory_order_relaxed) == generation;
+}
+/* What every slot into the segment says of it. */
+static inline uint64_t segment_slot_bits(const struct segment_entry *entry) {
+    return (entry->huge ? SLOT_HUGE : 0) | (entry->pool == MAIN ? SLOT_MAIN : 0);
 }
 /* Bytes of the record that begins with this lead. */
 uint32_t segment_record_size(const struct segment_entry *entry, uint64_t lead);
@@ -427,12 +440,11 @@ static inline struct ebb_span record_key_span(const struct record *record) {
 static inline uint64_t record_hash(const struct store *store, const struct record *record) {
     return store_hash(store, record_key_span(record));
 }
-/* Under the lock of the slot's bucket: the record behind the slot is copied to `room`, whose header
- * may be of the other width, and the slot leads there from then on, with these bits. False: what
- * the header keeps does not fit it. */
-bool record_move(struct store *store, struct place place, const struct store_room *room,
-                 uint64_t bits);
 uint64_t store_items(const struct store *store);
+/* From its second on an item is gone; 0: never. */
+static inline bool is_expired(uint32_t expires, uint32_t now) {
+    return expires != 0 && expires <= now;
+}
 /* The view of a record, as of `now`. */
 void store_view(const struct store *store, uint64_t slot, const char *data, uint32_t now,
                 struct store_item *item);

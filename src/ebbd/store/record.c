@@ -29,7 +29,7 @@ void stamps_start(const struct store *store, struct segment_entry *entry, uint32
 struct stamps stamps_read(const struct segment_entry *entry, const struct record *record,
                           uint64_t lead) {
     uint64_t stamp = atomic_load_explicit(&record->stamp, memory_order_relaxed);
-    if (lead & LEAD_WIDE) {
+    if (lead_wide(lead)) {
         uint64_t times = atomic_load_explicit(&record->times, memory_order_relaxed);
         return (struct stamps){(uint32_t)(times >> 32), (uint32_t)times, stamp};
     }
@@ -70,7 +70,7 @@ bool stamps_likely_narrow(const struct store *store, const struct stamps *stamps
 }
 
 bool record_move(struct store *store, struct place place, const struct store_room *room,
-                 uint64_t bits) {
+                 uint64_t freq) {
     uint64_t slot = slot_load(place.bucket, place.at);
     struct record *from = slot_record(store, slot), *to = room->record;
     struct segment_entry *to_entry = &store->entries[room->segment_id];
@@ -86,7 +86,8 @@ bool record_move(struct store *store, struct place place, const struct store_roo
     segment_expires_raise(to_entry, stamps.expires);
     segment_live_add(store, room->segment_id, room->size);
     slot_store(place.bucket, place.at,
-               (slot & tag_mask(store)) | bits | place_make(store, room->segment_id, room->offset));
+               (slot & tag_mask(store)) | freq | segment_slot_bits(to_entry) |
+                   place_make(store, room->segment_id, room->offset));
     segment_slot_gone(store, slot);
     return true;
 }

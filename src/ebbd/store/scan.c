@@ -21,7 +21,7 @@ static bool find(struct store *store, const char *data, uint32_t segment, uint32
     if (found)
         store_view(store, slot_load(place.bucket, place.at), data, now, item);
     index_unlock(bucket);
-    return found && (item->expires == 0 || item->expires > now);
+    return found && !is_expired(item->expires, now);
 }
 
 /* The record's size, 0 when it cannot be one. */
@@ -32,7 +32,7 @@ static uint32_t step(const struct segment_entry *entry, const char *data, uint32
     uint32_t size = segment_record_size(entry, *lead), key_length = lead_key_length(*lead);
     bool fits = size > 0 && size % RECORD_ALIGN == 0 && size <= used - at &&
                 key_length <= STORE_KEY_MAX &&
-                (key_length == 0 || lead_header(*lead) + key_length <= size);
+                (key_length == 0 || header_size(lead_wide(*lead)) + key_length <= size);
     return fits ? size : 0;
 }
 

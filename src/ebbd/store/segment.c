@@ -103,7 +103,7 @@ uint32_t segment_record_size(const struct segment_entry *entry, uint64_t lead) {
         return lead_value_length(lead) * RECORD_ALIGN;
     return entry->huge
                ? entry->capacity
-               : record_size(lead_header(lead), lead_key_length(lead), lead_value_length(lead));
+               : record_size(lead_wide(lead), lead_key_length(lead), lead_value_length(lead));
 }
 
 void segment_live_add(struct store *store, uint32_t segment, uint32_t bytes) {

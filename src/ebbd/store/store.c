@@ -119,10 +119,6 @@ static void flush_when_due(struct store *store, uint32_t now) {
         evict_everything(store, at);
 }
 
-static bool is_expired(uint32_t expires, uint32_t now) {
-    return expires != 0 && expires <= now;
-}
-
 /* The view of a record, as of `now`. */
 void store_view(const struct store *store, uint64_t slot, const char *data, uint32_t now,
                 struct store_item *item) {
@@ -246,7 +242,7 @@ static void edit_apply(struct store_worker *worker, struct place place,
     struct record *record = slot_record(store, slot);
     struct stamps stamps = {edit->item.client_flags, edit->expires,
                             edit->cas ? edit->cas : cas_next(store, edit->item.cas)};
-    stamps_write(entry, record, atomic_load(&record->lead) & LEAD_WIDE, &stamps);
+    stamps_write(entry, record, lead_wide(atomic_load(&record->lead)), &stamps);
     if (edit->expires != edit->item.expires)
         segment_expires_raise(entry, edit->expires);
     if (edit->marks != edit->item.marks) {
@@ -263,8 +259,6 @@ static void edit_apply(struct store_worker *worker, struct place place,
         slot_used(worker, place, slot);
     }
 }
-
-/* ---- commit ---- */
 
 /* ---- rooms ---- */
 
@@ -283,11 +277,9 @@ static enum pool pool_for(struct store *store, struct ebb_span key, uint64_t has
 static enum store_verdict room_make(struct store_worker *worker, struct ebb_span key, uint64_t hash,
                                     size_t value_length, uint32_t expires, uint32_t now,
                                     struct store_room *room) {
-    bool huge =
-        record_size(RECORD_NARROW, (uint32_t)key.length, value_length) >= worker->store->huge_from;
+    bool huge = record_size(false, (uint32_t)key.length, value_length) >= worker->store->huge_from;
     room->wide = room->wide || huge;
-    uint32_t size =
-        record_size(room->wide ? RECORD_WIDE : RECORD_NARROW, (uint32_t)key.length, value_length);
+    uint32_t size = record_size(room->wide, (uint32_t)key.length, value_length);
     enum store_verdict verdict = segment_reserve(worker, pool_for(worker->store, key, hash),
                                                  expires, size, value_length, now, room);
     if (verdict != STORE_STORED) {
@@ -312,7 +304,7 @@ static enum store_verdict room_make(struct store_worker *worker, struct ebb_span
 static bool edit_fits(const struct store *store, struct place place, uint64_t cas,
                       uint32_t expires) {
     uint64_t slot = slot_load(place.bucket, place.at);
-    if (atomic_load_explicit(&slot_record(store, slot)->lead, memory_order_relaxed) & LEAD_WIDE)
+    if (lead_wide(atomic_load_explicit(&slot_record(store, slot)->lead, memory_order_relaxed)))
         return true;
     uint64_t latest = atomic_load_explicit(&store->cas, memory_order_relaxed);
     struct stamps later = {0, expires, (cas > latest ? cas : latest) + CAS_MARGIN};
@@ -335,10 +327,8 @@ static bool widen(struct store_worker *worker, struct ebb_span key, uint64_t has
     if (place.bucket && segment_alive(store, room.segment_id, room.segment_generation)) {
         uint64_t slot = slot_load(place.bucket, place.at);
         uint64_t lead = atomic_load_explicit(&slot_record(store, slot)->lead, memory_order_relaxed);
-        uint64_t bits =
-            (slot & SLOT_FREQ_ALL) | (store->entries[room.segment_id].pool == MAIN ? SLOT_MAIN : 0);
-        moved =
-            lead_value_length(lead) == room.value_length && record_move(store, place, &room, bits);
+        moved = lead_value_length(lead) == room.value_length &&
+                record_move(store, place, &room, slot & SLOT_FREQ_ALL);
     }
     index_unlock(bucket);
     if (!moved) /* somebody was faster; the caller looks again */
@@ -383,6 +373,10 @@ bool store_edit(struct store_worker *worker, struct ebb_span key, uint32_t now, 
 
 /* ---- commit ---- */
 
+static struct stamps stamps_of(const struct store_new *new) {
+    return (struct stamps){new->client_flags, new->expires, new->cas};
+}
+
 static struct ebb_span room_key(const struct store_room *room) {
     return (struct ebb_span){room->value - room->key_length, room->key_length};
 }
@@ -407,7 +401,7 @@ enum store_verdict store_reserve(struct store_worker *worker, struct ebb_span ke
                                  size_t value_length, const struct store_new *likely, uint32_t now,
                                  struct store_room *room) {
     struct store *store = worker->store;
-    struct stamps stamps = {likely->client_flags, likely->expires, likely->cas};
+    struct stamps stamps = stamps_of(likely);
     ebb_assert(key.length > 0 && key.length <= STORE_KEY_MAX, "key of %zu bytes", key.length);
     room->record = NULL;
     if (value_length + key.length + MEMCACHED_ITEM_HEADER > store->config.value_size_max)
@@ -430,7 +424,7 @@ static void publish(struct store_worker *worker, struct store_room *room, struct
     struct record *record = room->record;
     struct segment_entry *entry = &store->entries[room->segment_id];
     uint64_t lead = atomic_load_explicit(&record->lead, memory_order_relaxed);
-    struct stamps stamps = {new->client_flags, new->expires, new->cas};
+    struct stamps stamps = stamps_of(new);
     atomic_store_explicit(
         &record->lead,
         lead_make(room->key_length, new->marks, room->wide, lead_value_length(lead), now),
@@ -438,9 +432,8 @@ static void publish(struct store_worker *worker, struct store_room *room, struct
     stamps_write(entry, record, room->wide, &stamps);
     segment_expires_raise(entry, new->expires);
     segment_live_add(store, room->segment_id, room->size);
-    uint64_t bits = (entry->huge ? SLOT_HUGE : 0) | (entry->pool == MAIN ? SLOT_MAIN : 0);
     uint64_t old = place.bucket ? slot_load(place.bucket, place.at) : 0;
-    uint64_t slot = tag_of(store, room->hash) | bits | (old & SLOT_FREQ_ALL) |
+    uint64_t slot = tag_of(store, room->hash) | segment_slot_bits(entry) | (old & SLOT_FREQ_ALL) |
                     place_make(store, room->segment_id, room->offset);
     if (place.bucket) {
         slot_store(place.bucket, place.at, slot);
@@ -463,9 +456,9 @@ static bool overwrite(struct store *store, struct place place, const struct stor
                       const struct store_item *old, const struct store_new *new, uint32_t now) {
     uint64_t slot = slot_load(place.bucket, place.at);
     struct segment_entry *entry = &store->entries[slot_segment(store, slot)];
-    struct stamps stamps = {new->client_flags, new->expires, new->cas};
+    struct stamps stamps = stamps_of(new);
     struct record *record = slot_record(store, slot);
-    bool wide = atomic_load_explicit(&record->lead, memory_order_relaxed) & LEAD_WIDE;
+    bool wide = lead_wide(atomic_load_explicit(&record->lead, memory_order_relaxed));
     if ((!wide && !stamps_fit(entry, &stamps)) || room->value_length != old->value_length ||
         room->value_length > OVERWRITE_MAX || (slot & SLOT_HUGE) ||
         atomic_load(&entry->state) == SEGMENT_LEAVING ||
@@ -486,16 +479,18 @@ static void grow_now_and_then(struct store_worker *worker) {
     index_resize(worker->store, store_items(worker->store), RESIZE_STEPS);
 }
 
-/* Under the bucket's lock. TRY_WIDER, TRY_ALIVE: the room must move, and then from the start. */
-enum tried { TRIED, TRIED_IN_PLACE, TRY_WIDER, TRY_ALIVE };
+/* TRY_WIDER, TRY_ELSEWHERE: the room must move, to a wider header or only out of a segment that
+ * left, and then from the start. */
+enum tried { TRIED, TRIED_IN_PLACE, TRY_WIDER, TRY_ELSEWHERE };
 
+/* Under the bucket's lock. */
 static enum tried commit_there(struct store_worker *worker, struct store_room *room,
                                struct bucket *bucket, uint32_t now, struct store_new *new,
                                store_decide *decide, void *context, enum store_verdict *verdict) {
     struct store *store = worker->store;
     struct store_item old;
     if (!segment_alive(store, room->segment_id, room->segment_generation))
-        return TRY_ALIVE;
+        return TRY_ELSEWHERE;
     struct place place = find_living(worker, bucket, room_key(room), room->hash, now, &old);
     *verdict = decide ? decide(place.bucket ? &old : NULL, new, context) : STORE_STORED;
     if (*verdict != STORE_STORED)
@@ -504,7 +499,7 @@ static enum tried commit_there(struct store_worker *worker, struct store_room *r
         new->cas = cas_next(store, place.bucket ? old.cas : 0);
     if (place.bucket && overwrite(store, place, room, &old, new, now))
         return TRIED_IN_PLACE;
-    struct stamps stamps = {new->client_flags, new->expires, new->cas};
+    struct stamps stamps = stamps_of(new);
     if (!room->wide && !stamps_fit(&store->entries[room->segment_id], &stamps))
         return TRY_WIDER;
     publish(worker, room, bucket, place, new, now);
