@@ -425,10 +425,17 @@ static void collect_if_held(struct store *store, uint64_t bytes) {
         collect(store);
 }
 
-static void evict_until(struct store *store, uint64_t live, uint32_t now) {
+/* What may live so that `bytes` more find room. Asked before each step: a ghost table that grows
+ * takes of the budget meanwhile. */
+static uint64_t live_target(const struct store *store, uint64_t bytes, bool uses_batch) {
+    uint64_t most = uses_batch ? segment_budget(store) : live_most(store);
+    return most > bytes ? most - bytes : 0;
+}
+
+static void evict_until(struct store *store, uint64_t bytes, bool uses_batch, uint32_t now) {
     uint64_t before, least = UINT64_MAX;
     uint32_t tries = 0;
-    while ((before = live_now(store)) > live) {
+    while ((before = live_now(store)) > live_target(store, bytes, uses_batch)) {
         tries = before < least ? 0 : tries + 1;
         least = before < least ? before : least;
         collect_if_held(store, segment_bytes(store));
@@ -443,7 +450,7 @@ void evict_ahead(struct store *store, uint32_t now) {
         return;
     if (pthread_mutex_trylock(&store->evict_lock) != 0)
         return;
-    evict_until(store, most - ahead, now);
+    evict_until(store, ahead, false, now);
     collect_if_held(store, ahead);
     pthread_mutex_unlock(&store->evict_lock);
 }
@@ -453,10 +460,8 @@ bool evict_for(struct store *store, uint64_t bytes, uint32_t now) {
     if (bytes > budget)
         return false;
     pthread_mutex_lock(&store->evict_lock);
-    uint64_t most = bytes > atomic_load_explicit(&store->batch_bytes, memory_order_relaxed)
-                        ? budget
-                        : live_most(store);
-    evict_until(store, most > bytes ? most - bytes : 0, now);
+    bool huge = bytes > atomic_load_explicit(&store->batch_bytes, memory_order_relaxed);
+    evict_until(store, bytes, huge, now);
     /* Readers, rooms and chunks may hold what was dropped, and others may take what was freed: on,
      * until nothing is left to evict. */
     bool possible = true;
@@ -485,7 +490,7 @@ uint64_t evict_expired(struct store *store, uint32_t now) {
 
 void evict_to_budget(struct store *store, uint32_t now) {
     pthread_mutex_lock(&store->evict_lock);
-    evict_until(store, live_most(store), now);
+    evict_until(store, 0, false, now);
     pthread_mutex_unlock(&store->evict_lock);
 }
 
