@@ -352,7 +352,10 @@ void segment_unreserve(struct store_worker *worker, struct store_room *room) {
     struct segment_entry *entry = &store->entries[room->segment_id];
     if (!segment_alive(store, room->segment_id, room->segment_generation))
         return;
-    struct chunk *chunk = &worker->chunk[entry->pool][entry->ttl_class];
+    /* Loaded by name: gcc reads an atomic that is a subscript as if it were none. */
+    uint8_t pool = atomic_load_explicit(&entry->pool, memory_order_relaxed);
+    uint8_t class = atomic_load_explicit(&entry->ttl_class, memory_order_relaxed);
+    struct chunk *chunk = &worker->chunk[pool][class];
     if (entry->huge)
         atomic_store_explicit(&entry->expires_last, 1,
                               memory_order_relaxed); /* evict_expired may have it */
