@@ -39,8 +39,9 @@ CONNECTIONS = 4
 BATCH_COMMANDS_MAX = 160
 HISTORY_BATCHES = 4096
 SERVER_FLAGS = ["-m", "1024"]
-# Without its LRU thread, which now and then holds an item for a moment and so keeps a number from being overwritten.
-ORACLE_FLAGS = ["-o", "no_modern"]
+# Without its LRU thread, which now and then holds an item for a moment and so keeps a number from being overwritten;
+# with chunks (bytes) as they are with that thread: no number begins in a chunked value.
+ORACLE_FLAGS = ["-o", "no_modern,slab_chunk_max=524288"]
 FILLER = b"get filler-filler-filler-filler-filler-filler\r\n" * 2
 END_MARK = re.compile(rb"VERSION [^\r\n]*\r\n\Z")
 SHOWS_CAS = re.compile(rb"VALUE [^ \r\n]+ \d+ \d+ \d+\r\n| [kclt]|^ME ", re.MULTILINE)

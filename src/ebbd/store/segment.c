@@ -116,6 +116,8 @@ void segment_live_remove(struct store *store, uint32_t segment, uint32_t bytes) 
 
 void segment_expires_raise(struct segment_entry *entry, uint32_t expires) {
     uint32_t wanted = expires == 0 ? UINT32_MAX : expires;
+    if (wanted <= entry->born)
+        wanted = entry->born + 1; /* as record.c keeps it */
     uint32_t last = atomic_load_explicit(&entry->expires_last, memory_order_relaxed);
     while (last < wanted && !atomic_compare_exchange_weak(&entry->expires_last, &last, wanted))
         continue;

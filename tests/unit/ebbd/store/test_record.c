@@ -148,6 +148,20 @@ START_TEST(an_edit_may_need_a_wider_header) {
 }
 END_TEST
 
+START_TEST(an_item_that_is_over_from_the_start_is_never_there) {
+    struct store *store = open_store(8 << 20);
+    struct store_worker *worker = store_worker_at(store, 0);
+    struct store_item item;
+    for (uint32_t expires = NOW - 4; expires <= NOW; expires++) {
+        struct store_new over = {0, expires, 0, 0};
+        put(worker, "over", &over, &over, NOW);
+        ck_assert(!read_now(worker, "over", NOW, &item));
+        store_check(store);
+    }
+    store_close(store);
+}
+END_TEST
+
 /* Reads keep the items while others push them from segment to segment; then time goes on for
  * years, and they move again into segments that were born much later. */
 START_TEST(an_item_that_moves_keeps_what_it_had) {
@@ -191,4 +205,5 @@ END_TEST
 
 HARNESS_MAIN_COLLECTED("record", what_an_item_gets_is_exact_whatever_its_room_was_made_for,
                        a_new_version_over_any_other_is_exact, an_edit_may_need_a_wider_header,
+                       an_item_that_is_over_from_the_start_is_never_there,
                        an_item_that_moves_keeps_what_it_had)
