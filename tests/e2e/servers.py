@@ -259,6 +259,11 @@ class Server:
         with open(f"/proc/{self.pid}/statm") as file:
             return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
+    def peak_rss_bytes(self):
+        """The most that was ever resident, as the kernel keeps it."""
+        with open(f"/proc/{self.pid}/status") as file:
+            return next(int(line.split()[1]) * 1024 for line in file if line.startswith("VmHWM:"))
+
     def kill(self):
         if self.process and self.process.poll() is None:
             self.process.kill()

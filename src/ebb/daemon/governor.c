@@ -216,7 +216,7 @@ static void keep_bound(void *arg) {
     if (expected > self->bound - self->bound / (2 * BOUND_MARGIN)) {
         uint64_t over = expected - allowed;
         self->by_bound = self->target > over + floor ? self->target - over : floor;
-    } else if (self->by_bound < self->asked && allowed - expected > self->bound / BOUND_MARGIN) {
+    } else if (self->by_bound < self->asked && expected + self->bound / BOUND_MARGIN < allowed) {
         self->by_bound = self->target + (allowed - expected) / 2;
     }
     set_target(self);
