@@ -23,7 +23,7 @@
 enum ebb_metric_kind {
     EBB_COUNTER,       /* only rises */
     EBB_GAUGE,         /* a word that somebody sets */
-    EBB_PROBE,         /* a gauge whose value is asked for when read: set read before adding */
+    EBB_PROBE,         /* a gauge whose value is asked for when read */
     EBB_PROBE_COUNTER, /* the same, exported as a counter */
     EBB_HISTOGRAM,     /* values in nanoseconds, exported in seconds; log-linear buckets */
 };
@@ -36,7 +36,7 @@ struct ebb_metric {
     const char *help;
     enum ebb_metric_kind kind;
     enum ebb_metric_unit unit; /* of the exported value; SECONDS are kept as nanoseconds */
-    uint64_t (*read)(void);    /* PROBE kinds only */
+    uint64_t (*read)(void);    /* PROBE kinds only; NULL: see ebb_metrics_refresh_set */
     uint32_t slot;             /* 0: not added yet */
     _Atomic int64_t gauge;
     struct ebb_metric *next; /* of the same name */
@@ -122,6 +122,10 @@ struct ebb_metric_family {
 };
 /* Written after all rows of tables. family is kept; at most 16. When: start. Twice does nothing. */
 void ebb_metric_family_add(const struct ebb_metric_family *family);
+
+/* refresh is called once before all rows are written: it sets (by ebb_gauge_set) those probes that
+ * come out of one reading, so that they agree. There is one. When: start. */
+void ebb_metrics_refresh_set(void (*refresh)(void));
 
 /* All families in OpenMetrics text format 1.0. Allocates nothing. */
 void ebb_metrics_write_openmetrics(struct ebb_writer *writer);

@@ -39,6 +39,18 @@ def work(server, requests=200):
     peer.close()
 
 
+def store_until(server, stop):
+    """As fast as it can, more than fits into 8 MiB."""
+    batches = [b"".join(b"set key%d 0 0 400 noreply\r\n%s\r\n" % (number, b"v" * 400) for number in range(first, first + 2000)) + b"mn\r\n"
+               for first in range(0, 60000, 2000)]
+    peer = server.connect()
+    while not stop.is_set():
+        for batch in batches:
+            peer.send(batch)
+            peer.read(len(b"MN\r\n"))
+    peer.close()
+
+
 def latency_counts(metrics):
     """Requests in the histograms, by class."""
     return {kind: metrics[f'ebb_request_duration_seconds_count{{class="{kind}"}}']
@@ -79,6 +91,26 @@ class Metrics(unittest.TestCase):
         self.assertGreater(metrics["memcached_malloced_bytes"], metrics["memcached_current_bytes"])
         cpu = metrics["memcached_process_user_cpu_seconds_total"] + metrics["memcached_process_system_cpu_seconds_total"]
         self.assertGreater(cpu, 0)
+
+    def test_what_a_scrape_tells_of_the_store_is_of_one_moment(self):
+        pairs = (("memcached_current_items", 'memcached_slab_current_items{slab="1"}'), ("memcached_malloced_bytes", "ebb_segment_bytes"),
+                 ("memcached_current_bytes", 'memcached_slab_mem_requested_bytes{slab="1"}'),
+                 ("memcached_items_evicted_total", 'memcached_slab_items_evicted_total{slab="1"}'))
+        with Server.ebbd(admin=True, flags=["-m", "8"]) as server:
+            stop = threading.Event()
+            client = threading.Thread(target=store_until, args=(server, stop))
+            client.start()
+            seen, until = set(), time.monotonic() + 60
+            try:
+                while len(seen) < 30 and time.monotonic() < until:
+                    metrics = server.metrics()
+                    seen.add(metrics["memcached_items_total"])
+                    for one, other in pairs:
+                        self.assertEqual(metrics[one], metrics[other], one)
+            finally:
+                stop.set()
+                client.join()
+        self.assertEqual(len(seen), 30)
 
     def test_openmetrics_is_parsed_and_says_the_same(self):
         from prometheus_client.openmetrics.parser import text_string_to_metric_families

@@ -3,6 +3,7 @@
 import collections
 import json
 import re
+import struct
 import subprocess
 import threading
 import time
@@ -26,6 +27,12 @@ def fill(server, stop, value=b"x" * 3000):
             pass
         number += 20
     peer.close()
+
+
+def frame(opcode, key, extras=b"", value=b""):
+    """A request of the binary protocol."""
+    body = extras + key + value
+    return struct.pack(">BBHBBHIIQ", 0x80, opcode, len(key), len(extras), 0, 0, len(body), 0, 0) + body
 
 
 def is_refused(server, seconds):
@@ -148,9 +155,14 @@ class Trace(unittest.TestCase):
             while left > 0:
                 left -= len(peer.sock.recv(1 << 20))
             peer.close()
+            binary = server.connect()
+            binary.send(frame(1, b"of\nbinary", bytes(8), b"x" * VALUE_BYTES))
+            binary.read(24)
+            binary.close()
             slowest = json.loads(server.page("/debug/slow"))["slowest"]
         self.assertGreater(len(slowest), 0)
-        self.assertTrue(any("big-one" in one["request"] for one in slowest), slowest)
+        requests = {one["request"] for one in slowest}
+        self.assertLessEqual({f"set big-one 0 0 {VALUE_BYTES}", "set of?binary"}, requests)
         self.assertEqual(slowest, sorted(slowest, key=lambda one: -one["seconds"]))
         for one in slowest:
             parts = one["queue_seconds"] + one["store_seconds"] + one["send_seconds"]

@@ -96,8 +96,16 @@ static void write_head(struct ebb_writer *writer, const struct ebb_metric *metri
         ebb_writef(writer, "# UNIT %.*s %s\n", length, metric->name, unit);
 }
 
+static void (*the_refresh)(void);
+
+void ebb_metrics_refresh_set(void (*refresh)(void)) {
+    the_refresh = refresh;
+}
+
 static void write_all(struct ebb_writer *writer, enum format format) {
     const struct ebb_metric *metric;
+    if (the_refresh)
+        the_refresh();
     for (size_t i = 0; (metric = ebbi_metric_at(i)) != NULL; i++) {
         if (!metric->first)
             continue;

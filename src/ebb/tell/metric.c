@@ -170,11 +170,13 @@ void ebbi_histogram_read(const struct ebb_metric *metric,
 
 uint64_t ebb_metric_value(const struct ebb_metric *metric) {
     switch (metric->kind) {
-    case EBB_GAUGE:
-        return (uint64_t)atomic_load_explicit(&metric->gauge, memory_order_relaxed);
     case EBB_PROBE:
     case EBB_PROBE_COUNTER:
-        return metric->read ? metric->read() : 0;
+        if (metric->read)
+            return metric->read();
+        /* fallthrough */
+    case EBB_GAUGE:
+        return (uint64_t)atomic_load_explicit(&metric->gauge, memory_order_relaxed);
     default:
         break;
     }

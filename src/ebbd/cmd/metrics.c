@@ -1,8 +1,5 @@
-/* metrics -- the rows, and the probes that ask the store.
- *
- * A scrape reads a dozen probes one after another; asking the store for all its numbers each time
- * would be a dozen walks, but store_stats_read adds up a few words per worker, so there is no cache
- * here. */
+/* metrics -- the rows, and the probes that ask the store: once for each scrape, as it walks its
+ * segments under a lock. */
 #include "metrics.h"
 
 #include <ebb/assert.h>
@@ -83,14 +80,13 @@ static uint64_t started_ns;
     PROBE(index_buckets, buckets)                                                                  \
     PROBE(index_overflow_buckets, overflow_buckets)
 
-#define PROBE_FUNCTION(id, member)                                                                 \
-    static uint64_t read_##id(void) {                                                              \
-        struct store_stats stats = {0};                                                            \
-        if (the_store)                                                                             \
-            store_stats_read(the_store, &stats);                                                   \
-        return stats.member;                                                                       \
-    }
-STORE_PROBES(PROBE_FUNCTION)
+static void refresh(void) {
+    struct store_stats stats = {0};
+    if (the_store)
+        store_stats_read(the_store, &stats);
+#define PROBE_SET(id, member) ebb_gauge_set(&ebb_metric_##id, (int64_t)stats.member);
+    STORE_PROBES(PROBE_SET)
+}
 
 static uint64_t read_uptime(void) {
     return ebb_clock_ns() - started_ns;
@@ -113,8 +109,7 @@ static uint64_t read_system_cpu(void) {
 
 void metrics_store_set(struct store *store) {
     the_store = store;
-#define PROBE_SET(id, member) ebb_metric_##id.read = read_##id;
-    STORE_PROBES(PROBE_SET)
+    ebb_metrics_refresh_set(refresh);
     ebb_metric_uptime.read = read_uptime;
     ebb_metric_user_cpu.read = read_user_cpu;
     ebb_metric_system_cpu.read = read_system_cpu;

@@ -27,7 +27,6 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
@@ -214,19 +213,10 @@ static enum flow make_room(struct turn *turn) {
     return flow;
 }
 
-static void log_request(const struct conn *conn, const char *line, size_t length) {
+static void log_request(const struct conn *conn, const char *request, size_t length) {
     char text[TIMING_TEXT];
-    timing_text(text, line, length);
+    timing_text(text, request, length);
     ebb_tell(asked, ebb_fd_get(conn->fd), text);
-}
-
-/* In the words of the text protocol. */
-static void log_frame(const struct conn *conn, const struct binary *frame) {
-    char line[TIMING_TEXT];
-    int key_length = frame->key.length < sizeof(line) ? (int)frame->key.length : (int)sizeof(line);
-    snprintf(line, sizeof(line), "%s%s%.*s", request_verb_name(frame->verb), key_length ? " " : "",
-             key_length, frame->key.at);
-    log_request(conn, line, strlen(line));
 }
 
 static enum flow one_request(struct turn *turn) {
@@ -291,7 +281,7 @@ static enum flow one_frame(struct turn *turn) {
     }
     turn->requests++;
     if (ebb_log_on(EBB_LOG_TRACE))
-        log_frame(turn->conn, &frame);
+        log_request(turn->conn, start, taken);
     if (turn->first == NULL) {
         turn->verb = frame.verb;
         turn->first = start;
@@ -426,7 +416,7 @@ static void tell_turn(const struct turn *turn, bool block_went_on) {
                                .bytes = turn->received + turn->sent,
                                .requests = turn->requests + block_went_on};
     if (turn->first == turn->conn->block_line)
-        told.length = TIMING_TEXT;
+        told.length = strlen(turn->first);
     else if (turn->first)
         told.length = (size_t)(station->in + station->in_size - turn->first);
     timing_end(&turn->station->timing, &told);

@@ -22,6 +22,7 @@
 
 #include "cmd/events.h"
 #include "cmd/metrics.h"
+#include "proto/binary.h"
 
 #include <ebb/clock.h>
 #include <ebb/collector.h>
@@ -95,11 +96,35 @@ void timing_done(struct timing *timing, bool large) {
         timing->done_ns = ebb_clock_ns();
 }
 
-void timing_text(char out[TIMING_TEXT], const char *line, size_t length) {
-    size_t used = 0;
-    for (; used < length && used + 1 < TIMING_TEXT && line[used] != '\n' && line[used] != '\r';
-         used++)
-        out[used] = line[used] >= ' ' && line[used] < 0x7f ? line[used] : '?';
+/* Appends bytes to a text of so many; returns how many it has now. */
+static size_t put_text(char out[TIMING_TEXT], size_t used, const char *bytes, size_t length) {
+    for (; length > 0 && used + 1 < TIMING_TEXT; length--, bytes++)
+        out[used++] = *bytes >= ' ' && *bytes < 0x7f ? *bytes : '?';
+    return used;
+}
+
+static size_t put_frame(char out[TIMING_TEXT], const char *bytes, size_t length) {
+    struct binary frame;
+    size_t taken;
+    if (binary_find(bytes, length, &frame, &taken) != BINARY_FRAME)
+        return 0;
+    const char *verb = request_verb_name(frame.verb);
+    size_t used = put_text(out, 0, verb, strlen(verb));
+    if (frame.key.length > 0)
+        used = put_text(out, used, " ", 1);
+    return put_text(out, used, frame.key.at, frame.key.length);
+}
+
+static size_t put_line(char out[TIMING_TEXT], const char *bytes, size_t length) {
+    size_t end = 0;
+    while (end < length && end < TIMING_TEXT && bytes[end] != '\n' && bytes[end] != '\r')
+        end++;
+    return put_text(out, 0, bytes, end);
+}
+
+void timing_text(char out[TIMING_TEXT], const char *request, size_t length) {
+    bool binary = length > 0 && (unsigned char)*request == BINARY_MAGIC;
+    size_t used = (binary ? put_frame : put_line)(out, request, length);
     memset(out + used, 0, TIMING_TEXT - used);
 }
 

@@ -7,7 +7,7 @@
 #include <ebb/writer.h>
 #include <stdatomic.h>
 
-#define TIMING_TEXT         48 /* bytes of a request line: the command and the start of its key */
+#define TIMING_TEXT         48 /* bytes of a request: the command and the start of its key */
 #define TIMING_SLOWEST      16 /* turns remembered for each worker */
 #define TIMING_STATIONS_MAX 48 /* the most that --threads allows */
 
@@ -48,7 +48,7 @@ struct timing {
 /* A turn, as it was. */
 struct timing_turn {
     enum request_verb verb; /* of its first request */
-    const char *text;       /* the line of its first request, or NULL */
+    const char *text;       /* its first request, or NULL */
     size_t length;          /* bytes that may be read at text */
     uint64_t bytes;
     uint32_t requests;
@@ -70,8 +70,9 @@ void timing_done(struct timing *timing, bool large);
 /* It is over. */
 void timing_end(struct timing *timing, const struct timing_turn *turn);
 
-/* Copies the start of a line, up to its end, with '?' for what is not printable. */
-void timing_text(char out[TIMING_TEXT], const char *line, size_t length);
+/* The start of a request: of its line, or of a binary frame in the words of the text protocol, with
+ * '?' for what is not printable. length: bytes that may be read at request. */
+void timing_text(char out[TIMING_TEXT], const char *request, size_t length);
 
 /* The slowest turns of these stations, slowest first, as JSON. Any thread. */
 void timing_write_slowest(struct timing *const *stations, int count, struct ebb_writer *writer);

@@ -142,6 +142,32 @@ START_TEST(rows_of_one_name_stand_together_in_one_family) {
 }
 END_TEST
 
+static struct ebb_metric first = {
+    .name = "test_first_total", .labels = "", .help = "One.", .kind = EBB_PROBE_COUNTER};
+static struct ebb_metric second = {
+    .name = "test_second", .labels = "", .help = "The same.", .kind = EBB_PROBE};
+static int readings;
+
+static void read_both(void) {
+    readings++;
+    ebb_gauge_set(&first, readings);
+    ebb_gauge_set(&second, readings);
+}
+
+START_TEST(probes_of_one_reading_are_asked_for_once_and_agree) {
+    struct ebb_metric *const both[] = {&first, &second};
+    add_rows();
+    ebb_metrics_add(both, 2);
+    ebb_metrics_refresh_set(read_both);
+    write_page();
+    write_page();
+    ck_assert_int_eq(readings, 2);
+    ck_assert_ptr_nonnull(strstr(page, "# TYPE test_first_total counter\ntest_first_total 2\n"));
+    ck_assert_ptr_nonnull(strstr(page, "# TYPE test_second gauge\ntest_second 2\n"));
+    ebb_metrics_refresh_set(NULL);
+}
+END_TEST
+
 START_TEST(the_process_is_told_from_proc) {
     add_rows();
     ck_assert_uint_gt(ebb_metric_value(&ebb_metric_process_resident), 100 * 1024);
@@ -173,5 +199,6 @@ HARNESS_MAIN("metric", a_histogram_knows_count_sum_and_quantiles,
              a_thread_that_ends_leaves_its_sums_and_hands_on_its_block,
              what_was_not_added_counts_nothing,
              a_reset_changes_what_stats_shows_and_not_what_prometheus_reads,
-             rows_of_one_name_stand_together_in_one_family, the_process_is_told_from_proc,
+             rows_of_one_name_stand_together_in_one_family,
+             probes_of_one_reading_are_asked_for_once_and_agree, the_process_is_told_from_proc,
              promtool_has_nothing_to_say_about_the_page)
