@@ -4,6 +4,7 @@ import json
 import math
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,11 +15,12 @@ import urllib.parse
 import urllib.request
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "e2e"))
-from servers import SOURCE, Server, _die_with_parent, free_port, test_folder  # noqa: E402
+from servers import SOURCE, Server, _die_with_parent, free_port, npm_folder, test_folder  # noqa: E402
 
 DEPLOY = os.path.join(SOURCE, "deploy")
 METRIC = re.compile(r"\b((?:ebb|memcached|process)_[a-z0-9_]+)\b(?:\{([^}]*)\})?")
 WAIT_SECONDS_MAX = 60
+GRAFANA_TYPES = ("@grafana/schema@13.2.3", "typescript@5.9.3")
 # Grafana puts these in; here the test does.
 VARIABLES = {"$__rate_interval": "10s", "$job": "ebb", "$instance": ".*"}
 
@@ -39,12 +41,15 @@ def queries():
 
 
 class Prometheus:
-    """A real one that scrapes one ebbd as deploy/prometheus/scrape.yml says."""
+    """A real one that scrapes one ebbd as deploy/prometheus/scrape.yml says, with the rules there."""
 
-    def __init__(self, admin_port):
+    def __init__(self, admin_port, alerts_to=None):
         self.port, folder = free_port(), test_folder("prometheus")
         config = read("prometheus", "scrape.yml").replace("127.0.0.1:9150", f"127.0.0.1:{admin_port}")
-        config = config.replace("scrape_interval: 10s", "scrape_interval: 1s")
+        config = re.sub(r"_interval: 10s", "_interval: 1s", config)
+        if alerts_to:
+            config += f'alerting: {{alertmanagers: [{{static_configs: [{{targets: ["127.0.0.1:{alerts_to}"]}}]}}]}}\n'
+        shutil.copy(os.path.join(DEPLOY, "prometheus", "ebb.rules.yml"), folder)
         path = os.path.join(folder, "prometheus.yml")
         with open(path, "w") as file:
             file.write(config)
@@ -109,6 +114,20 @@ class Grafana(unittest.TestCase):
                 if title != "Alarms":  # which are empty on a good day
                     self.assertTrue([value for value in found if math.isfinite(value)], f"{title}: {expression}: {found}")
             peer.close()
+
+    def test_grafana_s_own_types_agree_with_it(self):
+        folder = npm_folder(*GRAFANA_TYPES)
+        board = json.loads(read("grafana", "ebb.json"))
+        panels = board.pop("panels")
+        with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "grafana.ts")) as file:
+            types = file.read()
+        with open(os.path.join(folder, "board.ts"), "w") as file:
+            file.write(f"{types}\nexport const board: Board = {json.dumps(board, indent=1)};\n")
+            for panel in panels:
+                file.write(f"export const panel{panel['id']}: Panels[\"{panel['type']}\"] = {json.dumps(panel, indent=1)};\n")
+        done = subprocess.run(["node_modules/.bin/tsc", "--noEmit", "--strict", "--skipLibCheck", "--module", "esnext",
+                               "--moduleResolution", "bundler", "board.ts"], cwd=folder, capture_output=True, text=True)
+        self.assertEqual((done.returncode, done.stdout), (0, ""))
 
     def test_panels_have_units_and_words_and_do_not_lie_on_each_other(self):
         board, taken = json.loads(read("grafana", "ebb.json")), set()

@@ -14,6 +14,7 @@ EBB_MEMCACHED the oracle; EBB_TEST_DIR where folders go; EBB_TEST_SCALE factor o
 """
 import ctypes
 import errno
+import fcntl
 import os
 import re
 import signal
@@ -61,6 +62,21 @@ def test_folder(prefix):
     root = os.environ.get("EBB_TEST_DIR") or os.path.join(tempfile.gettempdir(), "ebb-tests")
     os.makedirs(root, exist_ok=True)
     return tempfile.mkdtemp(prefix=prefix + "-", dir=root)
+
+
+def npm_folder(*packages):
+    """A folder with these packages in node_modules: installed once by npm, for all who test."""
+    name = re.sub(r"\W+", "-", " ".join(packages))
+    folder = os.path.join(os.environ.get("EBB_TEST_DIR", "/tmp/ebb-tests"), "npm" + name)
+    os.makedirs(folder, exist_ok=True)
+    with open(os.path.join(folder, "lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        done = os.path.join(folder, "done")
+        if not os.path.exists(done):
+            subprocess.run(["npm", "install", "--ignore-scripts", "--no-audit", "--no-fund", "--prefix", folder, *packages],
+                           check=True, timeout=240, stdout=subprocess.DEVNULL)
+            open(done, "w").close()
+    return folder
 
 
 def _die_with_parent():

@@ -1,7 +1,6 @@
 #!/usr/bin/python3
 """What the daemon tells of its heap, opened by the tools that people open it with: jq-like readers, google-pprof, go tool pprof, memlab."""
 import csv
-import fcntl
 import glob
 import io
 import json
@@ -15,7 +14,7 @@ import unittest
 import urllib.error
 import urllib.request
 
-from servers import EBBD, Server
+from servers import EBBD, Server, npm_folder
 
 MEMLAB = "@memlab/heap-analysis@2.0.5"
 NODE_FIELDS, EDGE_FIELDS = 7, 3
@@ -36,20 +35,6 @@ def ask(server, path, accept=None, post=False):
             return reply.status, reply.read().decode()
     except urllib.error.HTTPError as error:
         return error.code, error.read().decode()
-
-
-def memlab_folder():
-    """A folder with memlab in node_modules: installed once by npm, for all who test."""
-    folder = os.path.join(os.environ.get("EBB_TEST_DIR", "/tmp/ebb-tests"), "memlab")
-    os.makedirs(folder, exist_ok=True)
-    with open(os.path.join(folder, "lock"), "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        done = os.path.join(folder, "done")
-        if not os.path.exists(done):
-            subprocess.run(["npm", "install", "--ignore-scripts", "--no-audit", "--no-fund", "--prefix", folder, MEMLAB],
-                           check=True, timeout=240, stdout=subprocess.DEVNULL)
-            open(done, "w").close()
-    return folder
 
 
 def until(holds):
@@ -149,7 +134,7 @@ class Heap(unittest.TestCase):
             file.write(ask(self.server, "/debug/heap.heapsnapshot")[1])
         strings = self.read_snapshot(path)["strings"]
         self.assertTrue([text for text in strings if text.startswith("listener ")], "no resource")
-        folder = memlab_folder()
+        folder = npm_folder(MEMLAB)
         shutil.copy(os.path.join(HERE, "snapshot.js"), folder)
         told = subprocess.run(["node", "snapshot.js", path], cwd=folder, capture_output=True, text=True, timeout=120)
         self.assertEqual(told.returncode, 0, told.stderr)
