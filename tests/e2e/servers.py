@@ -185,22 +185,27 @@ class Server:
     def memcached(cls, **options):
         return cls(MEMCACHED, **options)
 
-    def _words(self):
+    def restart(self):
+        """Ends it and starts it anew at the same place: connections are gone, and so is what was stored."""
+        self.stop()
+        self._start(again=True)
+
+    def _words(self, again=False):
         words = [self.path] + (["-u", "root"] if os.geteuid() == 0 else [])
         if self.unix_path:
             words += ["-s", self.unix_path]
         else:
-            self.port = free_port()
+            self.port = self.port if again else free_port()
             words += ["-l", "127.0.0.1", "-p", str(self.port), "-U", "0"]
         if self.admin:
-            self.admin_port = free_port()
+            self.admin_port = self.admin_port if again else free_port()
             words += ["--admin", f"127.0.0.1:{self.admin_port}"]
         return words + self.flags
 
-    def _start(self):
+    def _start(self, again=False):
         for _ in range(PORT_TRIES):
             with open(self.stderr_path, "wb") as err:
-                self.process = subprocess.Popen(self._words(), stdin=subprocess.DEVNULL, stdout=err, stderr=err,
+                self.process = subprocess.Popen(self._words(again), stdin=subprocess.DEVNULL, stdout=err, stderr=err,
                                                 cwd=self.folder, preexec_fn=_die_with_parent)
             try:
                 if self._wait():

@@ -4,7 +4,7 @@ import time
 import unittest
 
 from pymemcache.client.base import Client
-from pymemcache.exceptions import MemcacheClientError, MemcacheServerError
+from pymemcache.exceptions import MemcacheClientError, MemcacheServerError, MemcacheUnexpectedCloseError
 
 from servers import REPLY_SECONDS_MAX, Server, scaled
 
@@ -96,6 +96,14 @@ class Pymemcache(unittest.TestCase):
         again = self.connect()
         self.assertEqual(again.get("a"), b"1")
         again.close()
+
+    def test_the_same_client_goes_on_after_a_restart(self):
+        self.client.set("a", b"1")
+        self.server.restart()
+        with self.assertRaises((MemcacheUnexpectedCloseError, ConnectionError)):
+            self.client.get("a")
+        self.assertIsNone(self.client.get("a"))
+        self.assertTrue(self.client.set("a", b"2"))
 
     def test_stats_and_version(self):
         self.client.set("a", b"1")

@@ -5,6 +5,7 @@ def check(what, so)
   abort "not so: #{what}" unless so
 end
 
+Dalli.logger.level = Logger::FATAL # or it tells of the restart on stdout
 host, port = ARGV
 connect = -> { Dalli::Client.new("#{host}:#{port}", compress: false) }
 cache = connect.call
@@ -35,8 +36,20 @@ large = "0123456789" * 100_000
 check "a large value", cache.set("large", large) && cache.get("large") == large
 check "stats", cache.stats.values.first["curr_items"].to_i > 0
 check "version", cache.version.values.first.start_with?("1.6")
+
+$stdout.sync = true
+puts "restart"
+$stdin.gets
+again = 200.times.any? do
+  cache.set("again", 1) && cache.get("again") == 1
+rescue Dalli::DalliError
+  sleep(0.05) && false
+end
+check "after the restart", again
+check "a new server is empty", cache.get("touched").nil?
+
 cache.close
 cache = connect.call
-check "a new connection", cache.get("touched") == 1
+check "a new connection", cache.get("again") == 1
 cache.flush_all
-check "flush", cache.get("touched").nil?
+check "flush", cache.get("again").nil?

@@ -119,6 +119,19 @@ static void large(void) {
     free(value);
 }
 
+/* The same client goes on when the server comes back. */
+static void restart(void) {
+    puts("restart");
+    fflush(stdout);
+    while (getchar() != '\n')
+        ;
+    for (int waited = 0; set("again", "1", 0) != MEMCACHED_SUCCESS; waited += 50) {
+        CHECK(waited < WAIT_MS);
+        usleep(50 * 1000);
+    }
+    CHECK(has("again", "1") && !has("touched", "1"));
+}
+
 int main(int argc, char **argv) {
     if (argc != 4)
         return 2;
@@ -129,11 +142,12 @@ int main(int argc, char **argv) {
     counting(binary);
     expiry();
     large();
+    restart();
     memcached_free(cache);
     connect_to(argv[1], argv[2], binary);
-    CHECK(has("touched", "1"));
+    CHECK(has("again", "1"));
     CHECK(memcached_flush(cache, 0) == MEMCACHED_SUCCESS);
-    CHECK(!has("touched", "1"));
+    CHECK(!has("again", "1"));
     memcached_free(cache);
     return 0;
 }

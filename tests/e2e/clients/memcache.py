@@ -12,7 +12,8 @@ def check(what, so):
 
 
 def connect():
-    return memcache.Client([":".join(sys.argv[1:3])], cache_cas=True, server_max_value_length=2 << 20)
+    return memcache.Client([":".join(sys.argv[1:3])], cache_cas=True, server_max_value_length=2 << 20, dead_retry=0.1,
+                           socket_timeout=10)
 
 
 cache = connect()
@@ -49,8 +50,17 @@ check("touched", cache.get("touched") == 1)
 large = "0123456789" * 100000
 check("a large value", cache.set("large", large) and cache.get("large") == large)
 check("stats", int(cache.get_stats()[0][1]["curr_items"]) > 0)
+
+print("restart", flush=True)
+sys.stdin.readline()
+until = time.monotonic() + 10
+while not (cache.set("again", 1) and cache.get("again") == 1):
+    check("after the restart", time.monotonic() < until)
+    time.sleep(0.05)
+check("a new server is empty", cache.get("touched") is None)
+
 cache.disconnect_all()
 cache = connect()
-check("a new connection", cache.get("touched") == 1)
+check("a new connection", cache.get("again") == 1)
 cache.flush_all()
-check("flush", cache.get("touched") is None)
+check("flush", cache.get("again") is None)

@@ -53,7 +53,15 @@ check(!$cache->set("too large", str_repeat("x", 2 << 20)) && $cache->get("key-2"
 check(count($cache->getStats()) === 1 && current($cache->getStats())["curr_items"] > 0, "stats");
 check(strpos(current($cache->getVersion()), "1.6") === 0, "version");
 
+print("restart\n");
+fgets(STDIN);
+for ($waited = 0; !$cache->set("again", 1); $waited++) {
+    check($waited < 200, "after the restart");
+    usleep(50000);
+}
+check($cache->get("again") === 1 && $cache->get("touched") === false, "a new server is empty");
+
 $cache->quit();
 $cache = connect($host, (int)$port, $protocol);
-check($cache->get("touched") === 1, "a new connection");
-check($cache->flush() && $cache->get("touched") === false, "flush");
+check($cache->get("again") === 1, "a new connection");
+check($cache->flush() && $cache->get("again") === false, "flush");
