@@ -29,7 +29,8 @@ enum {
     LOAD_GROW_TENTHS = 95,   /* items a bucket, in tenths: grow above, */
     LOAD_SHRINK_TENTHS = 35, /* shrink below */
     BUCKETS_MIN = 16,
-    SPARE_LOW = 64, /* overflow buckets kept ready */
+    SPARE_LOW = 64,           /* overflow buckets kept ready */
+    PAGE_BYTES_MAX = 4 << 20, /* a page is cleared while somebody waits for his insert */
     SPINS = 64,
 };
 
@@ -78,7 +79,8 @@ static uint32_t number_of(uint64_t hash, uint32_t buckets) {
 
 void index_start(struct store *store) {
     struct index *index = &store->index;
-    while ((sizeof(struct bucket) << index->page_shift) < store->segment_capacity)
+    while ((sizeof(struct bucket) << index->page_shift) < store->segment_capacity &&
+           (sizeof(struct bucket) << index->page_shift) < PAGE_BYTES_MAX)
         index->page_shift++;
     index->page_reciprocal =
         (((uint64_t)1 << (32 + index->page_shift)) - 1) / index_page_buckets(index) + 1;
@@ -148,12 +150,13 @@ static void provision(struct store *store) {
     if (page == NULL)
         return;
     uint32_t page_buckets = index_page_buckets(index), first = index->overflow_pages * page_buckets;
+    for (uint32_t i = 0; i < page_buckets - 1; i++)
+        atomic_store_explicit(&page[i].overflow, first + i + 2, memory_order_relaxed);
     atomic_store_explicit(&index->overflow[index->overflow_pages++], page, memory_order_release);
     overflow_locked(index);
-    for (uint32_t i = page_buckets; i-- > 0;) {
-        atomic_store_explicit(&page[i].overflow, index->overflow_free, memory_order_relaxed);
-        index->overflow_free = first + i + 1;
-    }
+    atomic_store_explicit(&page[page_buckets - 1].overflow, index->overflow_free,
+                          memory_order_relaxed);
+    index->overflow_free = first + 1;
     atomic_fetch_add_explicit(&index->overflow_free_count, page_buckets, memory_order_relaxed);
     overflow_unlocked(index);
 }

@@ -212,9 +212,9 @@ struct index {
 };
 
 /* A page takes as many of the collector's blocks as a segment, so that each fits where the other
- * was: 2^shift buckets but for two, whose room the object's header and the alignment need. The
- * division by that number is a multiplication: with M = ceil(2^(32 + shift) / d) the quotient
- * n * M >> (32 + shift) is exact for n below 2^30. */
+ * was (a part of that where segments are large): 2^shift buckets but for two, whose room the
+ * object's header and the alignment need. The division by that number is a multiplication: with M =
+ * ceil(2^(32 + shift) / d) the quotient n * M >> (32 + shift) is exact for n below 2^30. */
 static inline uint32_t index_page_buckets(const struct index *index) {
     return (1u << index->page_shift) - 2;
 }

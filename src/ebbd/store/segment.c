@@ -22,8 +22,11 @@
 
 enum {
     SEGMENT_BYTES_MIN = 16 << 10,
-    SEGMENT_BYTES_MAX = 8 << 20,
-    SEGMENTS_PER_LIMIT = 512,
+    SEGMENT_BYTES_MAX = 64 << 20,
+    SEGMENTS_PER_LIMIT =
+        512, /* at least; a pause lasts about half a microsecond longer for each, */
+    SEGMENT_BYTES_MANY = 8 << 20, /* so from segments of so many bytes on only */
+    SEGMENTS_WHEN_LARGE = 256,
     SEGMENT_SLACK =
         32, /* object header and the collector's spare byte: the object fills its blocks exactly */
     BLOCK_BYTES = 4096, /* the collector's: a large object takes whole ones */
@@ -38,7 +41,9 @@ enum {
 
 void segments_start(struct store *store) {
     size_t bytes = SEGMENT_BYTES_MIN;
-    while (bytes < SEGMENT_BYTES_MAX && bytes < store_limit(store) / SEGMENTS_PER_LIMIT)
+    while (bytes < SEGMENT_BYTES_MAX &&
+           bytes < store_limit(store) /
+                       (bytes < SEGMENT_BYTES_MANY ? SEGMENTS_PER_LIMIT : SEGMENTS_WHEN_LARGE))
         bytes *= 2;
     store->segment_capacity = (uint32_t)bytes - SEGMENT_SLACK;
     store->offset_bits = (uint8_t)__builtin_ctz((uint32_t)bytes / RECORD_ALIGN);

@@ -204,6 +204,36 @@ START_TEST(a_huge_value_comes_back_whole_and_its_memory_returns) {
 }
 END_TEST
 
+/* Whatever the limit makes of the segments' size: values of an ordinary segment and huge ones. */
+START_TEST(a_store_of_any_size_holds_values_of_any_size) {
+    const size_t limits[] = {64 << 20, 1 << 30, (size_t)6 << 30, (size_t)20 << 30};
+    const size_t lengths[] = {
+        0, 100, 5000, 1 << 20, (4 << 20) - 64, (8 << 20) - 64, (16 << 20) - 64, 17 << 20};
+    enum { LIMITS = sizeof limits / sizeof *limits, LENGTHS = sizeof lengths / sizeof *lengths };
+    char *value = ebb_bytes(lengths[LENGTHS - 1]), *out = ebb_bytes(lengths[LENGTHS - 1]);
+    for (size_t i = 0; i < lengths[LENGTHS - 1]; i++)
+        value[i] = (char)(i * 11 + i / 4096);
+    for (int l = 0; l < LIMITS; l++) {
+        struct store_config config = {
+            .limit_bytes = limits[l], .value_size_max = 32 << 20, .workers = 1, .evict = true};
+        struct store *store = store_new(&config);
+        struct store_worker *worker = store_worker_at(store, 0);
+        char key[32];
+        for (int i = 0; i < LENGTHS; i++)
+            for (int twice = 0; twice < 2; twice++) {
+                snprintf(key, sizeof key, "key-%d", i);
+                ck_assert_int_eq(put(worker, key, value, lengths[i], 0, 2), STORE_STORED);
+                ck_assert_int_eq(take(worker, key, 2, out, 17 << 20), (long)lengths[i]);
+                ck_assert_int_eq(memcmp(out, value, lengths[i]), 0);
+            }
+        store_check(store);
+        store_close(store);
+        clear_stack();
+        ebb_collect_fully(EBB_CAUSE_demand);
+    }
+}
+END_TEST
+
 START_TEST(a_room_outlives_the_eviction_of_its_segment) {
     struct store *store = open_store(4 << 20, 1);
     struct store_worker *worker = store_worker_at(store, 0);
@@ -370,4 +400,5 @@ HARNESS_MAIN_COLLECTED("store", what_was_set_is_found, an_expired_item_is_a_miss
                        without_eviction_a_full_store_refuses,
                        threads_see_whole_values_of_their_keys_while_segments_leave,
                        the_limit_holds_while_value_sizes_change,
-                       a_huge_value_comes_back_whole_and_its_memory_returns)
+                       a_huge_value_comes_back_whole_and_its_memory_returns,
+                       a_store_of_any_size_holds_values_of_any_size)
