@@ -49,7 +49,7 @@ class Journal(unittest.TestCase):
         self.folder = test_folder("journal")
         script = f"mount -t tmpfs none /run && mkdir -p /run/systemd/journal /run/log && exec {JOURNALD}"
         journal = Program(self, ["unshare", "--mount", "--propagation", "private", "sh", "-c", script], self.folder, "journald")
-        self.run = f"/proc/{journal.process.pid}/root/run"
+        self.run = os.path.join("/proc", str(journal.process.pid), "root", "run")
         until(lambda: os.path.exists(f"{self.run}/systemd/journal/socket"))
 
     def entries(self, *matches):

@@ -12,7 +12,7 @@ import urllib.request
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "e2e"))
 from browser import Browser  # noqa: E402
-from servers import Server, test_folder  # noqa: E402
+from servers import Server, npm_folder, test_folder  # noqa: E402
 
 KEYS = 3000
 CONTRAST_TEXT_MIN = 4.5  # WCAG 2.2 AA, 1.4.3
@@ -20,6 +20,7 @@ CONTRAST_LARGE_MIN = 3.0
 CONTRAST_GRAPHICS_MIN = 3.0  # 1.4.11
 LARGE_PIXELS, LARGE_BOLD_PIXELS = 24, 18.66
 NARROW, WIDE = 360, 1280
+AXE = "axe-core@4.14.1"
 ALARM = ["--alarm", "connections_near_limit=0.001/1"]  # three of 1,024 connections raise it
 CHARTS = ["memory", "requests", "hits", "latency", "pauses", "evictions", "connections"]
 
@@ -224,6 +225,21 @@ class Page(unittest.TestCase):
         levels = [int(name[1]) for name in self.browser.run("return [...document.querySelectorAll('h1, h2, h3')].map((node) => node.tagName)")]
         self.assertTrue(all(after <= before + 1 for before, after in zip(levels, levels[1:])), levels)
 
+    def test_axe_finds_no_fault(self):
+        with open(os.path.join(npm_folder(AXE), "node_modules/axe-core/axe.min.js")) as file:
+            self.browser.run(file.read() + "; window.axe = axe;")
+        self.browser.wait("return document.querySelectorAll('#alarms tr.loud').length > 0", what="a table of alarms that are raised")
+        for scheme in ("light", "dark"):
+            self.browser.scheme(scheme)
+            for width in (NARROW, WIDE):
+                self.browser.size(width, 900)
+                self.browser.wait("return !document.getAnimations().some((animation) => animation.playState === 'running')")
+                found = self.browser.run_async("""
+                    const { passes, violations } = await axe.run();
+                    return [passes.length, violations.map((one) => `${one.id}: ${one.help}: ${one.nodes.map((node) => node.target)}`)];""")
+                self.assertGreater(found[0], 20)
+                self.assertEqual(found[1], [], f"{scheme}, {width}")
+
     def test_a_chart_can_be_read_as_a_table(self):
         self.browser.click("#latency summary")
         self.browser.wait("return document.querySelectorAll('#latency tr').length > 1", what="rows")
@@ -292,6 +308,41 @@ class Page(unittest.TestCase):
         self.assertIn("default-src 'none'", policy)
         self.assertNotIn("unsafe", policy)
         self.assertNotRegex(text, r"<style|<script(?![^>]*src=)| style=| on\w+=")
+
+
+class Lives(unittest.TestCase):
+    """One page over two lives of a daemon without load."""
+
+    def test_figures_are_those_of_metrics_and_a_daemon_that_was_killed_is_seen_again(self):
+        health = "document.querySelector('#health').textContent"
+        server = Server.ebbd(admin=True)
+        self.addCleanup(server.kill)
+        with Browser(test_folder("lives"), WIDE, 900) as browser:
+            peer = server.connect()
+            for number in range(1500):
+                peer.set(b"key%d" % number, b"v" * 1000)
+            peer.get(b"key1"), peer.get(b"absent")
+            metrics = server.metrics()
+            browser.open(f"http://127.0.0.1:{server.admin_port}/")
+            browser.wait(f"return {health}.includes('healthy')", what="health")
+            wanted = browser.run_async("""
+                const units = await import("/units.js"), [items, bytes, limit, connections, requests] = arguments[0];
+                return [`${units.percent(bytes / limit)} of ${units.bytes(limit)} · ${units.count(items)} items`, units.whole(connections),
+                        `${units.count(requests)} since start`, `${units.percent(0.5)} since start`];""",
+                [metrics["memcached_current_items"], metrics["memcached_current_bytes"], metrics["memcached_limit_bytes"],
+                 metrics["memcached_current_connections"],
+                 sum(value for name, value in metrics.items() if name.startswith("ebb_requests_total"))])
+            shown = browser.run(FIGURES.replace("dd.value", "dd")).split("|")
+            self.assertLessEqual(set(wanted), set(shown))
+            peer.close()
+            server.kill()
+            browser.wait(f"return {health}.includes('no answer since')", what="word of its end")
+            lost = [line["message"] for line in browser.console() if "ERR_CONNECTION_REFUSED" not in line["message"] and "ERR_EMPTY" not in line["message"]]
+            self.assertEqual(lost, [])
+            with Server.ebbd(flags=["--admin", f"127.0.0.1:{server.admin_port}"]) as again:
+                browser.wait("return document.querySelector('#about').textContent.includes(`process ${arguments[0]} `)", again.pid)
+                browser.wait(f"return {health}.includes('healthy')", what="health")
+                browser.wait("return document.querySelectorAll('#requests path.line').length > 0", what="a line of the new life")
 
 
 class Strangers(unittest.TestCase):

@@ -88,25 +88,25 @@ function drawTable(plan, rows) {
   return [element("thead", {}, element("tr", {}, ...head)), element("tbody", {}, ...body)];
 }
 
-const scroll = (title, table) =>
-  element("div", { class: "scroll", tabindex: "0", role: "region", "aria-labelledby": title }, table);
+const scroll = (label, table) =>
+  element("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": label }, table);
 
 class Table {
   constructor(plan, parent) {
     this.plan = plan;
     this.isOff = false;
-    this.title = `${plan.id}-title`;
+    const title = `${plan.id}-title`;
     this.table = element("table");
-    this.scroll = scroll(this.title, this.table);
+    this.scroll = scroll(plan.title, this.table);
     this.more = element("p", { class: "more" });
-    this.section = element("section", { id: plan.id, "aria-labelledby": this.title },
-      element("div", { class: "bar" }, element("h2", { id: this.title }, plan.title),
+    this.section = element("section", { id: plan.id, "aria-labelledby": title },
+      element("div", { class: "bar" }, element("h2", { id: title }, plan.title),
               element("p", { class: "note" }, plan.note || "")),
       this.scroll, this.more);
     if (plan.quiet) {
       this.quietTable = element("table");
       this.summary = element("summary");
-      this.section.append(element("details", {}, this.summary, scroll(this.title, this.quietTable)));
+      this.section.append(element("details", {}, this.summary, scroll(`${plan.title}: ${plan.quiet}`, this.quietTable)));
     }
     this.section.hidden = true;
     parent.append(this.section);
