@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 """libmemcached's tools against the real daemon: memccp, memccat, memcexist, memcrm, memctouch, memcstat, memcping,
-memcflush, memcslap, memccapable."""
+memcflush, memcdump, memcslap, memcaslap, memccapable."""
 import os
 import re
 import subprocess
@@ -67,6 +67,24 @@ class Tools(unittest.TestCase):
         said = self.run_tool("memcstat")
         self.assertIn(b"curr_items", said)
         self.assertIn(b"pid: %d" % self.server.pid, said)
+
+    def test_memcstat_reads_one_group_and_the_analysis(self):
+        self.peer.set(b"a", b"1")
+        self.assertIn(b"items:1:number: 1", self.run_tool("memcstat", "--args=items"))
+        self.assertIn(b"Average Item Size", self.run_tool("memcstat", "--analyze"))
+
+    def test_memcdump_lists_every_key(self):
+        keys = [b"key-%d" % i for i in range(100)]
+        for key in keys:
+            self.peer.set(key, b"1")
+        self.assertEqual(sorted(self.run_tool("memcdump").split()), sorted(keys))
+
+    def test_memcaslap_finds_what_it_stored(self):
+        for words in ((), ("--binary",), ("--division=10",), ("--binary", "--division=10")):
+            said = self.run_tool("memcaslap", "--threads=2", "--concurrency=8", f"--execute_number={scaled(5000, 500)}",
+                                 "--verify=1", *words).decode()
+            self.assertRegex(said, r"get_misses: 0\n", words)
+            self.assertRegex(said, r"verify_failed: 0\n", words)
 
     def test_memcslap_stores_and_reads_under_load(self):
         count = scaled(5000, 500)
