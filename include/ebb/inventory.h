@@ -10,10 +10,12 @@
 size_t ebb_descriptors_each(void (*see)(int fd, const char *what, void *context), void *context);
 
 /* Takes stock of inherited descriptors: 0-2 stay; sockets from the service manager ($LISTEN_FDS,
- * when $LISTEN_PID names us) wait to be adopted; all others are closed and named in the log. The
- * variables are removed, so that our children do not take them for theirs. Returns how many were
- * closed. When: first in main, before anything is opened. */
+ * when $LISTEN_PID names us) wait to be adopted; all others are closed. The variables are removed,
+ * so that our children do not take them for theirs. Returns how many were closed. When: first in
+ * main, before anything is opened. */
 size_t ebb_inherited_take(void);
+/* Names in the log those that were closed. When: once the log is where it shall be. */
+void ebb_inherited_tell(void);
 /* How many sockets of the service manager wait. */
 int ebb_inherited_count(void);
 /* Takes the next of them. Its note is its name in $LISTEN_FDNAMES, or its address. Fails:

@@ -14,7 +14,8 @@ void ebb_write(struct ebb_writer *writer, const char *text);
 void ebb_writef(struct ebb_writer *writer, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 
-/* Text as the inside of a JSON string: quotes, backslashes and control characters escaped. */
+/* Text as the inside of a JSON string: quotes, backslashes and control characters
+ * escaped; U+FFFD for what is not UTF-8. */
 void ebb_write_json_string(struct ebb_writer *writer, const char *bytes, size_t length);
 
 /* Collects into the caller's array; always ends in NUL; says when it was too small. */

@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 """What /metrics says is read by those who read metrics: promtool, OpenMetrics' own parser, a Prometheus that scrapes."""
 import contextlib
+import glob
 import json
 import os
 import re
@@ -17,6 +18,7 @@ import urllib.request
 from servers import Server, free_port
 
 PROMETHEUS_SECONDS_MAX = 60
+DOCS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "docs")
 ACCEPT_OPENMETRICS = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5"
 
 
@@ -37,6 +39,16 @@ def work(server, requests=200):
     peer.set(b"number", b"1")
     peer.ask(b"incr number 1")
     peer.close()
+
+
+def reference(text):
+    """Rows of a table, one for each family of a scrape: name, kind, labels, help."""
+    rows = []
+    for name, help, kind in re.findall(r"(?m)^# HELP (\S+) (.*)\n# TYPE \S+ (\w+)$", text):
+        labels = re.search(rf"(?m)^{name}(?:_bucket)?\{{(.*)\}} ", text)
+        names = [label for label in re.findall(r'(\w+)="', labels[1]) if label != "le"] if labels else []
+        rows.append(f"| `{name}` | {kind} | {', '.join(names)} | {help} |")
+    return sorted(rows)
 
 
 def store_until(server, stop):
@@ -77,6 +89,23 @@ class Metrics(unittest.TestCase):
             self.assertEqual(kind, "text/plain; version=0.0.4; charset=utf-8")
             checked = subprocess.run(["promtool", "check", "metrics"], input=text, text=True, capture_output=True)
             self.assertEqual((checked.returncode, checked.stdout, checked.stderr), (0, "", ""))
+
+    def test_the_reference_has_each_metric_and_no_other(self):
+        with Server.ebbd(admin=True) as server:
+            text = scrape(server, "*/*")[1]
+        with open(os.path.join(DOCS, "metrics.md")) as file:
+            told = [line for line in file.read().splitlines() if line.startswith("| `")]
+        self.assertEqual(told, reference(text), "the right rows:\n" + "\n".join(reference(text)))
+
+    def test_metrics_named_in_the_documents_exist(self):
+        with Server.ebbd(admin=True) as server:
+            known = set(re.findall(r"(?m)^# TYPE (\S+)", scrape(server, "*/*")[1]))
+        named = set()
+        for path in ("guide.md", "../README.md", *glob.glob("../deploy/**/*.md", root_dir=DOCS, recursive=True)):
+            with open(os.path.join(DOCS, path)) as file:
+                named |= set(re.findall(r"`((?:ebb|memcached|process)_[a-z_]+?)(?:\{[^`]*)?`", file.read()))
+        self.assertGreater(len(named), 10)
+        self.assertEqual(named - known, set())
 
     def test_names_and_labels_are_those_of_memcached_exporter(self):
         with Server.ebbd(admin=True) as server:

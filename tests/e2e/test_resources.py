@@ -112,14 +112,17 @@ class Inherited(unittest.TestCase):
         port = free_port()
         read_end, write_end = os.pipe()
         os.set_inheritable(write_end, True)
-        child = subprocess.Popen([EBBD, "-l", "127.0.0.1", "-p", str(port)] + AS_ROOT, stderr=subprocess.PIPE, text=True,
-                                 pass_fds=[write_end])
+        child = subprocess.Popen([EBBD, "-l", "127.0.0.1", "-p", str(port), "--log-format", "json"] + AS_ROOT,
+                                 stderr=subprocess.PIPE, text=True, pass_fds=[write_end])
         os.close(write_end)
         wait_for(lambda: ask(port) is not None, "nobody at the port")
         self.assertEqual(os.read(read_end, 1), b"")  # the other end hears that it was closed
         os.close(read_end)
         self.assertTrue(os.readlink(f"/proc/{child.pid}/fd/2").startswith("pipe:"))
-        self.assertRegex(end(child), rf"descriptor {write_end} \(pipe:\[\d+\]\) was left open")
+        lines = [json.loads(line) for line in end(child).splitlines()]
+        told = [line for line in lines if line["event.code"] == "inherited_closed"]
+        self.assertEqual([line["ebb.descriptor"] for line in told], [write_end])
+        self.assertRegex(told[0]["message"], rf"descriptor {write_end} \(pipe:\[\d+\]\) was left open")
 
     def test_too_few_descriptors_for_the_connections_are_a_clear_error(self):
         words = [EBBD, "-c", "5000", "-p", "0"] + (["-u", "nobody"] if os.geteuid() == 0 else [])

@@ -4,6 +4,8 @@
  * heap's last report included, may use it. */
 #include <ebb/writer.h>
 
+#include "utf8.h"
+
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -46,17 +48,20 @@ static const char *short_escape(char c) {
 }
 
 void ebb_write_json_string(struct ebb_writer *writer, const char *bytes, size_t length) {
-    size_t plain = 0; /* start of the run that needs no escape */
-    for (size_t i = 0; i < length; i++) {
+    size_t plain = 0, size; /* start of the run that needs no escape; bytes of a character */
+    for (size_t i = 0; i < length; i += size ? size : 1) {
         const char *escape = short_escape(bytes[i]);
         bool control = (unsigned char)bytes[i] < 0x20 || bytes[i] == 0x7f;
-        if (escape == NULL && !control)
+        size = ebbi_utf8_length(bytes + i, length - i);
+        if (escape == NULL && !control && size > 0)
             continue;
         if (i > plain)
             writer->write(writer, bytes + plain, i - plain);
         plain = i + 1;
         if (escape)
             ebb_write(writer, escape);
+        else if (size == 0)
+            ebb_write(writer, "\\ufffd");
         else
             ebb_writef(writer, "\\u%04x", (unsigned)(unsigned char)bytes[i]);
     }

@@ -184,8 +184,10 @@ static enum ebb_err open_trace(struct ebb_daemon *self) {
 static enum ebb_err open_all(struct ebb_daemon *self) {
     const struct ebb_daemon_plan *plan = self->plan;
     enum ebb_err error = ebbi_logs_open(&self->logs, plan);
-    if (error == EBB_OK)
-        error = ebbi_alarms_start(plan);
+    if (error)
+        return error;
+    ebb_inherited_tell();
+    error = ebbi_alarms_start(plan);
     if (error == EBB_OK && plan->stall_ms > 0)
         error = ebb_watchdog_start(&self->watchdog, plan->stall_ms);
     if (error)

@@ -3,6 +3,7 @@
  * Each site is a time series for whoever scrapes, so their number is bounded: the first SERIES_MAX
  * sites that leak have a row of their own, what the others leak is summed as site "other". A row
  * never goes away, so a counter never goes back. */
+#include "base/utf8.h"
 #include "gc/object.h"
 #include <ebb/metric.h>
 #include <stdio.h>
@@ -38,13 +39,21 @@ static void add_rest(const struct ebb_site *site, void *context) {
     rest->bytes += site->leaked_bytes;
 }
 
-/* A label's value: backslash, quote and line's end are escaped. */
+/* A label's value: backslash, quote and line's end are escaped; '?' for what is not UTF-8. */
 static void append_escaped(char *out, size_t size, const char *text) {
-    size_t used = strlen(out);
-    for (; *text && used + 2 < size; text++) {
+    size_t used = strlen(out), bytes;
+    for (size_t left = strlen(text); left > 0; text += bytes, left -= bytes) {
+        bytes = ebbi_utf8_length(text, left);
+        if (used + bytes + 2 > size)
+            break;
         if (*text == '\\' || *text == '"' || *text == '\n')
             out[used++] = '\\';
-        out[used++] = *text == '\n' ? 'n' : *text;
+        if (bytes > 1)
+            memcpy(out + used, text, bytes);
+        else
+            out[used] = bytes == 0 ? '?' : *text == '\n' ? 'n' : *text;
+        bytes = bytes ? bytes : 1;
+        used += bytes;
     }
     out[used] = '\0';
 }

@@ -4,6 +4,9 @@
  * that the service manager bound for us. What nobody accounts for is a leak that started before
  * main; so it is closed, and named, because the parent may want to know.
  *
+ * They are closed before our own are opened, and so before the log is: what they were is kept until
+ * it can be told there, in its form.
+ *
  * 1. Nothing is closed that the table knows, and nothing of 0-2.
  * 2. /proc is read with the system call: opendir would take memory from libc. */
 #include <ebb/inventory.h>
@@ -26,9 +29,15 @@
 #define ENTRIES_SIZE      4096
 #define WHAT_TEXT         256
 #define NAMES_TEXT        1024
+#define STRANGERS_TOLD    10 /* a place in the code says no more in a second */
 
 static int handed_over,
     handed_next; /* descriptors FIRST_HANDED_OVER + [handed_next, handed_over) */
+static struct {
+    int fd;
+    char what[WHAT_TEXT];
+} strangers[STRANGERS_TOLD];
+static size_t strangers_count;
 static char handed_names[NAMES_TEXT]; /* $LISTEN_FDNAMES: parted by colons */
 
 static void tell_what(int fd, char *what, size_t size) {
@@ -78,7 +87,10 @@ static void close_stranger(int fd, const char *what, void *context) {
     }
     close(fd);
     ++*closed;
-    ebb_tell(inherited_closed, fd, what);
+    if (strangers_count == STRANGERS_TOLD)
+        return;
+    strangers[strangers_count].fd = fd;
+    snprintf(strangers[strangers_count++].what, WHAT_TEXT, "%s", what);
 }
 
 static void read_handed_over(void) {
@@ -100,6 +112,12 @@ size_t ebb_inherited_take(void) {
     read_handed_over();
     ebb_descriptors_each(close_stranger, &closed);
     return closed;
+}
+
+void ebb_inherited_tell(void) {
+    for (size_t i = 0; i < strangers_count; i++)
+        ebb_tell(inherited_closed, strangers[i].fd, strangers[i].what);
+    strangers_count = 0;
 }
 
 int ebb_inherited_count(void) {

@@ -73,6 +73,33 @@ START_TEST(a_json_string_escapes_what_json_cannot_hold) {
 }
 END_TEST
 
+/* Each is a piece of JSON; what is no UTF-8 becomes U+FFFD, byte by byte. */
+START_TEST(a_json_string_is_utf8_whatever_the_bytes_are) {
+    static const struct {
+        const char *bytes, *text;
+    } cases[] = {
+        {"\xf0\x9f\x98\x80\xe2\x82\xac\xc3\xbc\xf4\x8f\xbf\xbf",
+         "\xf0\x9f\x98\x80\xe2\x82\xac\xc3\xbc\xf4\x8f\xbf\xbf"},
+        {"a\xff"
+         "b\x80",
+         "a\\ufffdb\\ufffd"},
+        {"\xc0\xaf", "\\ufffd\\ufffd"},                       /* too long a form */
+        {"\xe0\x9f\xbf", "\\ufffd\\ufffd\\ufffd"},            /* the same in three bytes */
+        {"\xed\xa0\x80", "\\ufffd\\ufffd\\ufffd"},            /* half of a pair of UTF-16 */
+        {"\xf4\x90\x80\x80", "\\ufffd\\ufffd\\ufffd\\ufffd"}, /* beyond the last */
+        {"\xe2\x82\"", "\\ufffd\\ufffd\\\""},                 /* ends too early */
+        {"\xe2\x82", "\\ufffd\\ufffd"},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        char text[128];
+        struct ebb_array_writer array;
+        ebb_array_writer_init(&array, text, sizeof(text));
+        ebb_write_json_string(&array.writer, cases[i].bytes, strlen(cases[i].bytes));
+        ck_assert_str_eq(text, cases[i].text);
+    }
+}
+END_TEST
+
 START_TEST(a_descriptor_writer_stops_at_the_first_error) {
     int pipes[2];
     ck_assert_int_eq(pipe(pipes), 0);
@@ -143,5 +170,6 @@ HARNESS_MAIN("base", an_error_keeps_its_sentence_and_may_quote_the_last_one,
              the_hash_is_xxh3_and_depends_on_seed_and_bytes,
              an_array_writer_ends_in_nul_and_says_when_it_was_cut,
              a_json_string_escapes_what_json_cannot_hold,
+             a_json_string_is_utf8_whatever_the_bytes_are,
              a_descriptor_writer_stops_at_the_first_error, a_list_keeps_order_while_members_leave,
              a_failed_assertion_names_its_place_and_what_it_held)
