@@ -1,5 +1,6 @@
 #!/usr/bin/python3
 """Requests in datagrams: the same ones to ebbd and to memcached."""
+import os
 import socket
 import struct
 import unittest
@@ -14,9 +15,9 @@ def binary(opcode, key=b"", extras=b"", value=b""):
 
 
 class Side:
-    def __init__(self, server_of):
+    def __init__(self, server_of, flags=()):
         self.port = free_port()
-        self.server = server_of(flags=["-U", str(self.port)])
+        self.server = server_of(flags=["-U", str(self.port), *flags])
         self.sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
         self.sock.settimeout(REPLY_SECONDS_MAX)
@@ -94,6 +95,16 @@ class Udp(unittest.TestCase):
 
     def test_answers_of_many_turns_are_refused(self):
         self.assertEqual(self.ours.ask(b"watch fetchers\r\n")[0][8:], b"CLIENT_ERROR not over UDP\r\n")
+
+    def test_sockets_may_open_before_their_thread_has_begun(self):
+        processors = os.sched_getaffinity(0)
+        self.addCleanup(os.sched_setaffinity, 0, processors)
+        os.sched_setaffinity(0, {min(processors)})  # the thread waits for the processor that opens sockets
+        for _ in range(8):
+            side = Side(Server.ebbd, ["-t", "1"])
+            self.addCleanup(side.server.kill)
+            self.assertEqual(side.ask(b"mn\r\n")[0][8:], b"MN\r\n")
+            side.close()
 
     def test_without_the_flag_nobody_listens(self):
         with Server.ebbd() as server, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:

@@ -33,7 +33,6 @@ static void close_idle(void *arg) {
 static void station_start(int index, struct ebb_loop *loop, void *arg) {
     struct server *server = arg;
     struct station *station = server->stations[index];
-    station->loop = loop;
     if (server->shared.settings->idle_seconds_max > 0)
         station->idle_timer = ebb_timer_open(loop, IDLE_LOOK_MS, true, close_idle, station);
 }
@@ -81,6 +80,16 @@ static void store_open(struct server *server, const struct settings *settings) {
     metrics_store_set(server->shared.store);
 }
 
+/* Each station knows its loop before anything is posted there, whether or not its thread has begun.
+ */
+static enum ebb_err start_workers(struct server *server) {
+    enum ebb_err error = ebb_workers_start(&server->workers, "worker", server->stations_count,
+                                           station_start, server);
+    for (int i = 0; error == EBB_OK && i < server->stations_count; i++)
+        server->stations[i]->loop = ebb_worker_loop(server->workers, i);
+    return error;
+}
+
 enum ebb_err server_open(const struct settings *settings, struct ebb_loop *loop) {
     enum ebb_err error = raise_descriptors(settings);
     if (error)
@@ -106,8 +115,7 @@ enum ebb_err server_open(const struct settings *settings, struct ebb_loop *loop)
     ebb_gauge_set(&ebb_metric_threads, (int64_t)settings->threads);
     ebb_gauge_set(&ebb_metric_connections_max, (int64_t)settings->connections);
     status_pages_add(&the_server);
-    error = ebb_workers_start(&server->workers, "worker", server->stations_count, station_start,
-                              server);
+    error = start_workers(server);
     if (error == EBB_OK)
         error = listen_open(server);
     if (error)
