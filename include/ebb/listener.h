@@ -32,6 +32,8 @@ enum ebb_err ebb_listener_inherited(struct ebb_listener **listener, struct ebb_l
 void ebb_listener_when_full(struct ebb_listener *listener, void (*full)(void *arg));
 /* Port of the first TCP address, after port 0 was asked for. */
 int ebb_listener_port(const struct ebb_listener *listener);
+/* The descriptors of its sockets go to out, at most `most` of them; returns how many. */
+int ebb_listener_descriptors(const struct ebb_listener *listener, int *out, int most);
 /* Stops and starts accepting; the kernel's backlog holds who comes meanwhile. */
 void ebb_listener_pause(struct ebb_listener *listener, bool paused);
 void ebb_listener_close(struct ebb_listener *listener);

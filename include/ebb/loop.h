@@ -23,6 +23,8 @@ enum ebb_err ebb_loop_new(struct ebb_loop **loop, const char *name) EBB_MUST_CHE
 void ebb_loop_run(struct ebb_loop *loop);
 void ebb_loop_stop(struct ebb_loop *loop);
 void ebb_loop_close(struct ebb_loop *loop);
+/* Version of the libevent that loops run on. */
+const char *ebb_loop_libevent_version(void);
 /* Runs fn(arg) on the loop's thread in a coming turn, in the order posted. arg is held until then.
  * Any thread. What is posted after the stop is dropped when the loop is closed. */
 void ebb_loop_post(struct ebb_loop *loop, void (*fn)(void *), void *arg);

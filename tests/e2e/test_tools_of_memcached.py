@@ -1,6 +1,7 @@
 #!/usr/bin/python3
-"""What memcached's tools ask for: dumps, watchers, stats, the page of commands."""
+"""What memcached's tools ask for: dumps, watchers, the page of commands."""
 import os
+import resource
 import unittest
 
 from servers import EBBD, Server
@@ -8,7 +9,7 @@ from servers import EBBD, Server
 
 class ToolsOfMemcached(unittest.TestCase):
     def setUp(self):
-        self.server = Server(EBBD, flags=["-m", "64"])
+        self.server = Server(EBBD, flags=["-m", "64", "-c", "4096"])
         self.addCleanup(self.server.stop)
         self.peer = self.server.connect()
         self.addCleanup(self.peer.close)
@@ -52,35 +53,14 @@ class ToolsOfMemcached(unittest.TestCase):
         self.assertEqual(sum(int(line.split()[2]) for line in self.lines(b"stats sizes", b"END")), 3000)
 
     def test_conns_lists_all(self):
-        others = [self.server.connect() for _ in range(50)]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
+        others = [self.server.connect() for _ in range(2000)]  # more than one reply has room for
         for other in others:
             other.ask(b"mn")
         stats = self.peer.stats(b"conns")
-        self.assertEqual(sum(name.endswith(":state") for name in stats), 51)
+        self.assertEqual(sum(value in ("conn_read", "conn_parse_cmd") for name, value in stats.items() if name.endswith(":state")), 2001)
         for other in others:
             other.close()
-
-    def test_memcacheds_fields_are_there(self):
-        # What dashboards and memcached_exporter 0.11 read.
-        general = self.peer.stats()
-        for name in ("uptime time version curr_connections total_connections rejected_connections cmd_get cmd_set "
-                     "cmd_flush cmd_touch cmd_meta get_hits get_misses get_expired get_flushed delete_hits delete_misses incr_hits "
-                     "incr_misses decr_hits decr_misses cas_hits cas_misses cas_badval touch_hits touch_misses auth_cmds auth_errors "
-                     "bytes_read bytes_written limit_maxbytes accepting_conns listen_disabled_num threads conn_yields "
-                     "hash_power_level hash_bytes hash_is_expanding slab_reassign_running slabs_moved lru_crawler_running "
-                     "lru_crawler_starts malloc_fails log_worker_dropped log_worker_written log_watcher_skipped log_watcher_sent "
-                     "bytes curr_items total_items expired_unfetched evicted_unfetched evicted_active evictions reclaimed "
-                     "crawler_reclaimed crawler_items_checked lrutail_reflocked moves_to_cold moves_to_warm moves_within_lru "
-                     "direct_reclaims rusage_user rusage_system max_connections").split():
-            self.assertIn(name, general)
-        self.store(10)
-        items = self.peer.stats(b"items")
-        self.assertEqual(items["items:1:number"], "10")
-        slabs = self.peer.stats(b"slabs")
-        for name in ("chunk_size", "chunks_per_page", "total_pages", "total_chunks", "used_chunks", "free_chunks"):
-            self.assertGreater(int(slabs["1:" + name]), 0)
-        settings = self.peer.stats(b"settings")
-        self.assertEqual((settings["maxbytes"], settings["dump_enabled"]), (str(64 << 20), "yes"))
 
     def test_a_watcher_is_told_what_happens(self):
         watcher = self.server.connect()

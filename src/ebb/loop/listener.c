@@ -305,6 +305,13 @@ int ebb_listener_port(const struct ebb_listener *listener) {
     return listener->port;
 }
 
+int ebb_listener_descriptors(const struct ebb_listener *listener, int *out, int most) {
+    int count = listener->count < most ? listener->count : most;
+    for (int i = 0; i < count; i++)
+        out[i] = ebb_fd_get(listener->sockets[i].handle);
+    return count;
+}
+
 void ebb_listener_pause(struct ebb_listener *listener, bool paused) {
     listener->paused = paused;
     watches_update(listener);

@@ -57,6 +57,10 @@ struct ebb_loop {
 static pthread_mutex_t finalizing_mutex = PTHREAD_MUTEX_INITIALIZER;
 static struct ebb_loop *finalizing; /* under finalizing_mutex */
 
+const char *ebb_loop_libevent_version(void) {
+    return event_get_version();
+}
+
 struct event_base *ebbi_loop_base(struct ebb_loop *loop) {
     return loop->base;
 }

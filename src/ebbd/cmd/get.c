@@ -88,7 +88,6 @@ static bool add_touched(struct cmd_turn *turn, struct ebb_span key, const struct
     uint32_t expires = exptime_second(&turn->shared->clock, request->exptime, turn->now);
     if (hit)
         store_edit(turn->worker, key, turn->now, expires, set_expires, &expires);
-    ebb_count(&ebb_metric_gats, 1);
     ebb_count(hit ? &ebb_metric_touch_hits : &ebb_metric_touch_misses, 1);
     return hit;
 }

@@ -12,14 +12,28 @@
 #include "proto/number.h"
 #include "watch.h"
 
+#include <ebb/loop.h>
+#include <ebb/writer.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
-#define STAT_LINE_MAX 256 /* bytes */
+#define STAT_LINE_MAX 512 /* bytes */
 #define CHUNK         8   /* bytes: what records are multiples of */
 
 #define SINCE(id) ebb_metric_since_reset(&ebb_metric_##id)
+
+/* What the store had counted at the latest `stats reset`. */
+static pthread_mutex_t reset_lock = PTHREAD_MUTEX_INITIALIZER;
+static struct store_stats reset_stats;
+
+static struct store_stats stats_at_reset(void) {
+    pthread_mutex_lock(&reset_lock);
+    struct store_stats stats = reset_stats;
+    pthread_mutex_unlock(&reset_lock);
+    return stats;
+}
 
 static void stat_text(struct cmd_turn *turn, const char *name, const char *text) {
     char line[STAT_LINE_MAX];
@@ -45,7 +59,7 @@ static unsigned log2_of(uint64_t number) {
 }
 
 static void general(struct cmd_turn *turn) {
-    struct store_stats store;
+    struct store_stats store, reset = stats_at_reset();
     store_stats_read(turn->shared->store, &store);
     struct rusage usage;
     getrusage(RUSAGE_SELF, &usage);
@@ -55,12 +69,13 @@ static void general(struct cmd_turn *turn) {
 #define EBB_STAT_TIME(name, time)         stat_time(turn, name, time);
 #define EBB_STAT_VALUE(name, metric)                                                               \
     stat_number(turn, name, ebb_metric_value(&ebb_metric_##metric));
-#define EBB_STAT_STORE(name, member) stat_number(turn, name, store.member);
+#define EBB_STAT_STORE(name, member)  stat_number(turn, name, store.member);
+#define EBB_STAT_STORED(name, member) stat_number(turn, name, store.member - reset.member);
 #include "tbl/stats.def"
 }
 
 static void items(struct cmd_turn *turn) {
-    struct store_stats store;
+    struct store_stats store, reset = stats_at_reset();
     store_stats_read(turn->shared->store, &store);
     if (store.items == 0)
         return;
@@ -68,6 +83,7 @@ static void items(struct cmd_turn *turn) {
 #define EBB_STAT_NUMBER(name, expression) stat_number(turn, name, expression);
 #define EBB_STAT_TEXT(name, text)         stat_text(turn, name, text);
 #define EBB_STAT_STORE(name, member)      stat_number(turn, name, store.member);
+#define EBB_STAT_STORED(name, member)     stat_number(turn, name, store.member - reset.member);
 #include "tbl/stats_items.def"
 }
 
@@ -81,8 +97,18 @@ static void slabs(struct cmd_turn *turn) {
 #include "tbl/stats_slabs.def"
 }
 
+/* What -l said, as one list. */
+static const char *interfaces(const struct settings *settings, char text[STAT_LINE_MAX]) {
+    struct ebb_array_writer list;
+    ebb_array_writer_init(&list, text, STAT_LINE_MAX);
+    for (size_t i = 0; i < settings->listen.count; i++)
+        ebb_writef(&list.writer, "%s%s", i > 0 ? "," : "", settings->listen.value[i]);
+    return settings->listen.count > 0 ? text : "NULL";
+}
+
 static void settings(struct cmd_turn *turn) {
     const struct settings *settings = turn->shared->settings;
+    char listened[STAT_LINE_MAX];
     struct store_stats store;
     store_stats_read(turn->shared->store, &store);
 #define EBB_STAT_NUMBER(name, expression) stat_number(turn, name, expression);
@@ -148,6 +174,9 @@ static enum cmd_result cachedump(struct cmd_turn *turn, const struct request *re
 /* --- the command --- */
 
 static enum cmd_result reset(struct cmd_turn *turn) {
+    pthread_mutex_lock(&reset_lock);
+    store_stats_read(turn->shared->store, &reset_stats);
+    pthread_mutex_unlock(&reset_lock);
     ebb_metrics_reset();
     prefix_reset();
     return say(turn, EBB_SPAN("RESET"));

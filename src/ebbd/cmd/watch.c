@@ -149,6 +149,8 @@ void watch_deleted(const struct cmd_turn *turn, enum request_verb verb, struct e
 
 void watch_evicted(struct ebb_span key, const struct store_item *item, uint32_t now) {
     char text[KEY_TEXT];
+    ebb_count(&ebb_metric_slab_evicted_nonzero, item->expires != 0);
+    ebb_gauge_set(&ebb_metric_slab_evicted_seconds, now - item->last_access);
     if (!watch_on(WATCH_EVICTIONS))
         return;
     tell_line(WATCH_EVICTIONS, "eviction key=%s fetch=%s ttl=%lld la=%u clsid=%u size=%zu\n",

@@ -7,11 +7,13 @@
 #include "cmd/events.h"
 #include "cmd/metrics.h"
 
+#include <ebb/clock.h>
 #include <ebb/inventory.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 
 #define ADDRESS_MAX 256 /* bytes */
+#define SOCKETS_MAX 64  /* of one listener */
 
 /* memcached's maxconns_fast. */
 static bool reject(const struct server *server, ebb_fd fd) {
@@ -42,11 +44,21 @@ static void on_accept(ebb_fd fd, const char *peer, void *arg) {
     conn_accept(station, fd);
 }
 
+static void count_pause(struct server *server, bool paused) {
+    uint64_t now_ns = ebb_clock_ns();
+    if (paused)
+        server->paused_ns = now_ns;
+    else
+        ebb_count(&ebb_metric_listener_disabled_ns, now_ns - server->paused_ns);
+}
+
 void listen_pause(struct server *server, bool paused) {
+    count_pause(server, paused);
     atomic_store(&server->paused, paused);
     /* One may have closed between the count and the store, and seen no pause to end. */
     if (paused && atomic_load(&server->conns) < server->shared.settings->connections) {
         atomic_store(&server->paused, false);
+        count_pause(server, false);
         paused = false;
     }
     ebb_gauge_set(&ebb_metric_accepting, paused ? 0 : 1);
@@ -55,6 +67,7 @@ void listen_pause(struct server *server, bool paused) {
 }
 
 void listen_close(struct server *server) {
+    roster_forget_sockets();
     for (int i = 0; i < server->listeners_count; i++)
         ebb_listener_close(server->listeners[i]);
     server->listeners_count = 0;
@@ -169,6 +182,16 @@ static enum ebb_err open_udp(struct server *server) {
     return settings->listen.count == 0 ? udp_open(server, NULL, (int)settings->udp_port) : error;
 }
 
+static void add_to_roster(const struct server *server) {
+    int fds[SOCKETS_MAX];
+    for (int i = 0; i < server->listeners_count; i++) {
+        int count = ebb_listener_descriptors(server->listeners[i], fds, SOCKETS_MAX);
+        for (int at = 0; at < count; at++)
+            roster_add_socket(fds[at], NULL);
+    }
+    udp_add_to_roster(server);
+}
+
 enum ebb_err listen_open(struct server *server) {
     const struct settings *settings = server->shared.settings;
     bool handed_over = open_handed_over(server);
@@ -182,6 +205,8 @@ enum ebb_err listen_open(struct server *server) {
         error = open_udp(server);
     for (int i = 0; i < server->listeners_count; i++)
         ebb_listener_when_full(server->listeners[i], leave_one);
+    if (error == EBB_OK)
+        add_to_roster(server);
     return error;
 }
 

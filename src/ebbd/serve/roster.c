@@ -1,11 +1,13 @@
-/* roster -- all connections of all workers, for `stats conns`.
+/* roster -- what listens, and all connections of all workers, for `stats conns`.
  *
  * A connection is touched by its worker alone; here it only has a place in one list under one lock,
- * which is taken when it comes and when it goes, never for a request.
+ * which is taken when it comes and when it goes, never for a request. What is told of others'
+ * connections is a look at single words; it may be that of a moment ago.
  *
  * 1. Numbers rise and the list is in their order, so a list that is told in pieces goes on behind
- * the last number told.
- * 2. A connection leaves the list before its descriptor is closed. */
+ * the last number told. Sockets that listen have the numbers up to SOCKETS_MAX.
+ * 2. Who is told of is open: a connection leaves the list before its descriptor is closed, and so
+ * do the sockets. */
 #include "conn.h"
 
 #include <arpa/inet.h>
@@ -18,10 +20,33 @@
 
 #define ADDRESS_TEXT 160
 #define LINE_MAX     256
+#define SOCKETS_MAX  256 /* more listen than are told of */
+
+struct roster_socket {
+    int fd;
+    const uint64_t *used_ns; /* of one for datagrams */
+    uint64_t opened_ns;
+};
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct ebb_list roster = EBB_LIST_INIT(roster); /* of struct conn, by .roster */
-static uint64_t numbers;
+static uint64_t numbers = SOCKETS_MAX;
+static struct roster_socket sockets[SOCKETS_MAX];
+static size_t sockets_count;
+
+void roster_add_socket(int fd, const uint64_t *used_ns) {
+    pthread_mutex_lock(&lock);
+    if (sockets_count < SOCKETS_MAX)
+        sockets[sockets_count++] = (struct roster_socket){fd, used_ns, ebb_clock_ns()};
+    pthread_mutex_unlock(&lock);
+}
+
+void roster_forget_sockets(void) {
+    pthread_mutex_lock(&lock);
+    memset(sockets, 0, sizeof(sockets));
+    sockets_count = 0;
+    pthread_mutex_unlock(&lock);
+}
 
 void roster_add(struct conn *conn) {
     pthread_mutex_lock(&lock);
@@ -36,17 +61,18 @@ void roster_remove(struct conn *conn) {
     pthread_mutex_unlock(&lock);
 }
 
-/* "tcp:127.0.0.1:11211", "tcp6:[::1]:11211", "unix:/path". */
-static void describe(const struct sockaddr_storage *address, char text[ADDRESS_TEXT]) {
+/* "tcp:127.0.0.1:11211", "udp6:[::1]:11211", "unix:/path". */
+static void describe(const struct sockaddr_storage *address, const char *transport,
+                     char text[ADDRESS_TEXT]) {
     char host[INET6_ADDRSTRLEN] = "";
     const struct sockaddr_in *in4 = (const void *)address;
     const struct sockaddr_in6 *in6 = (const void *)address;
     if (address->ss_family == AF_INET) {
         inet_ntop(AF_INET, &in4->sin_addr, host, sizeof(host));
-        snprintf(text, ADDRESS_TEXT, "tcp:%s:%u", host, ntohs(in4->sin_port));
+        snprintf(text, ADDRESS_TEXT, "%s:%s:%u", transport, host, ntohs(in4->sin_port));
     } else if (address->ss_family == AF_INET6) {
         inet_ntop(AF_INET6, &in6->sin6_addr, host, sizeof(host));
-        snprintf(text, ADDRESS_TEXT, "tcp6:[%s]:%u", host, ntohs(in6->sin6_port));
+        snprintf(text, ADDRESS_TEXT, "%s6:[%s]:%u", transport, host, ntohs(in6->sin6_port));
     } else {
         snprintf(text, ADDRESS_TEXT, "unix:%s", ((const struct sockaddr_un *)address)->sun_path);
     }
@@ -64,41 +90,71 @@ __attribute__((format(printf, 4, 5))) static void line(struct reply *reply, int 
     reply_line(reply, (struct ebb_span){text, length < LINE_MAX ? length : LINE_MAX - 1});
 }
 
-static void tell(const struct cmd_turn *turn, const struct conn *conn) {
+typedef int name_of(int fd, struct sockaddr *address, socklen_t *length);
+
+static void tell_address(struct reply *reply, int fd, const char *name, name_of *find,
+                         const char *transport) {
     struct sockaddr_storage address = {0};
     socklen_t length = sizeof(address);
     char text[ADDRESS_TEXT];
+    if (find(fd, (struct sockaddr *)&address, &length) != 0)
+        return;
+    describe(&address, transport, text);
+    line(reply, fd, name, "%s", text);
+}
+
+static void tell_state(struct reply *reply, int fd, const char *state, uint64_t used_ns) {
+    uint64_t now_ns = ebb_clock_ns(), since_ns = now_ns > used_ns ? now_ns - used_ns : 0;
+    line(reply, fd, "state", "%s", state);
+    line(reply, fd, "secs_since_last_cmd", "%llu",
+         (unsigned long long)(since_ns / EBB_NS_PER_SECOND));
+}
+
+static void tell_socket(struct reply *reply, const struct roster_socket *socket) {
+    bool datagrams = socket->used_ns != NULL;
+    uint64_t used_ns = datagrams ? __atomic_load_n(socket->used_ns, __ATOMIC_RELAXED) : 0;
+    if (datagrams)
+        line(reply, socket->fd, "UDP", "UDP");
+    tell_address(reply, socket->fd, "addr", getsockname, datagrams ? "udp" : "tcp");
+    tell_state(reply, socket->fd, datagrams ? "conn_read" : "conn_listening",
+               used_ns ? used_ns : socket->opened_ns);
+}
+
+/* In memcached's words. */
+static const char *state_of(const struct conn *conn, bool mine) {
+    if (mine)
+        return "conn_parse_cmd";
+    if (__atomic_load_n(&conn->backlog, __ATOMIC_RELAXED))
+        return "conn_mwrite";
+    if (__atomic_load_n(&conn->stream, __ATOMIC_RELAXED))
+        return "conn_watch";
+    if (__atomic_load_n(&conn->in_block, __ATOMIC_RELAXED))
+        return "conn_nread";
+    return "conn_read";
+}
+
+static void tell_conn(const struct cmd_turn *turn, const struct conn *conn) {
     int fd = ebb_fd_get(conn->fd);
-    bool mine = fd == turn->fd;
-    if (getpeername(fd, (struct sockaddr *)&address, &length) == 0) {
-        describe(&address, text);
-        line(turn->reply, fd, "addr", "%s", text);
-    }
-    memset(&address, 0, sizeof(address));
-    length = sizeof(address);
-    if (getsockname(fd, (struct sockaddr *)&address, &length) == 0) {
-        describe(&address, text);
-        line(turn->reply, fd, "listen_addr", "%s", text);
-    }
-    uint64_t used_ns = __atomic_load_n(&conn->used_ns, __ATOMIC_RELAXED), now_ns = ebb_clock_ns();
-    line(turn->reply, fd, "state", "%s", mine ? "conn_parse_cmd" : "conn_read");
-    line(turn->reply, fd, "secs_since_last_cmd", "%llu",
-         used_ns && now_ns > used_ns ? (unsigned long long)((now_ns - used_ns) / EBB_NS_PER_SECOND)
-                                     : 0ULL);
+    tell_address(turn->reply, fd, "addr", getpeername, "tcp");
+    tell_address(turn->reply, fd, "listen_addr", getsockname, "tcp");
+    tell_state(turn->reply, fd, state_of(conn, fd == turn->fd),
+               __atomic_load_n(&conn->used_ns, __ATOMIC_RELAXED));
 }
 
 uint64_t roster_list(struct cmd_turn *turn, uint64_t after) {
     uint64_t last = after;
     bool more = false;
     pthread_mutex_lock(&lock);
+    for (size_t i = after; i < sockets_count && !(more = reply_full(turn->reply)); last = ++i)
+        tell_socket(turn->reply, &sockets[i]);
     EBB_LIST_EACH (&roster, link) {
         const struct conn *conn = EBB_LIST_ENTRY(link, struct conn, roster);
         if (conn->number <= after)
             continue;
-        more = reply_full(turn->reply);
+        more = more || reply_full(turn->reply);
         if (more)
             break;
-        tell(turn, conn);
+        tell_conn(turn, conn);
         last = conn->number;
     }
     pthread_mutex_unlock(&lock);

@@ -53,6 +53,7 @@ struct server {
     struct ebb_scope *udp_scope; /* NULL: none yet */
     _Atomic uint64_t conns;      /* open or on their way to a worker */
     _Atomic bool paused;         /* the limit of connections is reached */
+    uint64_t paused_ns;          /* since when; the main loop's */
     bool draining;
     /* The search for the oldest idle connection, see leave.c. */
     struct {
@@ -94,10 +95,17 @@ void alarms_prepare(void);
 
 /* udp.c: sockets for datagrams, each with a worker; on failure some may be open. */
 enum ebb_err udp_open(struct server *server, const char *host, int port) EBB_MUST_CHECK;
+void udp_add_to_roster(const struct server *server);
 /* Those of the station take no more. When: its thread. */
 void udp_stop(struct station *station);
 /* When: after the workers have stopped. */
 void udp_close(struct server *server);
+
+/* roster.c: sockets that `stats conns` lists before the connections. used_ns, NULL for a listener:
+ * when a request came last; 0: none yet. */
+void roster_add_socket(int fd, const uint64_t *used_ns);
+/* When: before they are closed. */
+void roster_forget_sockets(void);
 
 /* status.c: the daemon's members of /debug/status, and its page /debug/slow. */
 void status_write(const struct server *server, struct ebb_writer *writer);

@@ -29,7 +29,8 @@ struct udp {
     struct station *station;
     struct ebb_watch *watch;
     ebb_fd fd;
-    char *in; /* pointer-free, DATAGRAM_MAX bytes */
+    char *in;         /* pointer-free, DATAGRAM_MAX bytes */
+    uint64_t used_ns; /* when the latest request came; others look */
 };
 
 /* What is left of a datagram. */
@@ -178,6 +179,8 @@ static void run_turn(struct udp *udp, size_t length, struct msghdr *message) {
     struct station *station = udp->station;
     uint64_t now_ns = ebb_loop_now_ns(station->loop);
     station->turn.now = exptime_now(&station->server->shared.clock, now_ns);
+    station->turn.fd = ebb_fd_get(udp->fd);
+    __atomic_store_n(&udp->used_ns, now_ns, __ATOMIC_RELAXED);
     timing_begin(&station->timing, now_ns);
     struct timing_turn told = {.text = udp->in + UDP_HEADER, .length = length - UDP_HEADER};
     carry_out(station, (struct rest){udp->in + UDP_HEADER, length - UDP_HEADER, REQUEST_NONE},
@@ -234,6 +237,11 @@ enum ebb_err udp_open(struct server *server, const char *host, int port) {
         ebb_loop_post(udp->station->loop, begin, udp);
     }
     return error;
+}
+
+void udp_add_to_roster(const struct server *server) {
+    for (int i = 0; i < server->udp_count; i++)
+        roster_add_socket(ebb_fd_get(server->udp[i]->fd), &server->udp[i]->used_ns);
 }
 
 void udp_stop(struct station *station) {

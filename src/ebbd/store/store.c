@@ -161,8 +161,10 @@ bool store_find(struct store_worker *worker, struct ebb_span key, uint32_t now,
             continue;
         if (!is_expired(read->item.expires, now))
             return true;
-        if (store_still(read)) /* else somebody may just have given it a new expiry */
+        if (store_still(read)) { /* else somebody may just have given it a new expiry */
+            own_add(&worker->expired_lookups, 1);
             return false;
+        }
     }
 }
 
@@ -229,6 +231,7 @@ static struct place find_living(struct store_worker *worker, struct bucket *buck
     if (!(item->marks & STORE_FETCHED))
         atomic_fetch_add_explicit(&store->expired_unfetched, 1, memory_order_relaxed);
     own_add(&worker->reclaimed, 1);
+    own_add(&worker->expired_lookups, 1);
     unlink_slot(worker, bucket, place);
     return (struct place){NULL, 0};
 }
@@ -595,6 +598,8 @@ void store_stats_read(struct store *store, struct store_stats *stats) {
             atomic_load_explicit(&store->workers[i]->written_bytes, memory_order_relaxed);
         stats->reclaimed +=
             atomic_load_explicit(&store->workers[i]->reclaimed, memory_order_relaxed);
+        stats->expired_lookups +=
+            atomic_load_explicit(&store->workers[i]->expired_lookups, memory_order_relaxed);
     }
     pthread_mutex_lock(&store->lock);
     for (int pool = 0; pool < POOLS; pool++)
@@ -603,6 +608,9 @@ void store_stats_read(struct store *store, struct store_stats *stats) {
             stats->segments++;
             stats->bytes +=
                 atomic_load_explicit(&store->entries[at].live_bytes, memory_order_relaxed);
+            uint32_t born = atomic_load_explicit(&store->entries[at].born, memory_order_relaxed);
+            if (stats->oldest == 0 || born < stats->oldest)
+                stats->oldest = born;
         }
     stats->segment_bytes = segment_bytes_live(store);
     stats->probation_bytes = store->fifo[PROBATION].bytes;
