@@ -101,7 +101,8 @@ class Commands(MetaCommands):
         self.keys = [b"k%d" % i for i in range(60)] + [b"key:%s:%d" % (b"x" * (i % 200), i) for i in range(200)]
         self.keys += [b"n" * 250, b"m" * 249, b"z"]
         self.numbers = [b"n%d" % i for i in range(40)]
-        self.noise_block = bytes(rng.choice(b"abcdefghijklmnopqrstuvwxyz0123456789 \r\n\t\x00\xff") for _ in range(1 << 16))
+        noise = bytes(rng.choice(b"abcdefghijklmnopqrstuvwxyz0123456789 \r\n\t\x00\xff") for _ in range(1 << 16))
+        self.noise_block = re.sub(rb" c(?=[0-9])", b" x", noise)  # a value must not look like a cas number that is shown
         self.mixed = self.table([
             (20, self.get), (16, self.store), (5, self.cas), (5, self.gets), (4, self.delete), (4, self.touch),
             (4, self.gat), (5, self.multiget), (2, self.count), (2, self.bad_count), (3, self.bad_store),
