@@ -2,6 +2,8 @@
  * refuses all of it for one that is not UTF-8. */
 #include "utf8.h"
 
+#include <stdbool.h>
+
 size_t ebbi_utf8_length(const char *bytes, size_t length) {
     const unsigned char *at = (const unsigned char *)bytes;
     if (length == 0 || at[0] < 0x80)
@@ -13,11 +15,8 @@ size_t ebbi_utf8_length(const char *bytes, size_t length) {
         if ((at[i] & 0xc0) != 0x80)
             return 0;
     /* Too long a form, a surrogate, or beyond U+10FFFF: the second byte says so. */
-    unsigned char low = at[0] == 0xe0   ? 0xa0
-                        : at[0] == 0xf0 ? 0x90
-                                        : 0x80,
-                  high = at[0] == 0xed   ? 0x9f
-                         : at[0] == 0xf4 ? 0x8f
-                                         : 0xbf;
-    return at[1] < low || at[1] > high ? 0 : size;
+    unsigned second = at[1];
+    bool too_long = (at[0] == 0xe0 && second < 0xa0) || (at[0] == 0xf0 && second < 0x90);
+    bool no_character = (at[0] == 0xed && second > 0x9f) || (at[0] == 0xf4 && second > 0x8f);
+    return too_long || no_character ? 0 : size;
 }
