@@ -41,14 +41,16 @@ class Program:
         self.process.wait()
 
 
-@unittest.skipUnless(os.geteuid() == 0 and os.path.exists(JOURNALD), "a journal of one's own needs root, and systemd's package")
 class Journal(unittest.TestCase):
     """systemd-journald in a mount namespace of its own: what it calls /run is ours alone."""
 
     def setUp(self):
         self.folder = test_folder("journal")
-        script = f"mount -t tmpfs none /run && mkdir -p /run/systemd/journal /run/log && exec {JOURNALD}"
-        journal = Program(self, ["unshare", "--mount", "--propagation", "private", "sh", "-c", script], self.folder, "journald")
+        alone, script = ["unshare", "--mount", "--propagation", "private", "sh", "-c"], "mount -t tmpfs none /run"
+        if subprocess.run([*alone, script], capture_output=True).returncode != 0:
+            self.skipTest("this machine lets nobody mount")
+        script += f" && mkdir -p /run/systemd/journal /run/log && exec {JOURNALD}"
+        journal = Program(self, [*alone, script], self.folder, "journald")
         self.run = os.path.join("/proc", str(journal.process.pid), "root", "run")
         until(lambda: os.path.exists(f"{self.run}/systemd/journal/socket"))
 
