@@ -51,6 +51,19 @@ void ebb_collect(enum ebb_cause cause);
  * shutdown, tests, pressure. */
 void ebb_collect_fully(enum ebb_cause cause);
 
+/* So many bytes were taken and are about to be written to. Where the process has a bound, room is
+ * made for them first: what can shrink shrinks, in this thread. False: there is none even so, and
+ * who can do without them lets go of them. Cheap unless it gets tight. When: no lock is held that
+ * shrinking needs. */
+bool ebb_taken(size_t bytes);
+/* The same for what will be taken bit by bit, until it is given back. False: nothing is reserved.
+ */
+bool ebb_reserve(size_t bytes) EBB_MUST_CHECK;
+void ebb_unreserve(size_t bytes);
+/* Who makes room: told of the bytes taken since it last was told (only when these are `step` or
+ * more) and of those that are reserved. NULL: nobody, and all fits. */
+void ebb_taken_by(bool (*make_room)(uint64_t bytes), size_t step);
+
 /* About so many bytes became unreachable. Collects in this thread when the threshold is passed and
  * no other collection is running; returns true when it did. */
 bool ebb_dropped(size_t bytes);

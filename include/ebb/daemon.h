@@ -83,6 +83,8 @@ struct ebb_daemon_plan {
 int ebb_daemon_run(const struct ebb_daemon_plan *plan);
 /* Begins the orderly end; a second call does not wait for the drain. Any thread. */
 void ebb_daemon_stop(struct ebb_daemon *daemon);
+/* The plan's budget, or the bound of the whole process (memory_max) when that is less. */
+size_t ebb_daemon_budget(const struct ebb_daemon *daemon);
 /* The port the admin address got, 0 without one. */
 int ebb_daemon_admin_port(const struct ebb_daemon *daemon);
 

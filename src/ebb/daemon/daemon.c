@@ -360,6 +360,10 @@ void ebb_daemon_stop(struct ebb_daemon *daemon) {
     ebb_loop_post(daemon->loop, begin_end, daemon);
 }
 
+size_t ebb_daemon_budget(const struct ebb_daemon *daemon) {
+    return ebbi_governor_budget(&daemon->governor);
+}
+
 int ebb_daemon_admin_port(const struct ebb_daemon *daemon) {
     return daemon->admin ? ebb_http_port(daemon->admin) : 0;
 }

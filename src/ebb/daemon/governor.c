@@ -7,14 +7,16 @@
  *                rises again in small steps when it has been quiet for a while
  *   by_bound     what keeps the whole process, whatever else grows in it, in its bound
  *
- * The bound is kept by looking ahead: what is resident now, and what the cache may still grow by,
- * must fit. So the target falls before the memory is taken, not after. A smaller target costs full
- * collections, so between the margin and half of it nothing moves.
+ * The bound is kept by looking ahead. Ten times a second: what is resident now, and what the cache
+ * may still grow by, must fit, so the target falls before the memory is taken, not after. And where
+ * memory is taken in quantity (segments, connections and their buffers: ebb_taken), by who takes
+ * it, before it is written to: taken memory becomes resident only then. A smaller target costs full
+ * collections, so between the margin and what is tight nothing moves.
  *
  * Memory that was dropped goes back to the system by itself once the daemon is quiet: bdwgc keeps
  * free blocks for some collections, and where there is no traffic there are none.
  *
- * 1. Everything runs on the main loop.
+ * 1. Everything runs on the main loop, but for who makes room; the mutex is for him.
  * 2. Collections of the governor's own stay in the share of processor time that they may have, but
  * for those that keep the bound; the threshold of dropped bytes rises when the others do not. */
 #include "governor.h"
@@ -33,7 +35,10 @@
 #define STEP_UP            20 /* a twentieth of what was asked for */
 #define FLOOR_SHARE        8  /* pressure leaves an eighth of what was asked for */
 #define BOUND_MS           100
-#define BOUND_MARGIN       32 /* a 32nd of the bound stays free */
+#define BOUND_MARGIN       20  /* a twentieth of the bound stays free; */
+#define BOUND_TIGHT        32  /* when less than a 32nd is, room is made, */
+#define BOUND_STEPS        256 /* looks at the bound whenever so small a share of it was taken */
+#define BOUND_STEP         12  /* so that a twelfth is free */
 #define BOUND_LEAST        (24 * MIB)
 #define AUTO_PERCENT       90
 #define WARN_PERCENT       80
@@ -42,6 +47,19 @@
 #define BACK_LEAST         (4 * MIB)
 #define BACK_AGAIN_NS      (30 * EBB_NS_PER_SECOND)
 #define GC_PERCENT_DEFAULT 10
+
+/* The thread that governs just now: what it takes itself meanwhile asks for no room. */
+static _Thread_local bool governs;
+
+static void enter(struct ebbi_governor *self) {
+    pthread_mutex_lock(&self->mutex);
+    governs = true;
+}
+
+static void leave(struct ebbi_governor *self) {
+    governs = false;
+    pthread_mutex_unlock(&self->mutex);
+}
 
 static uint64_t mib(uint64_t bytes) {
     return bytes / MIB;
@@ -124,6 +142,10 @@ enum ebb_err ebbi_governor_check(struct ebbi_governor *self, const struct ebb_da
     return EBB_OK;
 }
 
+size_t ebbi_governor_budget(const struct ebbi_governor *self) {
+    return self->bound && self->bound < self->plan->budget ? self->bound : self->plan->budget;
+}
+
 /* --- the target --- */
 
 static size_t least(size_t one, size_t other) {
@@ -198,28 +220,84 @@ static void relax(struct ebbi_governor *self, uint64_t now_ns) {
 
 /* --- the bound --- */
 
-static void keep_bound(void *arg) {
-    struct ebbi_governor *self = arg;
-    uint64_t rss = ebbi_process_resident(), before = rss;
-    uint64_t allowed = self->bound - self->bound / BOUND_MARGIN;
-    if (rss > self->bound) { /* a promise, whatever it costs */
-        ebb_collect_fully(EBB_CAUSE_pressure);
-        rss = ebbi_process_resident();
-        returned_since(before);
-    }
+/* What will be resident when all that was taken has been written to, `bytes` of it not yet. */
+static uint64_t resident_soon(const struct ebbi_governor *self, uint64_t bytes) {
+    uint64_t resident = ebbi_process_resident() + bytes;
+    uint64_t taken = self->beside + ebb_metric_value(&ebb_metric_heap_size) -
+                     ebb_metric_value(&ebb_metric_heap_free);
+    return resident > taken ? resident : taken;
+}
+
+static uint64_t bound_but(const struct ebbi_governor *self, unsigned share) {
+    return self->bound - self->bound / share;
+}
+
+static size_t bound_floor(const struct ebbi_governor *self) {
+    return least(self->asked, self->bound) / FLOOR_SHARE;
+}
+
+static void shrink_by(struct ebbi_governor *self, uint64_t over, size_t from) {
+    size_t floor = bound_floor(self);
+    self->by_bound = from > over + floor ? from - over : floor;
+    set_target(self);
+}
+
+static bool tight(const struct ebbi_governor *self, uint64_t expected) {
+    return expected > bound_but(self, BOUND_TIGHT);
+}
+
+/* First what is garbage goes, then as much of the cache as is still too much. */
+static bool make_room(struct ebbi_governor *self, uint64_t bytes) {
+    if (!tight(self, resident_soon(self, bytes))) /* somebody else has made it */
+        return true;
     size_t used = look(self);
-    uint64_t to_come = self->target > used ? self->target - used : 0, expected = rss + to_come;
-    /* Memory that is taken but not yet touched is not resident, and will be. */
-    if (expected < self->target + self->resident_at_start)
-        expected = self->target + self->resident_at_start;
-    size_t floor = self->asked / FLOOR_SHARE;
-    if (expected > self->bound - self->bound / (2 * BOUND_MARGIN)) {
-        uint64_t over = expected - allowed;
-        self->by_bound = self->target > over + floor ? self->target - over : floor;
+    if (used <= bound_floor(self) && ebb_clock_ns() - self->refused_ns < BOUND_MS * EBB_NS_PER_MS)
+        return false;
+    uint64_t before = ebbi_process_resident(), expected;
+    ebb_collect_fully(EBB_CAUSE_pressure);
+    if (tight(self, expected = resident_soon(self, bytes)))
+        shrink_by(self, expected - bound_but(self, BOUND_STEP), least(used, self->target));
+    returned_since(before);
+    if (resident_soon(self, bytes) <= self->bound)
+        return true;
+    self->refused_ns = ebb_clock_ns();
+    return false;
+}
+
+static struct ebbi_governor *keeper;
+
+static bool on_taken(uint64_t bytes) {
+    struct ebbi_governor *self = keeper;
+    if (governs || !tight(self, resident_soon(self, bytes)))
+        return true;
+    enter(self);
+    bool made = make_room(self, bytes);
+    leave(self);
+    return made;
+}
+
+/* What was taken little by little, and what the cache may still grow by. */
+static void keep_bound(struct ebbi_governor *self) {
+    if (ebbi_process_resident() > self->bound)
+        make_room(self, 0);
+    size_t used = look(self);
+    uint64_t to_come = self->target > used ? self->target - used : 0;
+    uint64_t expected = resident_soon(self, to_come), allowed = bound_but(self, BOUND_MARGIN);
+    if (expected < self->target + self->beside)
+        expected = self->target + self->beside;
+    if (tight(self, expected)) {
+        shrink_by(self, expected - allowed, self->target);
     } else if (self->by_bound < self->asked && expected + self->bound / BOUND_MARGIN < allowed) {
         self->by_bound = self->target + (allowed - expected) / 2;
+        set_target(self);
     }
-    set_target(self);
+}
+
+static void on_bound_timer(void *arg) {
+    struct ebbi_governor *self = arg;
+    enter(self);
+    keep_bound(self);
+    leave(self);
 }
 
 /* --- the share of collections --- */
@@ -276,19 +354,22 @@ static void give_back(struct ebbi_governor *self, uint64_t now_ns) {
 static void on_pressure(int events, void *arg) {
     (void)events;
     struct ebbi_governor *self = arg;
+    enter(self);
     if (ebb_pressure_take(&self->pressure, true))
         press(self, self->pressure.what, ebb_clock_ns());
     if (self->pressure.ended) {
         ebb_watch_close(self->watch);
         self->watch = NULL;
     }
+    leave(self);
 }
 
 enum ebb_err ebbi_governor_open(struct ebbi_governor *self, struct ebb_daemon *daemon,
                                 struct ebb_loop *loop, struct ebb_scope *scope) {
     const struct ebb_daemon_plan *plan = self->plan;
+    pthread_mutex_init(&self->mutex, NULL);
     self->daemon = daemon;
-    self->asked = self->target = plan->budget;
+    self->asked = self->target = ebbi_governor_budget(self);
     self->by_pressure = self->by_bound = SIZE_MAX;
     self->slack = 1;
     self->events = ebb_memory_events(&self->limits);
@@ -305,14 +386,18 @@ enum ebb_err ebbi_governor_open(struct ebbi_governor *self, struct ebb_daemon *d
     if (self->pressure.ready.generation != 0)
         self->watch = ebb_watch_open(loop, self->pressure.ready, EBB_READ, on_pressure, self);
     if (self->bound) {
-        self->resident_at_start = ebbi_process_resident();
-        keep_bound(self);
-        self->timer = ebb_timer_open(loop, BOUND_MS, true, keep_bound, self);
+        uint64_t heap = ebb_metric_value(&ebb_metric_heap_size), all = ebbi_process_resident();
+        self->beside = all > heap ? all - heap : 0;
+        on_bound_timer(self);
+        self->timer = ebb_timer_open(loop, BOUND_MS, true, on_bound_timer, self);
+        keeper = self;
+        ebb_taken_by(on_taken, self->bound / BOUND_STEPS);
     }
     return EBB_OK;
 }
 
 void ebbi_governor_tick(struct ebbi_governor *self, uint64_t now_ns) {
+    enter(self);
     keep_share(self, now_ns);
     if (self->plan->memory_set && self->plan->memory_read) {
         uint64_t events = ebb_memory_events(&self->limits);
@@ -326,9 +411,11 @@ void ebbi_governor_tick(struct ebbi_governor *self, uint64_t now_ns) {
         self->events = events;
     }
     give_back(self, now_ns);
+    leave(self);
 }
 
 void ebbi_governor_close(struct ebbi_governor *self) {
+    ebb_taken_by(NULL, 0);
     ebb_timer_close(self->timer);
     ebb_watch_close(self->watch);
     self->timer = NULL;

@@ -4,8 +4,10 @@
 
 #include <ebb/daemon.h>
 #include <ebb/pressure.h>
+#include <pthread.h>
 
 struct ebbi_governor {
+    pthread_mutex_t mutex; /* of all below; the main loop's, and of who makes room */
     struct ebb_daemon *daemon;
     const struct ebb_daemon_plan *plan;
     struct ebb_memory_limits limits;
@@ -16,10 +18,10 @@ struct ebbi_governor {
     size_t asked, target; /* as the settings or an operator say; as it is set now */
     size_t by_pressure;   /* the most that pressure allows; SIZE_MAX: all */
     size_t by_bound;      /* the most that keeps the process in its bound */
-    uint64_t resident_at_start;
-    uint64_t bound;  /* bytes of resident memory, 0 for none */
-    uint64_t events; /* of the cgroup, at the latest look */
-    uint64_t pressed_ns, stepped_ns;
+    uint64_t beside;      /* resident besides the heap, at the start */
+    uint64_t bound;       /* bytes of resident memory, 0 for none */
+    uint64_t events;      /* of the cgroup, at the latest look */
+    uint64_t pressed_ns, stepped_ns, refused_ns;
 
     uint64_t cpu_ns, gc_ns, share_ns; /* at the latest look at the share of collections, and when */
     unsigned gc_percent, slack;
@@ -30,6 +32,8 @@ struct ebbi_governor {
 /* Reads the limits and checks the plan's budget and bound against them. Fails: EBB_ERR_USAGE. */
 enum ebb_err ebbi_governor_check(struct ebbi_governor *self,
                                  const struct ebb_daemon_plan *plan) EBB_MUST_CHECK;
+/* What there is to begin with: the plan's budget, or the bound when that is less. */
+size_t ebbi_governor_budget(const struct ebbi_governor *self);
 /* After the plan's start. */
 enum ebb_err ebbi_governor_open(struct ebbi_governor *self, struct ebb_daemon *daemon,
                                 struct ebb_loop *loop, struct ebb_scope *scope) EBB_MUST_CHECK;

@@ -31,6 +31,8 @@
 
 static struct ebb_profile profile;
 static bool started;
+static _Atomic(bool (*)(uint64_t)) make_room;
+static _Atomic size_t taken_bytes, taken_step, reserved_bytes;
 static _Atomic size_t dropped_bytes, dropped_limit = SIZE_MAX;
 static _Atomic unsigned dropped_slack = 1;
 static atomic_flag collecting = ATOMIC_FLAG_INIT;
@@ -231,6 +233,37 @@ void ebb_collect_fully(enum ebb_cause cause) {
     cause_now = cause;
     GC_gcollect_and_unmap();
     cause_now = EBB_CAUSE_allocation;
+}
+
+void ebb_taken_by(bool (*fn)(uint64_t), size_t step) {
+    atomic_store_explicit(&taken_step, step, memory_order_relaxed);
+    atomic_store_explicit(&make_room, fn, memory_order_release);
+}
+
+bool ebb_taken(size_t bytes) {
+    bool (*fn)(uint64_t) = atomic_load_explicit(&make_room, memory_order_acquire);
+    if (fn == NULL)
+        return true;
+    size_t step = atomic_load_explicit(&taken_step, memory_order_relaxed);
+    size_t sum = atomic_fetch_add_explicit(&taken_bytes, bytes, memory_order_relaxed) + bytes;
+    if (sum < step || fn(atomic_exchange_explicit(&taken_bytes, 0, memory_order_relaxed) +
+                         atomic_load_explicit(&reserved_bytes, memory_order_relaxed)))
+        return true;
+    atomic_store_explicit(&taken_bytes, step, memory_order_relaxed); /* the next asks again */
+    return false;
+}
+
+bool ebb_reserve(size_t bytes) {
+    bool (*fn)(uint64_t) = atomic_load_explicit(&make_room, memory_order_acquire);
+    size_t sum = atomic_fetch_add_explicit(&reserved_bytes, bytes, memory_order_relaxed) + bytes;
+    if (fn == NULL || fn(sum))
+        return true;
+    ebb_unreserve(bytes);
+    return false;
+}
+
+void ebb_unreserve(size_t bytes) {
+    atomic_fetch_sub_explicit(&reserved_bytes, bytes, memory_order_relaxed);
 }
 
 bool ebb_dropped(size_t bytes) {

@@ -6,6 +6,7 @@
  * path. */
 #include "gc/graph.h"
 #include "gc/object.h"
+#include <ebb/collector.h>
 #include <ebb/writer.h>
 #include <dlfcn.h>
 #include <elfutils/libdwfl.h>
@@ -17,9 +18,20 @@
 
 static char *no_debuginfo_path = NULL;
 
+/* Debug information that lies in a file of its own is read for the program only: the C library's is
+ * some 15 MiB, and says little about who called. */
+static int find_debuginfo(Dwfl_Module *module, void **user, const char *name, Dwarf_Addr base,
+                          const char *file, const char *link, GElf_Word crc, char **found) {
+    Dwarf_Addr start, end, here = (Dwarf_Addr)(uintptr_t)&find_debuginfo;
+    dwfl_module_info(module, NULL, &start, &end, NULL, NULL, NULL, NULL);
+    if (here < start || here >= end)
+        return -1;
+    return dwfl_standard_find_debuginfo(module, user, name, base, file, link, crc, found);
+}
+
 static Dwfl *session_open(void) {
     static const Dwfl_Callbacks callbacks = {.find_elf = dwfl_linux_proc_find_elf,
-                                             .find_debuginfo = dwfl_standard_find_debuginfo,
+                                             .find_debuginfo = find_debuginfo,
                                              .debuginfo_path = &no_debuginfo_path};
     Dwfl *dwfl = dwfl_begin(&callbacks);
     if (dwfl &&
@@ -53,10 +65,17 @@ static void describe_frame(Dwfl *dwfl, uintptr_t address, struct ebb_writer *out
 static pthread_mutex_t symbol_lock = PTHREAD_RECURSIVE_MUTEX_INITIALIZER_NP;
 static Dwfl *session;
 static int session_users;
+static _Thread_local int depth;
+static _Thread_local bool reserved;
+enum { SESSION_BYTES = 12 << 20 }; /* about what debug information takes while it is read */
 
+/* Room is asked for before the lock is taken: who makes it may have something to report. Without
+ * room there is no session, and then the names that the dynamic linker knows. */
 void ebbi_symbols_begin(void) {
+    if (depth++ == 0)
+        reserved = ebb_reserve(SESSION_BYTES);
     pthread_mutex_lock(&symbol_lock);
-    if (session_users++ == 0)
+    if (session_users++ == 0 && reserved)
         session = session_open();
 }
 
@@ -66,6 +85,8 @@ void ebbi_symbols_end(void) {
         session = NULL;
     }
     pthread_mutex_unlock(&symbol_lock);
+    if (--depth == 0 && reserved)
+        ebb_unreserve(SESSION_BYTES);
 }
 
 void ebb_site_describe(const struct ebb_site *site, int frames_max, char *out, size_t size) {

@@ -22,6 +22,7 @@
 #include "cmd/watch.h"
 
 #include <ebb/assert.h>
+#include <ebb/collector.h>
 #include <ebb/log.h>
 #include <ebb/scope.h>
 #include <errno.h>
@@ -34,6 +35,7 @@
 #define TURN_LARGE_REQUESTS 64
 #define TURN_LARGE_BYTES    (64 * 1024)
 #define TURN_BYTES          (1024 * 1024)
+#define CONN_BYTES          4096 /* about what one takes with all that belongs to it */
 #define REST_KEPT           512 /* bytes: a buffer for rest that is larger is let go of when empty */
 
 #define STREAM_STEPS   32 /* of a long answer in one turn */
@@ -123,7 +125,7 @@ static bool keep_rest(struct turn *turn) {
             size *= 2;
         conn->rest = ebb_try_bytes(size);
         conn->rest_size = conn->rest ? size : 0;
-        if (conn->rest == NULL)
+        if (conn->rest == NULL || !ebb_taken(size))
             return false;
     }
     if (left > 0)
@@ -517,7 +519,7 @@ static void begin(void *arg) {
     ebb_gauge_add(conn->station->metrics.conns, 1);
     conn->watch = ebb_watch_open(conn->station->loop, conn->fd, EBB_READ, on_event, conn);
     conn->used_ns = ebb_loop_now_ns(conn->station->loop);
-    if (conn->station->closing || conn->station->draining)
+    if (conn->station->closing || conn->station->draining || !ebb_taken(CONN_BYTES))
         conn_close(conn);
 }
 

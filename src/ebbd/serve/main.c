@@ -57,10 +57,9 @@ static void prepare_process(void) {
 }
 
 static enum ebb_err start(struct ebb_daemon *daemon, struct ebb_loop *loop, void *arg) {
-    (void)daemon;
     (void)arg;
     prepare_process();
-    return server_open(&settings, loop);
+    return server_open(&settings, ebb_daemon_budget(daemon), loop);
 }
 
 static void stop(struct ebb_daemon *daemon, void *arg) {

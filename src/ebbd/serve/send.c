@@ -8,6 +8,7 @@
 
 #include "cmd/metrics.h"
 
+#include <ebb/collector.h>
 #include <ebb/fd.h>
 #include <errno.h>
 #include <sys/socket.h>
@@ -35,7 +36,7 @@ static enum send_result keep(struct conn *conn, const struct reply *reply, size_
     size_t text = reply_text_left(reply, sent);
     struct backlog *backlog = ebb_try_sized(&ebb_type_backlog, sizeof(*backlog));
     char *copy = ebb_try_bytes(text + 1);
-    if (backlog == NULL || copy == NULL)
+    if (backlog == NULL || copy == NULL || !ebb_taken(sizeof(*backlog) + text))
         return SEND_FAILED;
     backlog->reply.text = copy;
     backlog->reply.size = text;

@@ -68,9 +68,9 @@ static enum ebb_err raise_descriptors(const struct settings *settings) {
         settings->connections + SPARE_DESCRIPTORS + settings->threads * WORKER_DESCRIPTORS, who);
 }
 
-static void store_open(struct server *server, const struct settings *settings) {
+static void store_open(struct server *server, const struct settings *settings, size_t limit_bytes) {
     struct store_config config = {
-        .limit_bytes = settings->memory_mib << 20,
+        .limit_bytes = limit_bytes,
         .value_size_max = settings->item_size_max,
         .workers = (int)settings->threads,
         .evict = !settings->no_evictions,
@@ -90,7 +90,8 @@ static enum ebb_err start_workers(struct server *server) {
     return error;
 }
 
-enum ebb_err server_open(const struct settings *settings, struct ebb_loop *loop) {
+enum ebb_err server_open(const struct settings *settings, size_t limit_bytes,
+                         struct ebb_loop *loop) {
     enum ebb_err error = raise_descriptors(settings);
     if (error)
         return error;
@@ -102,7 +103,7 @@ enum ebb_err server_open(const struct settings *settings, struct ebb_loop *loop)
     if (settings->prefix_delimiter)
         prefix_delimiter_set(settings->prefix_delimiter);
     exptime_clock_init(&server->shared.clock, ebb_clock_ns(), ebb_clock_unix_ns());
-    store_open(server, settings);
+    store_open(server, settings, limit_bytes);
     server->stations_count = (int)settings->threads;
     server->stations =
         ebb_new_sized(&ebb_type_stations, settings->threads * sizeof(struct station *));

@@ -66,7 +66,8 @@ struct server {
 };
 
 /* Opens everything that settings ask for. On failure nothing is left open. */
-enum ebb_err server_open(const struct settings *settings, struct ebb_loop *loop) EBB_MUST_CHECK;
+enum ebb_err server_open(const struct settings *settings, size_t limit_bytes,
+                         struct ebb_loop *loop) EBB_MUST_CHECK;
 void server_close(void);
 /* Takes no more connections, closes those that are idle and the others as soon as they are. True:
  * none is left. Call it again until then. */

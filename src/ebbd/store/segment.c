@@ -261,8 +261,10 @@ static char *carve(struct store *store, const struct carving *want, struct chunk
         if (data)
             *chunk = carve_from(store, *tail, want->wanted);
         pthread_mutex_unlock(&store->lock);
-        if (data && fresh && !want->survivor)
+        if (data && fresh && !want->survivor) {
+            ebb_taken(store->segment_capacity);
             evict_ahead(store, want->now);
+        }
         if (data)
             return data;
         if (want->survivor || !evict_for(store, store->segment_capacity, want->now))
@@ -285,6 +287,8 @@ static char *reserve_huge(struct store *store, enum pool pool, uint32_t size, ui
             *chunk = carve_from(store, segment, size);
         }
         pthread_mutex_unlock(&store->lock);
+        if (data)
+            ebb_taken(size);
         if (data)
             return data;
         if (!evict_for(store, size, now))

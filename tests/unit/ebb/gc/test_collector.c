@@ -61,6 +61,41 @@ START_TEST(dropped_bytes_start_a_collection_at_the_share_of_the_budget) {
 }
 END_TEST
 
+static uint64_t told;
+static bool has_room;
+
+static bool make_room(uint64_t bytes) {
+    told = bytes;
+    return has_room;
+}
+
+START_TEST(taken_bytes_are_told_in_steps_and_each_time_while_there_is_no_room) {
+    ck_assert(ebb_taken(1 << 20)); /* nobody keeps a bound */
+    ebb_taken_by(make_room, 1000);
+    has_room = true;
+    ck_assert(ebb_taken(999) && told == 0);
+    ck_assert(ebb_taken(1) && told == 1000);
+    told = 0;
+    ck_assert(ebb_taken(999) && told == 0);
+    has_room = false;
+    ck_assert(!ebb_taken(1));
+    told = 0;
+    ck_assert(!ebb_taken(1) && told > 0); /* however little */
+    has_room = true;
+    ck_assert(ebb_taken(1));
+    told = 0;
+    ck_assert(ebb_taken(999) && told == 0);
+    ck_assert(ebb_reserve(5000) && told == 5000);
+    ck_assert(ebb_taken(1) && told == 6000); /* what is reserved counts until it is given back */
+    has_room = false;
+    ck_assert(!ebb_reserve(100));
+    has_room = true;
+    ebb_unreserve(5000);
+    ck_assert(ebb_taken(1000) && told == 1000);
+    ebb_taken_by(NULL, 0);
+}
+END_TEST
+
 static int finalized;
 
 static void finalize(void *object) {
@@ -209,6 +244,7 @@ HARNESS_MAIN_COLLECTED("collector", a_sleeping_thread_is_not_disturbed_and_keeps
                        a_collection_leaves_a_record_with_its_cause_and_pause,
                        more_records_than_the_ring_holds_are_counted_as_lost,
                        dropped_bytes_start_a_collection_at_the_share_of_the_budget,
+                       taken_bytes_are_told_in_steps_and_each_time_while_there_is_no_room,
                        a_finalizer_runs_once_when_asked_and_not_after_it_was_taken_back,
                        a_profile_says_file_and_line_of_what_it_cannot_take,
                        every_shipped_profile_is_read,
