@@ -85,6 +85,12 @@ int ebb_daemon_run(const struct ebb_daemon_plan *plan);
 void ebb_daemon_stop(struct ebb_daemon *daemon);
 /* The plan's budget, or the bound of the whole process (memory_max) when that is less. */
 size_t ebb_daemon_budget(const struct ebb_daemon *daemon);
+/* For start, while we are root: what this thread makes in the file system belongs to user, and only
+ * what user may do is allowed, until ebb_files_as_ourselves. For what must be reachable, and
+ * removable, once root is given up. user NULL, or not root: nothing changes. Fails: no such user.
+ */
+enum ebb_err ebb_files_as(const char *user) EBB_MUST_CHECK;
+void ebb_files_as_ourselves(void);
 /* The port the admin address got, 0 without one. */
 int ebb_daemon_admin_port(const struct ebb_daemon *daemon);
 

@@ -32,11 +32,11 @@ class Refusals(unittest.TestCase):
 
     def test_numbers_out_of_bounds(self):
         for flag, value in (("-p", "65536"), ("-p", "-1"), ("-p", "x"), ("-p", ""), ("-m", "0"), ("-m", "99999999999"),
-                            ("-c", "0"), ("-c", "x"), ("-t", "0"), ("-t", "49"), ("-t", "2x"), ("-U", "65536"), ("-b", "0")):
+                            ("-c", "0"), ("-c", "x"), ("-t", "0"), ("-t", "4097"), ("-t", "2x"), ("-U", "65536"), ("-b", "0")):
             self.refuse(flag, value, names=[flag.lstrip("-")])
 
     def test_long_names_out_of_bounds(self):
-        for name, value in (("port", "70000"), ("memory-limit", "0"), ("conn-limit", "0"), ("threads", "1000")):
+        for name, value in (("port", "70000"), ("memory-limit", "0"), ("conn-limit", "0"), ("threads", "10000")):
             self.refuse(f"--{name}", value, names=[name])
             self.refuse(f"--{name}={value}", names=[name])
 
@@ -60,9 +60,28 @@ class Refusals(unittest.TestCase):
 
     def test_an_unknown_user(self):
         if os.geteuid() == 0:
-            done = run("-u", "no-such-user", "-l", "127.0.0.1", "-p", str(free_port()))
-            self.assertGreater(done.returncode, 0)
-            self.assertIn("no-such-user", done.stderr)
+            local = ["-l", "127.0.0.1", "-p", str(free_port())]
+            for words in (local, [*local, "-P", os.path.join(test_folder("user"), "pid")], ["-s", os.path.join(test_folder("user"), "s")]):
+                self.refuse("-u", "no-such-user", *words, names=["(-u)", "no-such-user"])
+
+    def test_a_pid_file_that_cannot_be_written(self):
+        self.refuse("-l", "127.0.0.1", "-p", str(free_port()), "-P", "/no/such/folder/pid", names=["(-P)", "/no/such/folder/pid"])
+
+    def test_a_socket_path_that_will_not_do(self):
+        file = os.path.join(test_folder("path"), "file")
+        open(file, "w").close()
+        for path in ("/no/such/folder/s", "/" + "x" * 200, file):
+            self.refuse("-s", path, names=[path])
+        self.assertTrue(os.path.exists(file))
+
+    def test_values_of_flags_without_effect_have_their_form(self):
+        for flag, value in (("-f", "x"), ("-f", "0"), ("-n", "0"), ("-n", "5x"), ("-N", "")):
+            self.refuse(flag, value, names=[flag, value])
+
+    def test_an_address_list_without_an_address_and_a_delimiter_without_a_character(self):
+        for value in ("", ",", ";,"):
+            self.refuse("-l", value, names=["-l"])
+        self.refuse("-D", "", names=["-D"])
 
     def test_an_unknown_profile(self):
         self.refuse("--gc-profile", "no-such-profile", "-l", "127.0.0.1", "-p", str(free_port()), names=["no-such-profile"])

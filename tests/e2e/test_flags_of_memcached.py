@@ -1,17 +1,25 @@
 #!/usr/bin/python3
 """Every flag and every -o option that memcached's own help names: taken, taken with a log line, or refused with one, as
 docs/flags.md says; and what some of them do."""
+import glob
+import gzip
 import os
+import pwd
 import re
+import shutil
+import signal
 import socket
 import subprocess
+import tempfile
 import time
 import unittest
 
-from servers import EBBD, MEMCACHED, REPLY_SECONDS_MAX, START_SECONDS_MAX, Peer, Server
+from servers import EBBD, MEMCACHED, REPLY_SECONDS_MAX, START_SECONDS_MAX, STOP_SECONDS_MAX, Peer, Server, _die_with_parent, free_port
 
 AS_ROOT = ["-u", "root"] if os.geteuid() == 0 else []
 SOURCE = os.environ.get("EBB_SOURCE", os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", ".."))
+MANUAL = "/usr/share/man/man1/memcached.1.gz"
+LISTENS = "0A"  # of /proc/net/tcp
 NEEDS_VALUE = {"f": "1.25", "n": "48", "N": "1"}
 
 
@@ -45,6 +53,36 @@ class Table(unittest.TestCase):
         options = re.findall(r"^   - (\w+):", self.help, re.M)
         self.assertGreater(len(options), 45)
         self.assertEqual([o for o in options if o not in self.options], [])
+
+    def test_every_long_flag_of_memcacheds_help_is_known(self):
+        names = set(re.findall(r"--([a-z][\w-]+)", self.help))
+        self.assertGreater(len(names), 35)
+        ours = run(EBBD, "--flags-table").stdout
+        self.assertEqual([name for name in sorted(names) if f"`--{name}`" not in ours], [])
+
+    @unittest.skipUnless(os.path.exists(MANUAL), "manual pages are not installed here")
+    def test_every_flag_of_the_manual_page_is_known(self):
+        with gzip.open(MANUAL, "rt") as file:
+            text = file.read().replace("\\-", "-")
+        short, long = set(re.findall(r"^\.B \\?-(\w)\b", text, re.M)), set(re.findall(r"--([a-z][\w-]+)", text))
+        self.assertGreater(len(short), 25)
+        self.assertGreater(len(long), 20)
+        ours = run(EBBD, "--flags-table").stdout
+        self.assertEqual([f for f in sorted(short) if f not in self.flags], [])
+        self.assertEqual([name for name in sorted(long) if f"`--{name}`" not in ours], [])
+
+    def test_every_option_that_the_program_itself_knows_is_in_the_table(self):
+        # Some are in no help. A word that it does not know is the one that it names.
+        with open(MEMCACHED, "rb") as file:
+            words = set(re.findall(rb"(?<=\0)(?:[a-z]+(?:_[a-z]+)+|hashpower|modern)(?=\0)", file.read()))
+        known = []
+        for word in sorted(word.decode() for word in words):
+            done = run(MEMCACHED, *AS_ROOT, "-o", f"{word},no_such_word")
+            self.assertNotEqual(done.returncode, 0, word)
+            if f'Illegal suboption "{word}"' not in done.stderr:
+                known.append(word)
+        self.assertGreater(len(known), 50)
+        self.assertEqual([word for word in known if word not in self.options], [])
 
     def test_the_document_is_the_table(self):
         with open(os.path.join(SOURCE, "docs", "flags.md")) as file:
@@ -82,6 +120,119 @@ class Table(unittest.TestCase):
             done = run(EBBD, *AS_ROOT, *words)
             self.assertEqual((done.returncode, len(done.stderr.splitlines())), (64, 1), words)
             self.assertIn(name, done.stderr)
+
+
+def tcp_ports(pid):
+    """Ports that the process listens at."""
+    inodes = set()
+    for link in glob.glob(f"/proc/{pid}/fd/*"):
+        try:
+            inodes.update(re.findall(r"socket:\[(\d+)\]", os.readlink(link)))
+        except FileNotFoundError:
+            pass  # closed meanwhile
+    found = set()
+    for table in ("tcp", "tcp6"):
+        with open(f"/proc/{pid}/net/{table}") as file:
+            rows = [line.split() for line in file.read().splitlines()[1:]]
+        found.update(int(row[1].split(":")[1], 16) for row in rows if row[3] == LISTENS and row[9] in inodes)
+    return found
+
+
+class Listening(unittest.TestCase):
+    """Where both listen for the same flags."""
+
+    def both(self, **options):
+        for kind in (Server.ebbd, Server.memcached):
+            with kind(**options) as server:
+                yield server
+
+    def test_a_unix_socket_takes_the_place_of_the_network(self):
+        for path in (EBBD, MEMCACHED):
+            folder = tempfile.mkdtemp()
+            self.addCleanup(shutil.rmtree, folder)
+            with Server(path, unix_path=os.path.join(folder, "s"),
+                        flags=["-l", "127.0.0.1", "-p", str(free_port()), "-U", str(free_port())]) as server:
+                self.assertEqual(server.connect().ask(b"mn"), b"MN")
+                self.assertEqual(tcp_ports(server.pid), set(), path)
+                if path == EBBD:
+                    self.assertIn("-l has no effect", server.stderr())
+                    self.assertIn("-U has no effect", server.stderr())
+
+    @unittest.skipUnless(os.geteuid() == 0, "only root becomes somebody else")
+    def test_the_unix_socket_and_the_pid_file_belong_to_the_user(self):
+        nobody = pwd.getpwnam("nobody")
+        for path in (EBBD, MEMCACHED):
+            folder = tempfile.mkdtemp()  # where nobody gets to
+            self.addCleanup(shutil.rmtree, folder)
+            os.chown(folder, nobody.pw_uid, nobody.pw_gid)
+            names = [os.path.join(folder, name) for name in ("s", "pid")]
+            with Server(path, unix_path=names[0], flags=["-u", "nobody", "-a", "770", "-P", names[1]]) as server:
+                until = time.monotonic() + START_SECONDS_MAX
+                while not os.path.exists(names[1]):  # memcached writes it when it serves already
+                    self.assertLess(time.monotonic(), until)
+                    time.sleep(0.01)
+                self.assertEqual([os.stat(name).st_uid for name in names], [nobody.pw_uid] * 2, path)
+                self.assertEqual(os.stat(names[0]).st_mode & 0o777, 0o770)
+            if path == EBBD:
+                self.assertEqual(os.listdir(folder), [])
+
+    @unittest.skipUnless(os.geteuid() == 0, "only root may leave a socket of another's")
+    def test_a_socket_that_a_kill_left_behind_is_replaced(self):
+        for path in (EBBD, MEMCACHED):
+            folder = tempfile.mkdtemp()
+            self.addCleanup(shutil.rmtree, folder)
+            nobody = pwd.getpwnam("nobody")
+            os.chown(folder, nobody.pw_uid, nobody.pw_gid)
+            flags, unix = ["-u", "nobody"], os.path.join(folder, "s")
+            first = Server(path, unix_path=unix, flags=flags)
+            first.kill()
+            self.assertTrue(os.path.exists(unix))
+            with Server(path, unix_path=unix, flags=flags) as server:
+                self.assertEqual(server.connect().ask(b"mn"), b"MN")
+
+    def test_no_tcp_port_with_p_0_and_a_udp_port(self):
+        datagram = b"\0\1\0\0\0\1\0\0version\r\n"
+        for path in (EBBD, MEMCACHED):
+            port = free_port()
+            child = subprocess.Popen([path, *AS_ROOT, "-l", "127.0.0.1", "-p", "0", "-U", str(port)], stderr=subprocess.DEVNULL,
+                                     preexec_fn=_die_with_parent)
+            try:
+                with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+                    sock.settimeout(0.1)
+                    until, answer = time.monotonic() + START_SECONDS_MAX, b""
+                    while not answer:
+                        self.assertLess(time.monotonic(), until, path)
+                        try:
+                            sock.sendto(datagram, ("127.0.0.1", port))
+                            answer = sock.recv(100)
+                        except (TimeoutError, ConnectionRefusedError):
+                            pass
+                self.assertIn(b"VERSION", answer)
+                self.assertEqual(tcp_ports(child.pid), set(), path)
+            finally:
+                child.send_signal(signal.SIGTERM)
+                child.wait(STOP_SECONDS_MAX)
+
+    def test_lists_of_addresses_as_memcached_splits_them(self):
+        for server in self.both(flags=["-l", "127.0.0.2;127.0.0.3,,127.0.0.4,"]):
+            for last in range(1, 5):
+                peer = Peer(socket.create_connection((f"127.0.0.{last}", server.port), REPLY_SECONDS_MAX))
+                self.assertEqual(peer.ask(b"mn"), b"MN")
+                peer.close()
+
+    def test_only_ipv6(self):
+        for path in (EBBD, MEMCACHED):
+            port = free_port()
+            with Server(path, flags=["-l", f"[::1]:{port}"]) as server:
+                peer = Peer(socket.create_connection(("::1", port), REPLY_SECONDS_MAX))
+                self.assertEqual(peer.ask(b"mn"), b"MN")
+                peer.close()
+                self.assertEqual(tcp_ports(server.pid), {port, server.port})
+
+    def test_more_threads_than_there_can_be_are_cut(self):
+        with Server.ebbd(flags=["-t", "64"]) as server:
+            self.assertEqual(server.connect().stats()["threads"], "48")
+            self.assertIn("48 worker threads instead of 64", server.stderr())
 
 
 class Effects(unittest.TestCase):

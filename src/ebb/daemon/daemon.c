@@ -195,7 +195,7 @@ static enum ebb_err open_all(struct ebb_daemon *self) {
     open_signals(self);
     self->tick = ebb_timer_open(self->loop, TICK_MS, true, tick, self);
     if (plan->pid_file)
-        error = ebbi_pid_file_open(&self->pid_file, self->scope, plan->pid_file);
+        error = ebbi_pid_file_open(&self->pid_file, self->scope, plan->pid_file, plan->user);
     if (plan->admin)
         ebbi_status_add(self, plan);
     if (error == EBB_OK && plan->admin)

@@ -9,6 +9,8 @@
  * taken over. */
 #include "process.h"
 
+#include <ebb/daemon.h>
+
 #include "tell/events.h"
 
 #include <ebb/inventory.h>
@@ -20,12 +22,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/fsuid.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <sysexits.h>
 #include <unistd.h>
 
 #define PASSWD_ROOM 4096
+#define ERROR_TEXT  256
 #define GC_LOG      "/memfd:gc-log" /* of the profile's find_leak: it stays as long as the collector */
 
 static int ready_pipe = -1; /* the child's end */
@@ -133,10 +137,31 @@ static enum ebb_err held_by_another(int fd, const char *path) {
                        pid[0] ? pid : "unknown");
 }
 
-enum ebb_err ebbi_pid_file_open(ebb_fd *handle, struct ebb_scope *scope, const char *path) {
-    enum ebb_err error = ebb_fd_open(handle, scope, path, O_RDWR | O_CREAT, 0644);
+/* In the user's folder (/run/memcached) root without CAP_DAC_OVERRIDE may write no more than
+ * anybody, and in root's (/run) the user may not. */
+static enum ebb_err open_as_either(ebb_fd *handle, struct ebb_scope *scope, const char *path,
+                                   const char *user) {
+    enum ebb_err error = ebb_files_as(user);
     if (error)
         return error;
+    error = ebb_fd_open(handle, scope, path, O_RDWR | O_CREAT, 0644);
+    ebb_files_as_ourselves();
+    return error && user ? ebb_fd_open(handle, scope, path, O_RDWR | O_CREAT, 0644) : error;
+}
+
+enum ebb_err ebbi_pid_file_open(ebb_fd *handle, struct ebb_scope *scope, const char *path,
+                                const char *user) {
+    enum ebb_err error = open_as_either(handle, scope, path, user);
+    if (error == EBB_ERR_USAGE)
+        return error; /* no such user */
+    if (error) {
+        char why[ERROR_TEXT];
+        snprintf(why, sizeof(why), "%s", ebb_err_text());
+        return ebb_err_set(error,
+                           "--pidfile (-P): %s; give a path in a folder that is there and may be "
+                           "written to",
+                           why);
+    }
     int fd = ebb_fd_get(*handle);
     if (flock(fd, LOCK_EX | LOCK_NB) != 0)
         error = held_by_another(fd, path);
@@ -156,15 +181,46 @@ void ebbi_pid_file_remove(ebb_fd handle, const char *path) {
         return;
 }
 
-enum ebb_err ebbi_become_user(const char *name) {
-    if (geteuid() != 0)
-        return EBB_OK;
+/* The ids only: the strings lie in room that is gone. */
+static enum ebb_err find_user(const char *name, uid_t *uid, gid_t *gid) {
     struct passwd entry, *found = NULL;
     char room[PASSWD_ROOM];
     if (getpwnam_r(name, &entry, room, sizeof(room), &found) != 0 || found == NULL)
-        return ebb_err_set(EBB_ERR_USAGE, "there is no user \"%s\" to become", name);
-    if (initgroups(name, entry.pw_gid) != 0 || setgid(entry.pw_gid) != 0 ||
-        setuid(entry.pw_uid) != 0)
+        return ebb_err_set(EBB_ERR_USAGE,
+                           "--user (-u): there is no user \"%s\" to become; give one that exists",
+                           name);
+    *uid = entry.pw_uid;
+    *gid = entry.pw_gid;
+    return EBB_OK;
+}
+
+enum ebb_err ebb_files_as(const char *user) {
+    uid_t uid;
+    gid_t gid;
+    if (geteuid() != 0 || user == NULL)
+        return EBB_OK;
+    enum ebb_err error = find_user(user, &uid, &gid);
+    if (error == EBB_OK) {
+        setfsgid(gid);
+        setfsuid(uid);
+    }
+    return error;
+}
+
+void ebb_files_as_ourselves(void) {
+    setfsuid(geteuid());
+    setfsgid(getegid());
+}
+
+enum ebb_err ebbi_become_user(const char *name) {
+    uid_t uid;
+    gid_t gid;
+    if (geteuid() != 0)
+        return EBB_OK;
+    enum ebb_err error = find_user(name, &uid, &gid);
+    if (error)
+        return error;
+    if (initgroups(name, gid) != 0 || setgid(gid) != 0 || setuid(uid) != 0)
         return ebb_err_set(EBB_ERR_SYSTEM, "cannot become user \"%s\": %s", name, strerror(errno));
     /* Changing the user hides /proc/self from ourselves; the metrics read it. */
     prctl(PR_SET_DUMPABLE, 1);

@@ -28,10 +28,10 @@ bool ebbi_background_fork(int *status);
  * nothing. */
 void ebbi_background_ready(void);
 
-/* Writes our pid to path and holds a lock on it. Fails: EBB_ERR_BUSY names the process that holds
- * it. */
-enum ebb_err ebbi_pid_file_open(ebb_fd *handle, struct ebb_scope *scope,
-                                const char *path) EBB_MUST_CHECK;
+/* Writes our pid to path and holds a lock on it; the file is the user's if that may write there.
+ * Fails: EBB_ERR_BUSY names the process that holds it. */
+enum ebb_err ebbi_pid_file_open(ebb_fd *handle, struct ebb_scope *scope, const char *path,
+                                const char *user) EBB_MUST_CHECK;
 /* Removes the file; the scope closes the handle. */
 void ebbi_pid_file_remove(ebb_fd handle, const char *path);
 

@@ -2,13 +2,14 @@
  * segments under a lock. */
 #include "metrics.h"
 
+#include "settings.h"
+
 #include <ebb/assert.h>
 #include <ebb/clock.h>
 #include <stdio.h>
 #include <sys/resource.h>
 
-#define METRICS_WORKERS_MAX 48 /* the most that --threads allows */
-#define LABEL_MAX           16
+#define LABEL_MAX 16
 
 #define EBB_METRIC EBB_METRIC_DEFINE
 #include "tbl/metrics.def"
@@ -25,8 +26,8 @@ enum worker_row {
     WORKER_ROWS
 };
 
-static struct ebb_metric worker_rows[METRICS_WORKERS_MAX][WORKER_ROWS];
-static char worker_labels[METRICS_WORKERS_MAX][LABEL_MAX];
+static struct ebb_metric worker_rows[SETTINGS_THREADS_MAX][WORKER_ROWS];
+static char worker_labels[SETTINGS_THREADS_MAX][LABEL_MAX];
 
 void metrics_worker_add(struct metrics_worker *worker, int index) {
     static const struct ebb_metric forms[WORKER_ROWS] = {
@@ -34,7 +35,7 @@ void metrics_worker_add(struct metrics_worker *worker, int index) {
     [ROW_##id] = {.name = name_, .help = help_, .kind = kind_, .unit = unit_},
 #include "tbl/metrics.def"
     };
-    ebb_assert(index >= 0 && index < METRICS_WORKERS_MAX, "worker %d", index);
+    ebb_assert(index >= 0 && index < SETTINGS_THREADS_MAX, "worker %d", index);
     snprintf(worker_labels[index], LABEL_MAX, "worker=\"%d\"", index);
     struct ebb_metric *added[WORKER_ROWS];
     for (int i = 0; i < WORKER_ROWS; i++) {

@@ -5,7 +5,8 @@
  * for them would not get what they rely on (authentication, encryption, storage).
  *
  * 1. What is ignored says so once in the log; what is refused ends the start with one line.
- * 2. A value's form is checked, its bounds are not: what is ignored cannot be out of bounds. */
+ * 2. A value's form is checked, its bounds are not: what is ignored cannot be out of bounds. The
+ * ignored flags that take a value take a number. */
 #include "options.h"
 #include "events.h"
 
@@ -136,11 +137,27 @@ static bool is_given(const struct settings *settings, const struct flag_note *no
     return note->is_flag ? *(const bool *)member : *(const char *const *)member != NULL;
 }
 
+/* What refused and ignored flags have in common with those that work: the form of a value. */
+static enum ebb_err check_note(const struct settings *settings, const struct flag_note *note) {
+    if (note->fate < FATE_IGNORED || !is_given(settings, note))
+        return EBB_OK;
+    if (note->fate == FATE_REFUSED)
+        return ebb_err_set(EBB_ERR_USAGE, "-%c is refused: %s", note->letter, note->why);
+    if (note->is_flag)
+        return EBB_OK;
+    const char *text = *(const char *const *)((const char *)settings + note->offset);
+    char *end;
+    double number = strtod(text, &end);
+    return end != text && *end == '\0' && number > 0
+               ? EBB_OK
+               : ebb_err_set(EBB_ERR_USAGE, "-%c: \"%s\" is not a number above 0", note->letter,
+                             text);
+}
+
 enum ebb_err options_read(struct settings *settings) {
     enum ebb_err error = EBB_OK;
-    for (size_t i = 0; i < notes_count; i++)
-        if (notes[i].fate == FATE_REFUSED && is_given(settings, &notes[i]))
-            return ebb_err_set(EBB_ERR_USAGE, "-%c is refused: %s", notes[i].letter, notes[i].why);
+    for (size_t i = 0; error == EBB_OK && i < notes_count; i++)
+        error = check_note(settings, &notes[i]);
     for (size_t i = 0; error == EBB_OK && i < settings->extended.count; i++) {
         const char *list = settings->extended.value[i];
         struct word word;
@@ -152,10 +169,18 @@ enum ebb_err options_read(struct settings *settings) {
 
 /* --- telling --- */
 
+#define NO_NETWORK "with a unix socket (-s) there is no network"
+
 void options_tell(const struct settings *settings) {
     for (size_t i = 0; i < notes_count; i++)
         if (notes[i].fate == FATE_IGNORED && is_given(settings, &notes[i]))
             ebb_tell(flag_without_effect, notes[i].letter, notes[i].why);
+    if (settings->unix_socket && settings->listen.count > 0)
+        ebb_tell(flag_without_effect, 'l', NO_NETWORK);
+    if (settings->unix_socket && settings->udp_port > 0)
+        ebb_tell(flag_without_effect, 'U', NO_NETWORK);
+    if (settings->threads < settings->threads_asked)
+        ebb_tell(fewer_threads, settings->threads, settings->threads_asked);
     for (size_t i = 0; i < settings->extended.count; i++) {
         const char *list = settings->extended.value[i];
         struct word word;

@@ -58,6 +58,11 @@ enum ebb_err settings_read(struct settings *settings, int argc, char **argv) {
         return error;
     if (settings->port == PORT_NOT_GIVEN)
         settings->port = settings->udp_port ? settings->udp_port : PORT_DEFAULT;
+    settings->threads_asked = settings->threads;
+    if (settings->threads > SETTINGS_THREADS_MAX)
+        settings->threads = SETTINGS_THREADS_MAX;
+    if (settings->prefix_delimiter && settings->prefix_delimiter[0] == '\0')
+        return ebb_err_set(EBB_ERR_USAGE, "--prefix-delimiter (-D): \"\" is no character");
     error = options_read(settings);
     if (error)
         return error;

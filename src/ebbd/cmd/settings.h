@@ -4,9 +4,12 @@
 
 #include <ebb/setting.h>
 
+#define SETTINGS_THREADS_MAX 48
+
 struct settings {
 #define EBB_SETTING EBB_SETTING_MEMBER
 #include "tbl/settings.def"
+    uint64_t threads_asked; /* before they were cut to SETTINGS_THREADS_MAX */
 };
 
 enum settings_protocol { SETTINGS_AUTO, SETTINGS_ASCII, SETTINGS_BINARY };

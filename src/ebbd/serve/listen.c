@@ -1,7 +1,7 @@
 /* listen -- which addresses, out of -l, -p and -s.
  *
- * With a unix socket there is no TCP, as in memcached, unless -l asks for some. An address may
- * bring its own port. Sockets that the service manager bound stand in for the default port. */
+ * With a unix socket there is no network, and with -p 0 -U PORT no TCP, as in memcached. An address
+ * may bring its own port. Sockets that the service manager bound stand in for the default port. */
 #include "server.h"
 
 #include "cmd/events.h"
@@ -14,6 +14,7 @@
 
 #define ADDRESS_MAX 256 /* bytes */
 #define SOCKETS_MAX 64  /* of one listener */
+#define SEPARATORS  ",;"
 
 /* memcached's maxconns_fast. */
 static bool reject(const struct server *server, ebb_fd fd) {
@@ -96,9 +97,13 @@ static enum ebb_err open_unix(struct server *server) {
     enum ebb_err error = add_slot(server);
     if (error || !settings_unix_mode(settings, &mode))
         return error;
+    error = ebb_files_as(settings->user); /* who serves owns it, not who binds */
+    if (error)
+        return error;
     error =
         ebb_listener_unix(&server->listeners[server->listeners_count], server->loop,
                           settings->unix_socket, mode, (int)settings->backlog, on_accept, server);
+    ebb_files_as_ourselves();
     server->listeners_count += error ? 0 : 1;
     return error;
 }
@@ -136,19 +141,22 @@ static enum ebb_err split_address(char *address, char **host, int *port) {
 
 typedef enum ebb_err open_one(struct server *server, const char *host, int port);
 
-/* A list with commas; default_port for addresses that bring none. */
+/* A list with commas or semicolons, as memcached splits it; default_port for addresses that bring
+ * none. */
 static enum ebb_err open_list(struct server *server, const char *list, int default_port,
                               open_one *open_address) {
     enum ebb_err error = EBB_OK;
-    while (error == EBB_OK && *list) {
+    if (list[strspn(list, SEPARATORS)] == '\0')
+        return bad_address(list);
+    while (error == EBB_OK && *(list += strspn(list, SEPARATORS))) {
         char address[ADDRESS_MAX], *host;
-        size_t length = strcspn(list, ",");
+        size_t length = strcspn(list, SEPARATORS);
         int port = default_port;
-        if (length == 0 || length >= sizeof(address))
+        if (length >= sizeof(address))
             return bad_address(list);
         memcpy(address, list, length);
         address[length] = '\0';
-        list += length + (list[length] == ',');
+        list += length;
         error = split_address(address, &host, &port);
         if (error == EBB_OK)
             error = open_address(server, strcmp(host, "*") == 0 ? NULL : host, port);
@@ -172,10 +180,22 @@ static bool open_handed_over(struct server *server) {
     return any;
 }
 
+/* TCP at every address of -l, else at the default port. */
+static enum ebb_err open_all_tcp(struct server *server, bool handed_over) {
+    const struct settings *settings = server->shared.settings;
+    enum ebb_err error = EBB_OK;
+    if (settings->port == 0 && settings->udp_port > 0)
+        return EBB_OK;
+    for (size_t i = 0; error == EBB_OK && i < settings->listen.count; i++)
+        error = open_list(server, settings->listen.value[i], (int)settings->port, open_tcp);
+    return settings->listen.count == 0 && !handed_over ? open_tcp(server, NULL, (int)settings->port)
+                                                       : error;
+}
+
 static enum ebb_err open_udp(struct server *server) {
     const struct settings *settings = server->shared.settings;
     enum ebb_err error = EBB_OK;
-    if (settings->udp_port == 0 || (settings->unix_socket && settings->listen.count == 0))
+    if (settings->udp_port == 0)
         return EBB_OK;
     for (size_t i = 0; error == EBB_OK && i < settings->listen.count; i++)
         error = open_list(server, settings->listen.value[i], (int)settings->udp_port, udp_open);
@@ -195,13 +215,9 @@ static void add_to_roster(const struct server *server) {
 enum ebb_err listen_open(struct server *server) {
     const struct settings *settings = server->shared.settings;
     bool handed_over = open_handed_over(server);
-    enum ebb_err error = settings->unix_socket ? open_unix(server) : EBB_OK;
-    for (size_t i = 0; error == EBB_OK && i < settings->listen.count; i++)
-        error = open_list(server, settings->listen.value[i], (int)settings->port, open_tcp);
-    if (error == EBB_OK && settings->unix_socket == NULL && settings->listen.count == 0 &&
-        !handed_over)
-        error = open_tcp(server, NULL, (int)settings->port);
-    if (error == EBB_OK)
+    enum ebb_err error =
+        settings->unix_socket ? open_unix(server) : open_all_tcp(server, handed_over);
+    if (error == EBB_OK && settings->unix_socket == NULL)
         error = open_udp(server);
     for (int i = 0; i < server->listeners_count; i++)
         ebb_listener_when_full(server->listeners[i], leave_one);
@@ -219,6 +235,9 @@ void listen_describe(const struct server *server, struct ebb_writer *writer) {
         if (port > 0)
             ebb_writef(writer, "%sport %d", i > 0 ? ", " : "", port);
     }
-    for (size_t i = 0; i < settings->listen.count; i++)
+    if (settings->unix_socket == NULL && settings->udp_port > 0)
+        ebb_writef(writer, "%sUDP port %d", server->listeners_count > 0 ? ", " : "",
+                   (int)settings->udp_port);
+    for (size_t i = 0; i < settings->listen.count && settings->unix_socket == NULL; i++)
         ebb_writef(writer, "%s%s", i ? "," : " of ", settings->listen.value[i]);
 }

@@ -153,7 +153,7 @@ void status_write(const struct server *server, struct ebb_writer *writer) {
 static void slow_page(struct ebb_http_request *request, void *arg) {
     struct server *const *server = arg;
     struct ebb_writer *body = ebb_http_body(request);
-    struct timing *timings[TIMING_STATIONS_MAX];
+    struct timing *timings[SETTINGS_THREADS_MAX];
     int count = *server ? (*server)->stations_count : 0;
     for (int i = 0; i < count; i++)
         timings[i] = &(*server)->stations[i]->timing;

@@ -7,9 +7,8 @@
 #include <ebb/writer.h>
 #include <stdatomic.h>
 
-#define TIMING_TEXT         48 /* bytes of a request: the command and the start of its key */
-#define TIMING_SLOWEST      16 /* turns remembered for each worker */
-#define TIMING_STATIONS_MAX 48 /* the most that --threads allows */
+#define TIMING_TEXT    48 /* bytes of a request: the command and the start of its key */
+#define TIMING_SLOWEST 16 /* turns remembered for each worker */
 
 /* One slow turn. */
 struct timing_slow {
