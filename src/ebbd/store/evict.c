@@ -8,8 +8,9 @@
  *
  * A segment leaves in four steps: it is marked as leaving; its records are walked and each slot
  * that points into it is cleared or moved; its root is cleared; the
- * next collection has its memory. Readers and writers go on meanwhile. Whoever opened a fresh
- * segment evicts ahead, one thread at a time (evict_lock), so that the next one finds room.
+ * next collection has its memory. Readers and writers go on meanwhile. Whoever carves a chunk walks
+ * some times as many bytes ahead, one thread at a time (evict_lock), so that the next segment finds
+ * room and nobody waits for a whole walk.
  *
  * 1. Marking comes before walking, both sequentially consistent: a writer either sees the mark
  * under its bucket's lock and moves its record elsewhere, or the walk sees the record and finds the
@@ -17,7 +18,10 @@
  * 2. Live segments stay `batch` below the budget, so garbage can gather to a batch between two
  * collections: eviction costs one segment at a time, a collection comes once a batch. Survivors may
  * use the batch.
- * 3. A segment is allocated only while held + it <= budget. */
+ * 3. A segment is allocated only while held + it <= budget.
+ * 4. A flush only marks the segments: from then on all in them is over, and no writer ends in them.
+ * A sweep of the index clears their slots by and by, and then they are dropped without a walk; who
+ * needs memory before walks them as he would any dead one. */
 #include "store/internal.h"
 #include <ebb/clock.h>
 #include <ebb/probe.h>
@@ -31,6 +35,7 @@ enum {
     BATCH_SEGMENTS_MIN = 2, /* survivors may need them */
     COLLECT_PER_MILLE = 30, /* of the processor's time, that is what collections may take */
     AHEAD_SEGMENTS = 2,
+    AHEAD_PACE = 4,  /* bytes walked for one that was carved */
     AHEAD_LEAST = 4, /* evict ahead only where so many times that live */
     PROBATION_SHARE = 10,
     PROMOTE_FREQ = 2,      /* reads in probation that lead to main; */
@@ -45,10 +50,6 @@ enum {
     NEVER_CLEAN = 10,
     WALK_GROUP = 16,
 };
-
-/* Cleaning keeps what lives, also in a segment that looked wholly dead: a room in it may have been
- * published, or an expiry raised, since somebody looked. */
-enum leaving { BY_POLICY, BY_CLEANING };
 
 static uint64_t live_most(const struct store *store) {
     uint64_t budget = segment_budget(store),
@@ -79,14 +80,6 @@ static void count_gone(struct store *store, const struct record *record, bool ex
                                   1, memory_order_relaxed);
     atomic_fetch_sub_explicit(&store->items_other, 1, memory_order_relaxed);
 }
-
-struct walk {
-    struct store *store;
-    struct segment_entry *entry;
-    uint32_t segment, now;
-    enum leaving leaving;
-    uint32_t stay_freq; /* reads that keep an item of main */
-};
 
 static struct stamps record_stamps(const struct walk *walk, const struct record *record) {
     return stamps_read(walk->entry, record,
@@ -177,11 +170,11 @@ static void leave_or_move(const struct walk *walk, struct record *record, uint64
 
 /* In groups: the buckets of a group are fetched into the cache together, before the first is
  * needed. */
-static void walk_records(const struct walk *walk) {
+static void walk_records(struct walk *walk, uint32_t until) {
     struct store *store = walk->store;
     char *data = segment_data(store, walk->segment);
-    uint32_t used = atomic_load_explicit(&walk->entry->used, memory_order_acquire), at = 0;
-    while (at < used) {
+    uint32_t used = atomic_load_explicit(&walk->entry->used, memory_order_acquire), at = walk->at;
+    while (at < used && at < until) {
         struct record *group[WALK_GROUP];
         uint64_t hash[WALK_GROUP];
         int n = 0;
@@ -202,6 +195,7 @@ static void walk_records(const struct walk *walk) {
         for (int i = 0; i < n; i++)
             leave_or_move(walk, group[i], hash[i]);
     }
+    walk->at = at;
     ebb_keep(data);
 }
 
@@ -235,32 +229,62 @@ static void huge_leaves(const struct walk *walk) {
         leave(walk, record_hash(walk->store, record), record, walk->entry->capacity, &none);
 }
 
-/* Under evict_lock. */
-static void evict_segment(struct store *store, uint32_t segment, enum leaving leaving,
-                          uint32_t stay_freq, uint32_t now) {
-    struct walk walk = {store, &store->entries[segment], segment, now, leaving, stay_freq};
-    uint64_t begin_ns = ebb_trace_on() ? ebb_clock_ns() : 0, bytes = walk.entry->capacity;
+/* These under evict_lock. */
+
+static void walk_begin(struct store *store, uint32_t segment, enum leaving leaving,
+                       uint32_t stay_freq, uint32_t now) {
+    store->walk = (struct walk){
+        .store = store,
+        .entry = &store->entries[segment],
+        .segment = segment,
+        .now = now,
+        .leaving = leaving,
+        .stay_freq = stay_freq,
+        .begin_ns = ebb_trace_on() ? ebb_clock_ns() : 0,
+    };
     pthread_mutex_lock(&store->lock);
     segment_seal(store, segment);
-    atomic_store_explicit(&walk.entry->state, SEGMENT_LEAVING, memory_order_seq_cst);
+    atomic_store_explicit(&store->walk.entry->state, SEGMENT_LEAVING, memory_order_seq_cst);
     pthread_mutex_unlock(&store->lock);
     atomic_thread_fence(memory_order_seq_cst);
-    if (walk.entry->huge) {
-        if (huge_stays(&walk))
-            return;
-        huge_leaves(&walk);
-    } else {
-        walk_records(&walk);
-    }
-    ebb_assert(walk.entry->live_bytes == 0, "segment %u leaves with %u live bytes", segment,
-               walk.entry->live_bytes);
+}
+
+static void walk_end(struct store *store) {
+    const struct walk walk = store->walk;
+    uint64_t bytes = walk.entry->capacity;
+    /* A sweep leaves what it cleared in the count. */
+    ebb_assert(walk.entry->live_bytes == 0 || walk.entry->flushed,
+               "segment %u leaves with %u live bytes", walk.segment, walk.entry->live_bytes);
+    store->walk.entry = NULL;
     pthread_mutex_lock(&store->lock);
-    segment_drop(store, segment);
+    segment_drop(store, walk.segment);
     pthread_mutex_unlock(&store->lock);
-    EBB_PROBE3(eviction, segment, leaving, bytes);
-    if (begin_ns > 0)
-        ebb_trace_slice(EBB_TRACK_EVICTIONS, leaving == BY_POLICY ? "by policy" : "by cleaning",
-                        begin_ns, ebb_clock_ns(), NULL, "bytes", bytes);
+    EBB_PROBE3(eviction, walk.segment, walk.leaving, bytes);
+    if (walk.begin_ns > 0)
+        ebb_trace_slice(EBB_TRACK_EVICTIONS,
+                        walk.leaving == BY_POLICY ? "by policy" : "by cleaning", walk.begin_ns,
+                        ebb_clock_ns(), NULL, "bytes", bytes);
+}
+
+/* Goes on with the walk that was begun, if any: for so many bytes of records. */
+static void walk_on(struct store *store, uint32_t bytes, uint32_t now) {
+    struct walk *walk = &store->walk;
+    if (walk->entry == NULL)
+        return;
+    walk->now = now;
+    if (walk->entry->huge) {
+        if (huge_stays(walk)) {
+            walk->entry = NULL;
+            return;
+        }
+        huge_leaves(walk);
+        walk_end(store);
+        return;
+    }
+    uint32_t used = walk->entry->used;
+    walk_records(walk, bytes < used - walk->at ? walk->at + bytes : used);
+    if (walk->at == used)
+        walk_end(store);
 }
 
 /* ---- choosing; under evict_lock ---- */
@@ -274,6 +298,8 @@ static bool is_dead(const struct segment_entry *entry, uint32_t now) {
         return last != 0 && last <= now;
     if (state != SEGMENT_SEALED)
         return false;
+    if (atomic_load(&entry->flushed))
+        return true;
     /* An empty huge segment that nothing was ever published in may be a room under construction. */
     if (atomic_load_explicit(&entry->live_bytes, memory_order_relaxed) == 0)
         return last != 0 || !entry->huge;
@@ -360,8 +386,8 @@ static uint32_t oldest(struct store *store) {
     return segment;
 }
 
-/* One step towards room; the tries-th without success. False: nothing may leave. */
-static bool evict_step(struct store *store, uint32_t tries, uint32_t now) {
+/* Begins one step towards room; the tries-th without success. False: nothing may leave. */
+static bool step_begin(struct store *store, uint32_t tries, uint32_t now) {
     enum leaving leaving = BY_CLEANING;
     bool whole;
     uint32_t segment = find_dead(
@@ -375,9 +401,16 @@ static bool evict_step(struct store *store, uint32_t tries, uint32_t now) {
         return false;
     if (leaving == BY_CLEANING && !whole)
         atomic_fetch_add_explicit(&store->cleaned_segments, 1, memory_order_relaxed);
-    evict_segment(store, segment, leaving,
-                  (store->nobody_reads ? STAY_FREQ_UNREAD : STAY_FREQ) + tries / STRICTER_EVERY,
-                  now);
+    walk_begin(store, segment, leaving,
+               (store->nobody_reads ? STAY_FREQ_UNREAD : STAY_FREQ) + tries / STRICTER_EVERY, now);
+    return true;
+}
+
+/* A whole step; it ends one that was begun. */
+static bool evict_step(struct store *store, uint32_t tries, uint32_t now) {
+    if (store->walk.entry == NULL && !step_begin(store, tries, now))
+        return false;
+    walk_on(store, UINT32_MAX, now);
     return true;
 }
 
@@ -432,26 +465,37 @@ static uint64_t live_target(const struct store *store, uint64_t bytes, bool uses
     return most > bytes ? most - bytes : 0;
 }
 
-static void evict_until(struct store *store, uint64_t bytes, bool uses_batch, uint32_t now) {
-    uint64_t before, least = UINT64_MAX;
-    uint32_t tries = 0;
-    while ((before = live_now(store)) > live_target(store, bytes, uses_batch)) {
-        tries = before < least ? 0 : tries + 1;
-        least = before < least ? before : least;
-        collect_if_held(store, segment_bytes(store));
-        if (!evict_step(store, tries, now))
-            return;
+/* Before a step: counts it as one more try. False: there is room. */
+static bool try_more(struct store *store, uint64_t bytes, bool uses_batch, struct trying *trying) {
+    uint64_t live = live_now(store);
+    if (live <= live_target(store, bytes, uses_batch)) {
+        *trying = (struct trying){.least = UINT64_MAX};
+        return false;
     }
+    trying->tries = live < trying->least ? 0 : trying->tries + 1;
+    trying->least = live < trying->least ? live : trying->least;
+    collect_if_held(store, segment_bytes(store));
+    return true;
 }
 
-void evict_ahead(struct store *store, uint32_t now) {
+static void evict_until(struct store *store, uint64_t bytes, bool uses_batch, uint32_t now) {
+    struct trying trying = {.least = UINT64_MAX};
+    while (try_more(store, bytes, uses_batch, &trying) && evict_step(store, trying.tries, now))
+        continue;
+}
+
+void evict_ahead(struct store *store, uint32_t carved, uint32_t now) {
     uint64_t most = live_most(store), ahead = (uint64_t)AHEAD_SEGMENTS * segment_bytes(store);
     if (most < AHEAD_LEAST * ahead) /* it would take the very segment that it was opened for */
         return;
     if (pthread_mutex_trylock(&store->evict_lock) != 0)
         return;
-    evict_until(store, ahead, false, now);
-    collect_if_held(store, ahead);
+    if (store->walk.entry || (try_more(store, ahead, false, &store->trying_ahead) &&
+                              step_begin(store, store->trying_ahead.tries, now))) {
+        walk_on(store, carved * AHEAD_PACE, now);
+        if (store->walk.entry == NULL)
+            collect_if_held(store, ahead);
+    }
     pthread_mutex_unlock(&store->evict_lock);
 }
 
@@ -478,9 +522,11 @@ uint64_t evict_expired(struct store *store, uint32_t now) {
     bool whole;
     uint32_t segment;
     pthread_mutex_lock(&store->evict_lock);
+    walk_on(store, UINT32_MAX, now);
     while ((segment = find_dead(store, NEVER_CLEAN, now, &whole)) != SEGMENT_NONE) {
         bytes += store->entries[segment].capacity;
-        evict_segment(store, segment, BY_CLEANING, 0, now);
+        walk_begin(store, segment, BY_CLEANING, 0, now);
+        walk_on(store, UINT32_MAX, now);
     }
     pthread_mutex_unlock(&store->evict_lock);
     if (bytes > 0)
@@ -494,31 +540,57 @@ void evict_to_budget(struct store *store, uint32_t now) {
     pthread_mutex_unlock(&store->evict_lock);
 }
 
-void evict_everything(struct store *store, uint32_t due) {
-    uint64_t bytes = 0;
-    pthread_mutex_lock(&store->evict_lock);
-    if (due != 0 && atomic_load(&store->flush_at) != due) { /* somebody else has done it */
-        pthread_mutex_unlock(&store->evict_lock);
-        return;
-    }
-    pthread_mutex_lock(&store->lock);
-    for (int pool = 0; pool < POOLS; pool++)
-        for (uint32_t at = store->fifo[pool].first; at != SEGMENT_NONE;
-             at = store->entries[at].next) {
+static void flush_pool(struct store *store, enum pool pool) {
+    for (uint32_t at = store->fifo[pool].first; at != SEGMENT_NONE; at = store->entries[at].next) {
+        if (is_open(store, at))
             segment_seal(store, at);
-            atomic_store_explicit(&store->entries[at].state, SEGMENT_LEAVING, memory_order_seq_cst);
-        }
-    uint64_t cleared = index_clear_leaving(store);
-    atomic_fetch_sub_explicit(&store->items_other, (int64_t)cleared, memory_order_relaxed);
-    for (int pool = 0; pool < POOLS; pool++)
-        while (store->fifo[pool].first != SEGMENT_NONE) {
-            uint32_t segment = store->fifo[pool].first;
-            bytes += store->entries[segment].capacity;
-            atomic_store(&store->entries[segment].live_bytes, 0);
-            segment_drop(store, segment);
-        }
-    pthread_mutex_unlock(&store->lock);
-    atomic_compare_exchange_strong(&store->flush_at, &due, 0);
+        atomic_store(&store->entries[at].flushed, true);
+    }
+}
+
+void evict_everything(struct store *store, uint32_t due) {
+    pthread_mutex_lock(&store->evict_lock);
+    if (due == 0 || atomic_load(&store->flush_at) == due) { /* else somebody else has done it */
+        atomic_store(&store->flushed, true);
+        pthread_mutex_lock(&store->lock);
+        flush_pool(store, PROBATION);
+        flush_pool(store, MAIN);
+        pthread_mutex_unlock(&store->lock);
+        index_sweep_start(store);
+        atomic_compare_exchange_strong(&store->flush_at, &due, 0);
+    }
     pthread_mutex_unlock(&store->evict_lock);
-    ebb_dropped(bytes);
+}
+
+/* Under store->lock. Returns its bytes. */
+static uint64_t drop_flushed(struct store *store, enum pool pool) {
+    uint64_t bytes = 0;
+    for (uint32_t at = store->fifo[pool].first, next; at != SEGMENT_NONE; at = next) {
+        struct segment_entry *entry = &store->entries[at];
+        next = entry->next;
+        if (!entry->flushed || entry->state != SEGMENT_SEALED) /* or it is on its way */
+            continue;
+        bytes += entry->capacity;
+        atomic_store(&entry->state, SEGMENT_LEAVING);
+        segment_drop(store, at);
+    }
+    return bytes;
+}
+
+void evict_flushed(struct store *store) {
+    uint64_t bytes = 0;
+    while (atomic_load(&store->flushed)) {
+        while (!index_sweep(store))
+            continue;
+        pthread_mutex_lock(&store->evict_lock); /* no other flush from here on */
+        if (index_sweep(store)) {
+            pthread_mutex_lock(&store->lock);
+            bytes = drop_flushed(store, PROBATION) + drop_flushed(store, MAIN);
+            pthread_mutex_unlock(&store->lock);
+            atomic_store(&store->flushed, false);
+        }
+        pthread_mutex_unlock(&store->evict_lock);
+    }
+    if (bytes > 0)
+        ebb_dropped(bytes);
 }

@@ -32,6 +32,7 @@ enum {
     SPARE_LOW = 64,           /* overflow buckets kept ready */
     PAGE_BYTES_MAX = 4 << 20, /* a page is cleared while somebody waits for his insert */
     SPINS = 64,
+    SWEEP_STEPS = 1024, /* buckets without letting others resize */
 };
 
 static void pause_spin(int *spins) {
@@ -478,37 +479,48 @@ void index_resize(struct store *store, uint64_t items, int steps) {
         bool moved = false;
         if (items * 10 > buckets * LOAD_GROW_TENTHS)
             moved = split_one(store);
-        else if (items * 10 < buckets * LOAD_SHRINK_TENTHS)
-            moved = merge_one(store);
+        else if (items * 10 < buckets * LOAD_SHRINK_TENTHS && !atomic_load(&store->flushed))
+            moved = merge_one(store); /* not while a sweep is on: it would miss what moves back */
         if (!moved)
             break;
     }
     pthread_mutex_unlock(&index->resize_lock);
 }
 
-static int clear_leaving_in(struct store *store, struct bucket *bucket) {
+static bool is_flushed(const struct store *store, uint64_t slot) {
+    return slot != 0 && atomic_load(&store->entries[slot_segment(store, slot)].flushed);
+}
+
+static uint32_t sweep_bucket(struct store *store, struct bucket *bucket) {
     uint64_t slots[SPLIT_MAX];
-    int cleared = 0;
+    uint32_t cleared = 0;
     lock_bucket(bucket);
     int n = take_all(store, bucket, slots, SPLIT_MAX);
     ebb_assert(n >= 0, "a chain of more than %d slots", SPLIT_MAX);
-    for (int i = 0; i < n; i++) {
-        const struct segment_entry *entry = &store->entries[slot_segment(store, slots[i])];
-        if (atomic_load(&entry->state) == SEGMENT_LEAVING)
+    for (int i = 0; i < n; i++)
+        if (is_flushed(store, slots[i]))
             cleared++;
         else
             index_put(store, bucket, slots[i]);
-    }
     index_unlock(bucket);
     return cleared;
 }
 
-uint64_t index_clear_leaving(struct store *store) {
-    uint64_t cleared = 0;
+void index_sweep_start(struct store *store) {
     pthread_mutex_lock(&store->index.resize_lock);
-    uint32_t buckets = atomic_load(&store->index.buckets);
-    for (uint32_t i = 0; i < buckets; i++)
-        cleared += (uint64_t)clear_leaving_in(store, index_bucket_at(store, i));
+    store->index.sweep_at = 0;
     pthread_mutex_unlock(&store->index.resize_lock);
-    return cleared;
+}
+
+bool index_sweep(struct store *store) {
+    struct index *index = &store->index;
+    int64_t cleared = 0;
+    pthread_mutex_lock(&index->resize_lock);
+    uint32_t buckets = atomic_load(&index->buckets), steps = SWEEP_STEPS;
+    for (; index->sweep_at < buckets && steps > 0; index->sweep_at++, steps--)
+        cleared += sweep_bucket(store, index_bucket_at(store, index->sweep_at));
+    bool all = index->sweep_at >= buckets;
+    pthread_mutex_unlock(&index->resize_lock);
+    atomic_fetch_sub_explicit(&store->items_other, cleared, memory_order_relaxed);
+    return all;
 }

@@ -106,6 +106,7 @@ struct segment_entry {
     _Atomic uint8_t state;           /* enum segment_state */
     _Atomic uint8_t pool, ttl_class; /* enum pool; a late look may see the next user's */
     _Atomic bool huge;               /* holds one item; capacity is its record's size */
+    _Atomic bool flushed;            /* all in it is over */
     uint32_t capacity;               /* bytes for records */
     _Atomic uint32_t used;           /* bytes carved so far */
     _Atomic uint32_t live_bytes;     /* bytes of records that a slot points to */
@@ -209,6 +210,7 @@ struct index {
     uint32_t overflow_free; /* first of a list linked by `overflow`; 1 + number */
     _Atomic uint32_t overflow_free_count, overflow_count;
     uint32_t overflow_pages, pages_count;
+    uint32_t sweep_at; /* buckets that a sweep has seen; under resize_lock */
 };
 
 /* A page takes as many of the collector's blocks as a segment, so that each fits where the other
@@ -224,6 +226,26 @@ static inline uint32_t index_page_of(const struct index *index, uint32_t number)
 static inline size_t index_page_bytes(const struct index *index) {
     return ((size_t)index_page_buckets(index) + 1) * sizeof(struct bucket);
 }
+
+/* Cleaning keeps what lives, also in a segment that looked wholly dead: a room in it may have been
+ * published, or an expiry raised, since somebody looked. */
+enum leaving { BY_POLICY, BY_CLEANING };
+
+/* A segment on its way out: its records are walked, at one go or piece by piece. */
+struct walk {
+    struct store *store;
+    struct segment_entry *entry; /* NULL: none is on its way */
+    uint32_t segment, at, now;
+    enum leaving leaving;
+    uint32_t stay_freq; /* reads that keep an item of main */
+    uint64_t begin_ns;
+};
+
+/* Steps that were tried for room, and what lived at the least. */
+struct trying {
+    uint64_t least;
+    uint32_t tries; /* since it became less */
+};
 
 /* Counters as they stood when a window of time began. */
 struct window {
@@ -256,10 +278,13 @@ struct store {
     struct window reads, main_reads; /* these under evict_lock; see evict.c */
     bool nobody_reads, main_unread;
     uint32_t choices;
+    struct walk walk; /* the one that was begun and not ended */
+    struct trying trying_ahead;
     _Atomic size_t index_bytes; /* pages, overflow pages, tables */
 
     _Atomic uint64_t cas;
     _Atomic uint32_t flush_at;   /* second; 0: none */
+    _Atomic bool flushed;        /* some segment is, and not yet freed */
     _Atomic int64_t items_other; /* removed by eviction and flush, not by a worker (negative) */
     _Atomic uint64_t evictions, evicted_unfetched, expired_unfetched, reclaimed;
     _Atomic uint64_t huge, copied_bytes, ghost_hits, cleaned_segments;
@@ -327,6 +352,7 @@ static inline bool segment_alive(const struct store *store, uint32_t segment, ui
     const struct segment_entry *entry = &store->entries[segment];
     uint8_t state = atomic_load_explicit(&entry->state, memory_order_seq_cst);
     return (state == SEGMENT_OPEN || state == SEGMENT_SEALED) &&
+           !atomic_load_explicit(&entry->flushed, memory_order_relaxed) &&
            atomic_load_explicit(&entry->generation, memory_order_relaxed) == generation;
 }
 /* What every slot into the segment says of it. */
@@ -373,15 +399,18 @@ bool evict_probation_full(const struct store *store);
 /* Waits for, and makes, room for a segment of `bytes`. False: nothing left to evict. Without locks
  * held. */
 bool evict_for(struct store *store, uint64_t bytes, uint32_t now);
-/* Evicts ahead of need, if nobody else does. Without locks held. */
-void evict_ahead(struct store *store, uint32_t now);
+/* Evicts ahead of need, if nobody else does: a piece of work for so many bytes that were carved.
+ * Without locks held. */
+void evict_ahead(struct store *store, uint32_t carved, uint32_t now);
 /* Drops empty and wholly expired segments; returns their bytes. Without locks held. */
 uint64_t evict_expired(struct store *store, uint32_t now);
 /* Evicts until segments fit the budget. Without locks held. */
 void evict_to_budget(struct store *store, uint32_t now);
-/* Drops all there is. due not 0: only if that is still the second of the flush to come, which is
- * then done. Without locks held. */
+/* All there is is over from now on. due not 0: only if that is still the second of the flush to
+ * come, which is then done. Without locks held. */
 void evict_everything(struct store *store, uint32_t due);
+/* Frees what was flushed. Without locks held. */
+void evict_flushed(struct store *store);
 
 /* ---- ghost.c ---- */
 
@@ -417,8 +446,10 @@ bool index_lookup(const struct store *store, struct ebb_span key, uint64_t hash,
                   struct found *found);
 /* Grows or shrinks by up to `steps` buckets towards what `items` ask for. */
 void index_resize(struct store *store, uint64_t items, int steps);
-/* Clears every slot whose segment is leaving. Returns how many. */
-uint64_t index_clear_leaving(struct store *store);
+/* Begins a sweep anew, and goes on with it for some buckets: clears each slot whose segment was
+ * flushed before it began. True: no such slot is left. */
+void index_sweep_start(struct store *store);
+bool index_sweep(struct store *store);
 struct bucket *index_bucket_at(const struct store *store, uint32_t number);
 struct bucket *index_overflow_at(const struct store *store, uint32_t number);
 /* Enough spare overflow buckets for what a few inserts may need. Outside locks. */

@@ -14,6 +14,7 @@
 #define CAS_AHEAD ((uint64_t)1 << (STAMP_CAS_BITS - 1)) /* half for older items that move here */
 
 enum {
+    LONG_OVER = 1,                                /* second */
     BORN_EARLIER = 2,                             /* seconds; clocks of two threads may differ */
     EXPIRES_LIKELY = STAMP_EXPIRES_MAX - 1000000, /* seconds: fits where it was open for 11 days */
 };
@@ -26,8 +27,8 @@ void stamps_start(const struct store *store, struct segment_entry *entry, uint32
                           memory_order_relaxed);
 }
 
-struct stamps stamps_read(const struct segment_entry *entry, const struct record *record,
-                          uint64_t lead) {
+static struct stamps read_header(const struct segment_entry *entry, const struct record *record,
+                                 uint64_t lead) {
     uint64_t stamp = atomic_load_explicit(&record->stamp, memory_order_relaxed);
     if (lead_wide(lead)) {
         uint64_t times = atomic_load_explicit(&record->times, memory_order_relaxed);
@@ -37,6 +38,14 @@ struct stamps stamps_read(const struct segment_entry *entry, const struct record
     uint32_t born = atomic_load_explicit(&entry->born, memory_order_relaxed);
     uint64_t base = atomic_load_explicit(&entry->cas_base, memory_order_relaxed);
     return (struct stamps){0, after ? born + after : 0, base + (stamp >> STAMP_CAS_SHIFT)};
+}
+
+struct stamps stamps_read(const struct segment_entry *entry, const struct record *record,
+                          uint64_t lead) {
+    struct stamps stamps = read_header(entry, record, lead);
+    if (atomic_load_explicit(&entry->flushed, memory_order_relaxed))
+        stamps.expires = LONG_OVER;
+    return stamps;
 }
 
 void stamps_write(const struct segment_entry *entry, struct record *record, bool wide,

@@ -177,6 +177,7 @@ static uint32_t segment_new(struct store *store, uint32_t capacity, bool huge, e
     entry->ttl_class = (uint8_t) class;
     entry->capacity = capacity;
     entry->value_length = 0;
+    entry->flushed = false;
     stamps_start(store, entry, now);
     atomic_store_explicit(&entry->used, 0, memory_order_relaxed);
     atomic_store_explicit(&entry->live_bytes, 0, memory_order_relaxed);
@@ -253,18 +254,18 @@ static char *carve(struct store *store, const struct carving *want, struct chunk
         if (*tail != SEGMENT_NONE &&
             store->segment_capacity - store->entries[*tail].used < want->least)
             segment_seal(store, *tail);
-        bool fresh = *tail == SEGMENT_NONE;
-        if (fresh && (want->survivor || evict_has_room(store, store->segment_capacity)))
+        if (*tail == SEGMENT_NONE &&
+            (want->survivor || evict_has_room(store, store->segment_capacity)))
             *tail = segment_new(store, store->segment_capacity, false, want->pool, want->class,
                                 want->now);
         char *data = *tail != SEGMENT_NONE ? segment_data(store, *tail) : NULL;
         if (data)
             *chunk = carve_from(store, *tail, want->wanted);
         pthread_mutex_unlock(&store->lock);
-        if (data && fresh && !want->survivor) {
+        if (data && fresh && !want->survivor)
             ebb_taken(store->segment_capacity);
-            evict_ahead(store, want->now);
-        }
+        if (data && !want->survivor)
+            evict_ahead(store, chunk->end - chunk->at, want->now);
         if (data)
             return data;
         if (want->survivor || !evict_for(store, store->segment_capacity, want->now))

@@ -554,6 +554,7 @@ void store_flush(struct store *store, uint32_t at, uint32_t now) {
 
 void store_tick(struct store *store, uint32_t now) {
     flush_when_due(store, now);
+    evict_flushed(store);
     evict_expired(store, now);
     index_resize(store, store_items(store), TICK_STEPS);
 }

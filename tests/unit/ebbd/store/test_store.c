@@ -285,6 +285,58 @@ START_TEST(a_flush_takes_what_was_before_and_nothing_after) {
 }
 END_TEST
 
+static long fill(struct store_worker *worker, const char *prefix, long from, long to) {
+    char key[32];
+    for (long i = from; i < to; i++) {
+        snprintf(key, sizeof key, "%s-%ld", prefix, i);
+        ck_assert_int_eq(put(worker, key, key, strlen(key), 0, 2), STORE_STORED);
+    }
+    return to - from;
+}
+
+static long count_found(struct store_worker *worker, const char *prefix, long n) {
+    char key[32], out[32];
+    long found = 0;
+    for (long i = 0; i < n; i++) {
+        snprintf(key, sizeof key, "%s-%ld", prefix, i);
+        found += take(worker, key, 2, out, sizeof out) >= 0;
+    }
+    return found;
+}
+
+/* What was flushed is a miss at once, and is freed by and by: by the tick, or by who needs room. */
+START_TEST(what_was_flushed_is_freed_by_the_tick_or_by_need) {
+    struct store *store = open_store(16 << 20, 1);
+    struct store_worker *worker = store_worker_at(store, 0);
+    struct store_stats stats;
+    const long n = 50000;
+    for (int round = 0; round < 3; round++) {
+        fill(worker, "old", 0, n);
+        store_flush(store, 2, 2);
+        ck_assert_int_eq(count_found(worker, "old", n), 0);
+        long again = fill(worker, "old", 0, n / 10), new = fill(worker, "new", 0, n / 10);
+        store_check(store);
+        store_tick(store, 2);
+        store_check(store);
+        store_stats_read(store, &stats);
+        ck_assert_uint_eq(stats.items, again + new);
+        ck_assert_uint_lt(stats.segment_bytes, 3 << 20);
+        ck_assert_int_eq(count_found(worker, "old", n), again);
+        ck_assert_int_eq(count_found(worker, "new", n), new);
+        store_flush(store, 2, 2);
+    }
+    ck_assert_uint_eq(stats.evictions, 0);
+    fill(worker, "much", 0, 6 * n);
+    store_check(store);
+    store_flush(store, 2, 2);
+    fill(worker, "last", 0, 6 * n);
+    store_check(store);
+    ck_assert_int_eq(count_found(worker, "much", 6 * n), 0);
+    ck_assert_int_gt(count_found(worker, "last", 6 * n), n);
+    store_close(store);
+}
+END_TEST
+
 START_TEST(without_eviction_a_full_store_refuses) {
     struct store_config config = {
         .limit_bytes = 2 << 20, .value_size_max = 1 << 20, .workers = 1, .evict = false};
@@ -392,13 +444,11 @@ END_TEST
 
 /* The tests with large values come last: a stale pointer in the test runner's own frames may hold
  * one segment, which is much of a small store. */
-HARNESS_MAIN_COLLECTED("store", what_was_set_is_found, an_expired_item_is_a_miss_from_its_second_on,
-                       an_edit_changes_in_place_and_removes,
-                       a_refused_commit_leaves_the_old_and_wastes_nothing,
-                       a_room_outlives_the_eviction_of_its_segment,
-                       a_flush_takes_what_was_before_and_nothing_after,
-                       without_eviction_a_full_store_refuses,
-                       threads_see_whole_values_of_their_keys_while_segments_leave,
-                       the_limit_holds_while_value_sizes_change,
-                       a_huge_value_comes_back_whole_and_its_memory_returns,
-                       a_store_of_any_size_holds_values_of_any_size)
+HARNESS_MAIN_COLLECTED(
+    "store", what_was_set_is_found, an_expired_item_is_a_miss_from_its_second_on,
+    an_edit_changes_in_place_and_removes, a_refused_commit_leaves_the_old_and_wastes_nothing,
+    a_room_outlives_the_eviction_of_its_segment, a_flush_takes_what_was_before_and_nothing_after,
+    what_was_flushed_is_freed_by_the_tick_or_by_need, without_eviction_a_full_store_refuses,
+    threads_see_whole_values_of_their_keys_while_segments_leave,
+    the_limit_holds_while_value_sizes_change, a_huge_value_comes_back_whole_and_its_memory_returns,
+    a_store_of_any_size_holds_values_of_any_size)
