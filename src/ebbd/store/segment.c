@@ -254,8 +254,8 @@ static char *carve(struct store *store, const struct carving *want, struct chunk
         if (*tail != SEGMENT_NONE &&
             store->segment_capacity - store->entries[*tail].used < want->least)
             segment_seal(store, *tail);
-        if (*tail == SEGMENT_NONE &&
-            (want->survivor || evict_has_room(store, store->segment_capacity)))
+        bool fresh = *tail == SEGMENT_NONE;
+        if (fresh && (want->survivor || evict_has_room(store, store->segment_capacity)))
             *tail = segment_new(store, store->segment_capacity, false, want->pool, want->class,
                                 want->now);
         char *data = *tail != SEGMENT_NONE ? segment_data(store, *tail) : NULL;
