@@ -5,9 +5,11 @@
 
 #include <ebb/http.h>
 
-/* path: static text such as "/debug/heap". help: one line for the index page at "/". When: main
+/* path: static text such as "/debug/heap". help: one line for the index page at "/".
+ * takes: names of the query's parameters, a blank between two; NULL: none. A request with another
+ * is answered with a 400 that says so. When: main
  * thread. */
-void ebb_admin_page(const char *path, const char *help,
+void ebb_admin_page(const char *path, const char *help, const char *takes,
                     void (*fn)(struct ebb_http_request *request, void *arg), void *arg);
 
 #endif

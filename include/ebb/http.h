@@ -23,6 +23,9 @@ void ebb_http_handle(struct ebb_http *http, void (*fn)(struct ebb_http_request *
 const char *ebb_http_path(const struct ebb_http_request *request); /* decoded, without the query */
 /* The value of a query parameter, decoded, or NULL. Valid during the handler. */
 const char *ebb_http_query(const struct ebb_http_request *request, const char *name);
+/* The first parameter of the query that is none of `known` (names, a blank between two; NULL: no
+ * names), or NULL. Valid during the handler. */
+const char *ebb_http_query_stranger(const struct ebb_http_request *request, const char *known);
 const char *ebb_http_header(const struct ebb_http_request *request, const char *name); /* or NULL */
 bool ebb_http_is_post(const struct ebb_http_request *request);
 /* The other end's address as text, or "" when it is not known. Valid during the handler. */

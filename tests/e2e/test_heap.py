@@ -82,6 +82,18 @@ class Heap(unittest.TestCase):
         self.assertIn("libevent's own memory", body)
         self.assertEqual(ask(self.server, "/debug/heap?format=xml")[0], 400)
 
+    def test_no_page_answers_what_it_does_not_know(self):
+        pages = [page["path"] for page in json.loads(ask(self.server, "/debug?format=json")[1])["pages"]]
+        self.assertGreater(len(pages), 15)
+        for path in pages:
+            status, body = ask(self.server, f"{path}?formats=json")
+            self.assertEqual((path, status), (path, 400))
+            self.assertIn("no parameter formats; it takes", body)
+        for path in ("/debug/heap?gc=2", "/debug/pprof/heap?gc=yes", "/debug/pprof/heap?seconds=-1", "/debug?format=xml",
+                     "/debug/trace?seconds=-1", "/debug/trace?seconds=99999999999999999999", "/debug/heap?format=json&x=1"):
+            self.assertEqual((path, ask(self.server, path)[0]), (path, 400))
+        self.assertEqual(ask(self.server, "/debug/heap?gc=0&format=json")[0], 200)
+
     def test_the_trace_is_json_and_csv_and_rotates(self):
         ask(self.server, "/debug/leaks", post=True)  # collects
         path = os.path.join(self.server.folder, "trace.csv")

@@ -19,7 +19,7 @@
 #define PORT_MAX  65535
 
 static struct page {
-    const char *path, *help;
+    const char *path, *help, *takes;
     void (*fn)(struct ebb_http_request *request, void *arg);
     void *arg;
     bool read_only;
@@ -83,14 +83,14 @@ static void add(struct page page) {
     pages[pages_count++] = page;
 }
 
-void ebb_admin_page(const char *path, const char *help,
+void ebb_admin_page(const char *path, const char *help, const char *takes,
                     void (*fn)(struct ebb_http_request *request, void *arg), void *arg) {
-    add((struct page){.path = path, .help = help, .fn = fn, .arg = arg});
+    add((struct page){.path = path, .help = help, .takes = takes, .fn = fn, .arg = arg});
 }
 
-void ebbi_admin_page_read_only(const char *path, const char *help,
+void ebbi_admin_page_read_only(const char *path, const char *help, const char *takes,
                                void (*fn)(struct ebb_http_request *request, void *arg)) {
-    add((struct page){.path = path, .help = help, .fn = fn, .read_only = true});
+    add((struct page){.path = path, .help = help, .takes = takes, .fn = fn, .read_only = true});
 }
 
 /* Pages without help belong to another one and are not listed. */
@@ -125,7 +125,12 @@ static void write_index_html(struct ebb_writer *body) {
 static void index_page(struct ebb_http_request *request, void *arg) {
     (void)arg;
     const char *format = ebb_http_query(request, "format");
-    if (format && strcmp(format, "json") == 0) {
+    if (format && strcmp(format, "json") != 0) {
+        ebb_write(ebb_http_body(request), "400: format is json, or left out\n");
+        ebb_http_reply(request, 400, "text/plain; charset=utf-8");
+        return;
+    }
+    if (format) {
         write_index_json(ebb_http_body(request), ebbi_guard_is_loopback(ebb_http_peer(request)));
         ebb_http_reply(request, 200, "application/json");
         return;
@@ -174,9 +179,14 @@ static void handle(struct ebb_http_request *request, void *arg) {
     for (size_t i = 0; i < pages_count; i++) {
         if (strcmp(pages[i].path, ebb_http_path(request)) != 0)
             continue;
+        const char *stranger = ebb_http_query_stranger(request, pages[i].takes);
         if (pages[i].read_only && ebb_http_is_post(request)) {
             ebb_writef(ebb_http_body(request), "405: %s is only to be read\n", pages[i].path);
             ebb_http_reply(request, 405, "text/plain; charset=utf-8");
+        } else if (stranger) {
+            ebb_writef(ebb_http_body(request), "400: %s knows no parameter %s; it takes %s\n",
+                       pages[i].path, stranger, pages[i].takes ? pages[i].takes : "none");
+            ebb_http_reply(request, 400, "text/plain; charset=utf-8");
         } else {
             pages[i].fn(request, pages[i].arg);
         }
@@ -195,8 +205,8 @@ static void add_first_pages(struct ebb_loop *loop) {
     memcpy(earlier, pages, sizeof(pages));
     pages_count = 0;
     ebbi_page_add();
-    ebbi_admin_page_read_only("/debug", "this list", index_page);
-    ebbi_admin_page_read_only("/metrics", "all metrics, for Prometheus", metrics_page);
+    ebbi_admin_page_read_only("/debug", "this list", "format", index_page);
+    ebbi_admin_page_read_only("/metrics", "all metrics, for Prometheus", NULL, metrics_page);
     ebbi_alarms_add_pages();
     ebbi_admin_add_debug_pages();
     ebbi_logs_add_pages();

@@ -32,7 +32,7 @@ void ebbi_page_headers(struct ebb_http_request *request);
 void ebbi_admin_add_debug_pages(void);
 void ebbi_admin_add_resource_page(void); /* resource_page.c */
 /* A page that answers GET and HEAD alone. help NULL: not listed. */
-void ebbi_admin_page_read_only(const char *path, const char *help,
+void ebbi_admin_page_read_only(const char *path, const char *help, const char *takes,
                                void (*fn)(struct ebb_http_request *request, void *arg));
 
 /* What the request asks for: ?format=text|json|csv, else its Accept header, else text. A format

@@ -213,8 +213,8 @@ static void alarms_page(struct ebb_http_request *request, void *arg) {
 
 void ebbi_alarms_add_pages(void) {
     ebbi_admin_page_read_only("/healthz", "\"ok\", or \"degraded\" and which alarms are raised",
-                              health_page);
-    ebbi_admin_page_read_only("/readyz", "200 while it serves, else 503", ready_page);
+                              NULL, health_page);
+    ebbi_admin_page_read_only("/readyz", "200 while it serves, else 503", NULL, ready_page);
     ebbi_admin_page_read_only("/debug/alarms", "every alarm, its threshold and advice, as JSON",
-                              alarms_page);
+                              NULL, alarms_page);
 }

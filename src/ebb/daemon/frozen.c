@@ -230,10 +230,11 @@ static void growth_page(struct ebb_http_request *request, void *arg) {
 
 void ebbi_admin_add_frozen_pages(void) {
     ebb_admin_page("/debug/heap.heapsnapshot",
-                   "the object graph, for the Memory tab of Chrome DevTools", snapshot_page, NULL);
+                   "the object graph, for the Memory tab of Chrome DevTools", NULL, snapshot_page,
+                   NULL);
     ebb_admin_page("/debug/growth",
                    "POST: count the heap; GET: the types that grew since, and what holds them",
-                   growth_page, NULL);
+                   "format", growth_page, NULL);
 }
 
 /* --- SIGUSR2 --- */

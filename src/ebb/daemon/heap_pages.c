@@ -50,16 +50,29 @@ const char *ebbi_format_type(enum ebbi_format format) {
     return types[format];
 }
 
+/* ?gc=1 as in Go: what is dead shall not be counted. Another value than 0 and 1 is answered with a
+ * 400; then false. */
+static bool collected_if_asked(struct ebb_http_request *request) {
+    const char *gc = ebb_http_query(request, "gc");
+    if (gc == NULL || strcmp(gc, "0") == 0)
+        return true;
+    if (strcmp(gc, "1") == 0) {
+        ebb_collect_fully(EBB_CAUSE_demand);
+        return true;
+    }
+    ebb_write(ebb_http_body(request), "400: gc is 0 or 1\n");
+    ebb_http_reply(request, 400, "text/plain; charset=utf-8");
+    return false;
+}
+
 /* --- the heap --- */
 
 static void heap_page(struct ebb_http_request *request, void *arg) {
     (void)arg;
     enum ebbi_format format;
     struct ebb_census census;
-    if (!ebbi_format_of(request, &format))
+    if (!ebbi_format_of(request, &format) || !collected_if_asked(request))
         return;
-    if (ebb_http_query(request, "gc")) /* as Go's ?gc=1: what is dead shall not be counted */
-        ebb_collect_fully(EBB_CAUSE_demand);
     ebb_census_take(&census);
     if (format == EBBI_FORMAT_JSON)
         ebb_census_write_json(ebb_http_body(request), &census);
@@ -100,8 +113,8 @@ void ebbi_census_tell(void) {
 
 static void profile_page(struct ebb_http_request *request, void *arg) {
     (void)arg;
-    if (ebb_http_query(request, "gc"))
-        ebb_collect_fully(EBB_CAUSE_demand);
+    if (!collected_if_asked(request))
+        return;
     ebb_heap_profile_write(ebb_http_body(request));
     ebb_http_reply(request, 200, "text/plain; charset=utf-8");
 }
@@ -198,15 +211,16 @@ static void collect_page(struct ebb_http_request *request, void *arg) {
 }
 
 void ebbi_admin_add_debug_pages(void) {
-    ebb_admin_page("/debug/collect", "POST: collect now", collect_page, NULL);
-    ebbi_admin_page_read_only("/debug/heap", "the heap, and what is in it by type", heap_page);
+    ebb_admin_page("/debug/collect", "POST: collect now", NULL, collect_page, NULL);
+    ebbi_admin_page_read_only("/debug/heap", "the heap, and what is in it by type", "format gc",
+                              heap_page);
     ebbi_admin_page_read_only("/debug/heap-trace", "collections and seconds, the latest 1,024",
-                              trace_page);
-    ebbi_admin_page_read_only("/debug/pprof/heap", "the heap by call site, for pprof",
+                              "format", trace_page);
+    ebbi_admin_page_read_only("/debug/pprof/heap", "the heap by call site, for pprof", "gc",
                               profile_page);
     ebb_admin_page("/debug/leaks",
                    "objects that died without a goodbye, by call site; POST: look for them now",
-                   leaks_page, NULL);
+                   "format", leaks_page, NULL);
     ebbi_admin_add_frozen_pages();
     ebbi_admin_add_resource_page();
 }

@@ -200,8 +200,8 @@ static void events_page(struct ebb_http_request *request, void *arg) {
 }
 
 void ebbi_logs_add_pages(void) {
-    ebb_admin_page("/debug/log", "log levels by module; POST ?module=M&level=L sets one", log_page,
-                   NULL);
+    ebb_admin_page("/debug/log", "log levels by module; POST ?module=M&level=L sets one",
+                   "module level", log_page, NULL);
     ebbi_admin_page_read_only("/debug/events", "what the log may say, and what to do about it",
-                              events_page);
+                              NULL, events_page);
 }

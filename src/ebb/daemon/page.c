@@ -50,5 +50,5 @@ static void file_page(struct ebb_http_request *request, void *arg) {
 
 void ebbi_page_add(void) {
     for (size_t i = 0; i < FILES; i++)
-        ebbi_admin_page_read_only(files[i].path, files[i].help, file_page);
+        ebbi_admin_page_read_only(files[i].path, files[i].help, NULL, file_page);
 }

@@ -177,5 +177,5 @@ static void resources_page(struct ebb_http_request *request, void *arg) {
 void ebbi_admin_add_resource_page(void) {
     ebbi_admin_page_read_only("/debug/resources",
                               "what is open, who owns it, where it was opened; ?format=json",
-                              resources_page);
+                              "format", resources_page);
 }

@@ -91,5 +91,5 @@ void ebbi_status_add(struct ebb_daemon *daemon, const struct ebb_daemon_plan *pl
     status.daemon = daemon;
     status.plan = plan;
     status.started_ns = ebb_clock_ns();
-    ebb_admin_page("/debug/status", "figures of now, as JSON", status_page, NULL);
+    ebb_admin_page("/debug/status", "figures of now, as JSON", NULL, status_page, NULL);
 }

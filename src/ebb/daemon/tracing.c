@@ -70,8 +70,8 @@ static void trace_page(struct ebb_http_request *request, void *arg) {
 
 void ebbi_tracing_add_page(struct ebb_loop *loop) {
     tracing.loop = loop;
-    ebb_admin_page("/debug/trace", "a trace of the next ?seconds=5, for Perfetto", trace_page,
-                   NULL);
+    ebb_admin_page("/debug/trace", "a trace of the next ?seconds=5, for Perfetto", "seconds",
+                   trace_page, NULL);
 }
 
 void ebbi_tracing_stop(void) {

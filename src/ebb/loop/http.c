@@ -314,6 +314,25 @@ const char *ebb_http_query(const struct ebb_http_request *request, const char *n
     return evhttp_find_header(&request->query, name);
 }
 
+static bool is_among(const char *name, const char *names) {
+    size_t length = strlen(name);
+    for (const char *at = names; at && *at;) {
+        size_t next = strcspn(at, " ");
+        if (next == length && strncmp(at, name, length) == 0)
+            return true;
+        at += next + (at[next] == ' ');
+    }
+    return false;
+}
+
+const char *ebb_http_query_stranger(const struct ebb_http_request *request, const char *known) {
+    const struct evkeyval *at;
+    TAILQ_FOREACH(at, &request->query, next)
+    if (!is_among(at->key, known))
+        return at->key;
+    return NULL;
+}
+
 const char *ebb_http_header(const struct ebb_http_request *request, const char *name) {
     return evhttp_find_header(evhttp_request_get_input_headers(request->evhttp), name);
 }

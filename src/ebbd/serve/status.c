@@ -164,6 +164,6 @@ static void slow_page(struct ebb_http_request *request, void *arg) {
 }
 
 void status_pages_add(struct server **server) {
-    ebb_admin_page("/debug/slow", "the slowest requests of the last hour, as JSON", slow_page,
+    ebb_admin_page("/debug/slow", "the slowest requests of the last hour, as JSON", NULL, slow_page,
                    server);
 }
