@@ -168,7 +168,10 @@ class Around(unittest.TestCase):
                               ("cmd=get&key=fresh", "y"), ("cmd=delete&key=fresh", "DELETED"), ("cmd=flush_all", "OK"),
                               ("cmd=version", "VERSION 1.6")):
             self.assertTrue(self.fetch(f"{base}/memc?{query}").startswith(answer), query)
-        self.assertIn("STAT curr_items 0\r\n", self.fetch(base + "/memc?cmd=stats"))
+        deadline = time.monotonic() + WAIT_SECONDS_MAX
+        while "STAT curr_items 0\r\n" not in self.fetch(base + "/memc?cmd=stats"):
+            self.assertLess(time.monotonic(), deadline)
+            time.sleep(0.1)
         server.restart()
         again = server.connect()
         again.set(b"/cached/page", b"new")

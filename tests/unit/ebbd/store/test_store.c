@@ -206,9 +206,8 @@ END_TEST
 
 /* Whatever the limit makes of the segments' size: values of an ordinary segment and huge ones. */
 START_TEST(a_store_of_any_size_holds_values_of_any_size) {
-    const size_t limits[] = {64 << 20, 1 << 30, (size_t)6 << 30, (size_t)20 << 30};
-    const size_t lengths[] = {
-        0, 100, 5000, 1 << 20, (4 << 20) - 64, (8 << 20) - 64, (16 << 20) - 64, 17 << 20};
+    const size_t limits[] = {64 << 20, (size_t)6 << 30, (size_t)20 << 30};
+    const size_t lengths[] = {0, 100, 1 << 20, (4 << 20) - 64, (16 << 20) - 64, 17 << 20};
     enum { LIMITS = sizeof limits / sizeof *limits, LENGTHS = sizeof lengths / sizeof *lengths };
     char *value = ebb_bytes(lengths[LENGTHS - 1]), *out = ebb_bytes(lengths[LENGTHS - 1]);
     for (size_t i = 0; i < lengths[LENGTHS - 1]; i++)
@@ -219,13 +218,12 @@ START_TEST(a_store_of_any_size_holds_values_of_any_size) {
         struct store *store = store_new(&config);
         struct store_worker *worker = store_worker_at(store, 0);
         char key[32];
-        for (int i = 0; i < LENGTHS; i++)
-            for (int twice = 0; twice < 2; twice++) {
-                snprintf(key, sizeof key, "key-%d", i);
-                ck_assert_int_eq(put(worker, key, value, lengths[i], 0, 2), STORE_STORED);
-                ck_assert_int_eq(take(worker, key, 2, out, 17 << 20), (long)lengths[i]);
-                ck_assert_int_eq(memcmp(out, value, lengths[i]), 0);
-            }
+        for (int i = 0; i < LENGTHS; i++) {
+            snprintf(key, sizeof key, "key-%d", i);
+            ck_assert_int_eq(put(worker, key, value, lengths[i], 0, 2), STORE_STORED);
+            ck_assert_int_eq(take(worker, key, 2, out, 17 << 20), (long)lengths[i]);
+            ck_assert_int_eq(memcmp(out, value, lengths[i]), 0);
+        }
         store_check(store);
         store_close(store);
         clear_stack();
@@ -306,10 +304,10 @@ static long count_found(struct store_worker *worker, const char *prefix, long n)
 
 /* What was flushed is a miss at once, and is freed by and by: by the tick, or by who needs room. */
 START_TEST(what_was_flushed_is_freed_by_the_tick_or_by_need) {
-    struct store *store = open_store(16 << 20, 1);
+    struct store *store = open_store(4 << 20, 1);
     struct store_worker *worker = store_worker_at(store, 0);
     struct store_stats stats;
-    const long n = 50000;
+    const long n = 12000;
     for (int round = 0; round < 3; round++) {
         fill(worker, "old", 0, n);
         store_flush(store, 2, 2);
@@ -320,7 +318,7 @@ START_TEST(what_was_flushed_is_freed_by_the_tick_or_by_need) {
         store_check(store);
         store_stats_read(store, &stats);
         ck_assert_uint_eq(stats.items, again + new);
-        ck_assert_uint_lt(stats.segment_bytes, 3 << 20);
+        ck_assert_uint_lt(stats.segment_bytes, 1 << 20);
         ck_assert_int_eq(count_found(worker, "old", n), again);
         ck_assert_int_eq(count_found(worker, "new", n), new);
         store_flush(store, 2, 2);
