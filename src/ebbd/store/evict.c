@@ -484,7 +484,7 @@ static void evict_until(struct store *store, uint64_t bytes, bool uses_batch, ui
         continue;
 }
 
-void evict_ahead(struct store *store, uint32_t carved, uint32_t now) {
+void evict_ahead(struct store *store, uint32_t carved, bool fresh, uint32_t now) {
     uint64_t most = live_most(store), ahead = (uint64_t)AHEAD_SEGMENTS * segment_bytes(store);
     if (most < AHEAD_LEAST * ahead) /* it would take the very segment that it was opened for */
         return;
@@ -493,9 +493,10 @@ void evict_ahead(struct store *store, uint32_t carved, uint32_t now) {
     if (store->walk.entry || (try_more(store, ahead, false, &store->trying_ahead) &&
                               step_begin(store, store->trying_ahead.tries, now))) {
         walk_on(store, carved * AHEAD_PACE, now);
-        if (store->walk.entry == NULL)
-            collect_if_held(store, ahead);
+        fresh |= store->walk.entry == NULL;
     }
+    if (fresh) /* the index may have grown meanwhile */
+        collect_if_held(store, ahead);
     pthread_mutex_unlock(&store->evict_lock);
 }
 

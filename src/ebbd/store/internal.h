@@ -399,9 +399,9 @@ bool evict_probation_full(const struct store *store);
 /* Waits for, and makes, room for a segment of `bytes`. False: nothing left to evict. Without locks
  * held. */
 bool evict_for(struct store *store, uint64_t bytes, uint32_t now);
-/* Evicts ahead of need, if nobody else does: a piece of work for so many bytes that were carved.
- * Without locks held. */
-void evict_ahead(struct store *store, uint32_t carved, uint32_t now);
+/* Evicts ahead of need, if nobody else does: a piece of work for so many bytes that were carved,
+ * fresh: out of a new segment. Without locks held. */
+void evict_ahead(struct store *store, uint32_t carved, bool fresh, uint32_t now);
 /* Drops empty and wholly expired segments; returns their bytes. Without locks held. */
 uint64_t evict_expired(struct store *store, uint32_t now);
 /* Evicts until segments fit the budget. Without locks held. */

@@ -265,7 +265,7 @@ static char *carve(struct store *store, const struct carving *want, struct chunk
         if (data && fresh && !want->survivor)
             ebb_taken(store->segment_capacity);
         if (data && !want->survivor)
-            evict_ahead(store, chunk->end - chunk->at, want->now);
+            evict_ahead(store, chunk->end - chunk->at, fresh, want->now);
         if (data)
             return data;
         if (want->survivor || !evict_for(store, store->segment_capacity, want->now))
