@@ -123,8 +123,9 @@ struct ebb_metric_family {
 /* Written after all rows of tables. family is kept; at most 16. When: start. Twice does nothing. */
 void ebb_metric_family_add(const struct ebb_metric_family *family);
 
-/* refresh is called once before all rows are written: it sets (by ebb_gauge_set) those probes that
- * come out of one reading, so that they agree. There is one. When: start. */
+/* refresh is called once before all rows are written, and for each ebb_metric_value of a probe
+ * without `read`: it sets (by ebb_gauge_set) those probes that come out of one reading, so that
+ * they agree. There is one. When: start. */
 void ebb_metrics_refresh_set(void (*refresh)(void));
 
 /* All families in OpenMetrics text format 1.0. Allocates nothing. */

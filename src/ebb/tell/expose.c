@@ -39,7 +39,7 @@ static void write_seconds(struct ebb_writer *writer, uint64_t ns) {
 }
 
 static void write_value(struct ebb_writer *writer, const struct ebb_metric *metric) {
-    uint64_t value = ebb_metric_value(metric);
+    uint64_t value = ebbi_metric_value(metric);
     if (metric->unit == EBB_UNIT_SECONDS)
         write_seconds(writer, value);
     else if (metric->kind == EBB_GAUGE)
@@ -96,16 +96,9 @@ static void write_head(struct ebb_writer *writer, const struct ebb_metric *metri
         ebb_writef(writer, "# UNIT %.*s %s\n", length, metric->name, unit);
 }
 
-static void (*the_refresh)(void);
-
-void ebb_metrics_refresh_set(void (*refresh)(void)) {
-    the_refresh = refresh;
-}
-
 static void write_all(struct ebb_writer *writer, enum format format) {
     const struct ebb_metric *metric;
-    if (the_refresh)
-        the_refresh();
+    ebbi_metrics_refresh();
     for (size_t i = 0; (metric = ebbi_metric_at(i)) != NULL; i++) {
         if (!metric->first)
             continue;

@@ -168,7 +168,25 @@ void ebbi_histogram_read(const struct ebb_metric *metric,
         counts[i] = metric->slot == 0 ? 0 : slot_sum(metric->slot + i);
 }
 
+static void (*the_refresh)(void);
+
+void ebb_metrics_refresh_set(void (*refresh)(void)) {
+    the_refresh = refresh;
+}
+
+void ebbi_metrics_refresh(void) {
+    if (the_refresh)
+        the_refresh();
+}
+
 uint64_t ebb_metric_value(const struct ebb_metric *metric) {
+    bool probe = metric->kind == EBB_PROBE || metric->kind == EBB_PROBE_COUNTER;
+    if (probe && metric->read == NULL)
+        ebbi_metrics_refresh();
+    return ebbi_metric_value(metric);
+}
+
+uint64_t ebbi_metric_value(const struct ebb_metric *metric) {
     switch (metric->kind) {
     case EBB_PROBE:
     case EBB_PROBE_COUNTER:

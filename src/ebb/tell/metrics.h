@@ -31,6 +31,10 @@ void ebbi_histogram_read(const struct ebb_metric *metric,
 
 /* The row added as the index-th, NULL past the last. */
 struct ebb_metric *ebbi_metric_at(size_t index);
+/* Sets the probes that come out of one reading; then ebbi_metric_value gives any row's value as of
+ * that. */
+void ebbi_metrics_refresh(void);
+uint64_t ebbi_metric_value(const struct ebb_metric *metric);
 
 /* process.c: what /proc says of this process, for the probes. */
 uint64_t ebbi_process_resident(void);

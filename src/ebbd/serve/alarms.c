@@ -21,11 +21,10 @@ static bool read_eviction_storm(double *a, double *b) {
     static uint64_t evictions_before;
     static double turnovers;
     (void)b;
-    struct store_stats now;
-    server_store_stats(&now);
-    turnovers +=
-        (double)(now.evictions - evictions_before) / (double)(now.items > 0 ? now.items : 1);
-    evictions_before = now.evictions;
+    uint64_t items = ebb_metric_value(&ebb_metric_items);
+    uint64_t evictions = ebb_metric_value(&ebb_metric_evictions);
+    turnovers += (double)(evictions - evictions_before) / (double)(items > 0 ? items : 1);
+    evictions_before = evictions;
     *a = turnovers;
     return true;
 }

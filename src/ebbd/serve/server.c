@@ -151,15 +151,9 @@ static uint32_t second_now(const struct server *server) {
     return exptime_now(&server->shared.clock, ebb_loop_now_ns(server->loop));
 }
 
-void server_store_stats(struct store_stats *stats) {
-    *stats = (struct store_stats){0};
-    if (the_server)
-        store_stats_read(the_server->shared.store, stats);
-}
-
 void server_memory_read(size_t *target, size_t *used) {
     struct store_stats stats;
-    server_store_stats(&stats);
+    store_stats_read(the_server->shared.store, &stats);
     *target = stats.limit_bytes;
     *used = stats.segment_bytes + stats.dropped_bytes + stats.index_bytes;
 }

@@ -72,8 +72,6 @@ void server_close(void);
 /* Takes no more connections, closes those that are idle and the others as soon as they are. True:
  * none is left. Call it again until then. */
 bool server_drain(void);
-/* Any thread. */
-void server_store_stats(struct store_stats *stats);
 /* What the cache may use, and what it uses; and to use at most target from now on. */
 void server_memory_read(size_t *target, size_t *used);
 bool server_memory_set(size_t target);

@@ -487,10 +487,6 @@ void index_resize(struct store *store, uint64_t items, int steps) {
     pthread_mutex_unlock(&index->resize_lock);
 }
 
-static bool is_flushed(const struct store *store, uint64_t slot) {
-    return slot != 0 && atomic_load(&store->entries[slot_segment(store, slot)].flushed);
-}
-
 static uint32_t sweep_bucket(struct store *store, struct bucket *bucket) {
     uint64_t slots[SPLIT_MAX];
     uint32_t cleared = 0;
@@ -498,7 +494,7 @@ static uint32_t sweep_bucket(struct store *store, struct bucket *bucket) {
     int n = take_all(store, bucket, slots, SPLIT_MAX);
     ebb_assert(n >= 0, "a chain of more than %d slots", SPLIT_MAX);
     for (int i = 0; i < n; i++)
-        if (is_flushed(store, slots[i]))
+        if (atomic_load(&store->entries[slot_segment(store, slots[i])].flushed))
             cleared++;
         else
             index_put(store, bucket, slots[i]);

@@ -164,6 +164,7 @@ START_TEST(probes_of_one_reading_are_asked_for_once_and_agree) {
     ck_assert_int_eq(readings, 2);
     ck_assert_ptr_nonnull(strstr(page, "# TYPE test_first_total counter\ntest_first_total 2\n"));
     ck_assert_ptr_nonnull(strstr(page, "# TYPE test_second gauge\ntest_second 2\n"));
+    ck_assert_uint_eq(ebb_metric_value(&second), 3); /* without a page, too */
     ebb_metrics_refresh_set(NULL);
 }
 END_TEST
