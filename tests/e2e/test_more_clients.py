@@ -61,7 +61,7 @@ class Clients(unittest.TestCase):
         self.round("/usr/bin/perl", "memcached_fast.pl", "text")
 
     def test_python_memcache(self):
-        self.round("/usr/bin/python3", "memcache.py", "text")
+        self.round("/usr/bin/python3", "memcache_round.py", "text")
 
     def test_python_pylibmc_in_text(self):
         self.round("/usr/bin/python3", "pylibmc_round.py", "text")
