@@ -549,7 +549,7 @@ static void flush_pool(struct store *store, enum pool pool) {
     }
 }
 
-void evict_everything(struct store *store, uint32_t due) {
+void evict_flush(struct store *store, uint32_t due) {
     pthread_mutex_lock(&store->evict_lock);
     if (due == 0 || atomic_load(&store->flush_at) == due) { /* else somebody else has done it */
         atomic_store(&store->flushed, true);

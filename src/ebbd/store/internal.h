@@ -408,7 +408,7 @@ uint64_t evict_expired(struct store *store, uint32_t now);
 void evict_to_budget(struct store *store, uint32_t now);
 /* All there is is over from now on. due not 0: only if that is still the second of the flush to
  * come, which is then done. Without locks held. */
-void evict_everything(struct store *store, uint32_t due);
+void evict_flush(struct store *store, uint32_t due);
 /* Frees what was flushed. Without locks held. */
 void evict_flushed(struct store *store);
 

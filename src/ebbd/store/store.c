@@ -116,7 +116,7 @@ static void own_add(_Atomic uint64_t *counter, uint64_t add) {
 static void flush_when_due(struct store *store, uint32_t now) {
     uint32_t at = atomic_load_explicit(&store->flush_at, memory_order_relaxed);
     if (__builtin_expect(at != 0 && at <= now, 0))
-        evict_everything(store, at);
+        evict_flush(store, at);
 }
 
 /* The view of a record, as of `now`. */
@@ -549,7 +549,7 @@ void store_flush(struct store *store, uint32_t at, uint32_t now) {
         return;
     }
     atomic_store(&store->flush_at, 0);
-    evict_everything(store, 0);
+    evict_flush(store, 0);
 }
 
 void store_tick(struct store *store, uint32_t now) {
