@@ -3,7 +3,8 @@
  * Some threads, each with some connections in one epoll set. A connection sends a batch of
  * requests, reads all the replies, notes how long that took, and sends the next (a closed loop). A
  * batch of one request is plain ping-pong; a batch of many is pipelining, or one multi-key get. The
- * latency of a batch is that of its last reply.
+ * latency of a batch is that of its last reply. With --rate, a batch that is not due yet is waited
+ * for by its thread, whose other connections wait too: latencies are upper bounds then.
  *
  * Keys are numbers in hexadecimal. The size and the bytes of a value follow from its key, so any
  * reader can verify any value. One reply in VERIFY_EVERY is compared byte by byte; a wrong byte or
@@ -55,6 +56,7 @@ static struct {
     uint64_t keys, key_base;
     enum order order;
     uint64_t ops_max; /* 0: no bound */
+    uint64_t rate;    /* requests in a second, of all threads; 0: as fast as replies come */
     uint64_t duration_ns;
 } config = {.host = "127.0.0.1",
             .threads = 1,
@@ -243,6 +245,17 @@ static char *put_pipeline(struct worker *worker, struct conn *conn, char *to) {
     return to;
 }
 
+/* Waits until the request with this number is due; returns the time. */
+static uint64_t wait_for_turn(uint64_t ticket, uint64_t now_ns) {
+    uint64_t due_ns = start_ns + (uint64_t)((double)ticket / (double)config.rate * NS_PER_SECOND);
+    if (due_ns <= now_ns)
+        return now_ns;
+    struct timespec due = {.tv_sec = (time_t)(due_ns / NS_PER_SECOND),
+                           .tv_nsec = (long)(due_ns % NS_PER_SECOND)};
+    clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &due, NULL);
+    return client_now_ns();
+}
+
 /* Fills conn->out with the next batch. False: the run is over. */
 static bool batch_make(struct worker *worker, struct conn *conn, uint64_t now_ns) {
     if (now_ns >= end_ns)
@@ -251,6 +264,8 @@ static bool batch_make(struct worker *worker, struct conn *conn, uint64_t now_ns
         atomic_fetch_add_explicit(&issued, (uint64_t)config.depth, memory_order_relaxed);
     if (config.ops_max != 0 && ticket >= config.ops_max)
         return false;
+    if (config.rate != 0)
+        now_ns = wait_for_turn(ticket, now_ns);
     for (int i = 0; i < config.depth; i++) {
         uint64_t n = config.order == ORDER_SEQUENTIAL ? ticket + (uint64_t)i : next_random(worker);
         conn->requests[i].key = config.key_base + n % config.keys;
@@ -509,11 +524,14 @@ static void sizes_read(const char *text) {
 }
 
 static const struct option options[] = {
-    {"host", 1, NULL, 'h'},    {"port", 1, NULL, 'p'},        {"protocol", 1, NULL, 'P'},
-    {"mode", 1, NULL, 'm'},    {"threads", 1, NULL, 't'},     {"connections", 1, NULL, 'c'},
-    {"depth", 1, NULL, 'd'},   {"set-percent", 1, NULL, 's'}, {"value-size", 1, NULL, 'v'},
-    {"keys", 1, NULL, 'k'},    {"key-base", 1, NULL, 'b'},    {"order", 1, NULL, 'o'},
-    {"seconds", 1, NULL, 'S'}, {"ops", 1, NULL, 'n'},         {"help", 0, NULL, 'H'},
+    {"host", 1, NULL, 'h'},       {"port", 1, NULL, 'p'},
+    {"protocol", 1, NULL, 'P'},   {"mode", 1, NULL, 'm'},
+    {"threads", 1, NULL, 't'},    {"connections", 1, NULL, 'c'},
+    {"depth", 1, NULL, 'd'},      {"set-percent", 1, NULL, 's'},
+    {"value-size", 1, NULL, 'v'}, {"keys", 1, NULL, 'k'},
+    {"key-base", 1, NULL, 'b'},   {"order", 1, NULL, 'o'},
+    {"seconds", 1, NULL, 'S'},    {"ops", 1, NULL, 'n'},
+    {"rate", 1, NULL, 'r'},       {"help", 0, NULL, 'H'},
     {NULL, 0, NULL, 0},
 };
 
@@ -526,7 +544,8 @@ static const char usage_text[] =
     "  --value-size N | N,N,... | lognormal:MEDIAN:SIGMA\n"
     "  --keys N --key-base N --order random|sequential|recent\n"
     "                                  recent: new keys are written, the latest are read\n"
-    "  --seconds S, --ops N            whichever comes first\n";
+    "  --seconds S, --ops N            whichever comes first\n"
+    "  --rate N                        requests in a second, of all threads (as many as it can)\n";
 
 /* The index of text among choices, which end in NULL. */
 static int choice(const char *option, const char *text, const char *const *choices) {
@@ -583,6 +602,9 @@ static void option_take(int letter) {
         break;
     case 'n':
         config.ops_max = client_option_number("ops", optarg, 1, UINT64_MAX / 2);
+        break;
+    case 'r':
+        config.rate = client_option_number("rate", optarg, 1, NS_PER_SECOND);
         break;
     case 'H':
         fputs(usage_text, stdout);
