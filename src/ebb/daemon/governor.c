@@ -38,7 +38,8 @@
 #define BOUND_MARGIN       20  /* a twentieth of the bound stays free; */
 #define BOUND_TIGHT        32  /* when less than a 32nd is, room is made, */
 #define BOUND_STEPS        256 /* looks at the bound whenever so small a share of it was taken */
-#define BOUND_STEP         12  /* so that a twelfth is free */
+#define BOUND_STEP         12  /* so that a twelfth is free; */
+#define BOUND_LAST         64  /* in the last 64th nothing is taken that can be refused */
 #define BOUND_LEAST        (24 * MIB)
 #define AUTO_PERCENT       90
 #define WARN_PERCENT       80
@@ -246,21 +247,30 @@ static bool tight(const struct ebbi_governor *self, uint64_t expected) {
     return expected > bound_but(self, BOUND_TIGHT);
 }
 
+/* Collecting has not helped a moment ago, and there is hardly more to collect since. */
+static bool in_vain(const struct ebbi_governor *self, size_t used) {
+    return used <= bound_floor(self) &&
+           ebb_clock_ns() - self->refused_ns < BOUND_MS * EBB_NS_PER_MS &&
+           ebbi_process_resident() < self->refused_at + self->bound / BOUND_STEPS;
+}
+
 /* First what is garbage goes, then as much of the cache as is still too much. */
 static bool make_room(struct ebbi_governor *self, uint64_t bytes) {
     if (!tight(self, resident_soon(self, bytes))) /* somebody else has made it */
         return true;
     size_t used = look(self);
-    if (used <= bound_floor(self) && ebb_clock_ns() - self->refused_ns < BOUND_MS * EBB_NS_PER_MS)
+    if (in_vain(self, used))
         return false;
     uint64_t before = ebbi_process_resident(), expected;
     ebb_collect_fully(EBB_CAUSE_pressure);
     if (tight(self, expected = resident_soon(self, bytes)))
         shrink_by(self, expected - bound_but(self, BOUND_STEP), least(used, self->target));
     returned_since(before);
-    if (resident_soon(self, bytes) <= self->bound)
+    if (resident_soon(self, bytes) <= bound_but(self, BOUND_LAST))
         return true;
+    self->refused_at = ebbi_process_resident();
     self->refused_ns = ebb_clock_ns();
+    ebb_tell(bound_full, bytes / 1024, mib(self->bound), mib(self->target));
     return false;
 }
 
@@ -273,6 +283,8 @@ static bool on_taken(uint64_t bytes) {
     enter(self);
     bool made = make_room(self, bytes);
     leave(self);
+    if (!made)
+        ebb_count(&ebb_metric_memory_refused, 1);
     return made;
 }
 

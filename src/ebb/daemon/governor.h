@@ -21,7 +21,8 @@ struct ebbi_governor {
     uint64_t beside;      /* resident besides the heap, at the start */
     uint64_t bound;       /* bytes of resident memory, 0 for none */
     uint64_t events;      /* of the cgroup, at the latest look */
-    uint64_t pressed_ns, stepped_ns, refused_ns;
+    uint64_t pressed_ns, stepped_ns;
+    uint64_t refused_ns, refused_at; /* when room could last not be made; what was resident then */
 
     uint64_t cpu_ns, gc_ns, share_ns; /* at the latest look at the share of collections, and when */
     unsigned gc_percent, slack;

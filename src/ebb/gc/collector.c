@@ -246,11 +246,12 @@ bool ebb_taken(size_t bytes) {
         return true;
     size_t step = atomic_load_explicit(&taken_step, memory_order_relaxed);
     size_t sum = atomic_fetch_add_explicit(&taken_bytes, bytes, memory_order_relaxed) + bytes;
-    if (sum < step || fn(atomic_exchange_explicit(&taken_bytes, 0, memory_order_relaxed) +
-                         atomic_load_explicit(&reserved_bytes, memory_order_relaxed)))
+    if (sum < step)
         return true;
-    atomic_store_explicit(&taken_bytes, step, memory_order_relaxed); /* the next asks again */
-    return false;
+    /* Until there is an answer, everybody else who takes asks too. */
+    bool fits = fn(sum + atomic_load_explicit(&reserved_bytes, memory_order_relaxed));
+    atomic_store_explicit(&taken_bytes, fits ? 0 : step, memory_order_relaxed);
+    return fits;
 }
 
 bool ebb_reserve(size_t bytes) {

@@ -35,7 +35,6 @@
 #define TURN_LARGE_REQUESTS 64
 #define TURN_LARGE_BYTES    (64 * 1024)
 #define TURN_BYTES          (1024 * 1024)
-#define CONN_BYTES          4096 /* about what one takes with all that belongs to it */
 #define REST_KEPT           512 /* bytes: a buffer for rest that is larger is let go of when empty */
 
 #define STREAM_STEPS   32 /* of a long answer in one turn */
@@ -123,9 +122,9 @@ static bool keep_rest(struct turn *turn) {
         size_t size = REST_KEPT / 4;
         while (size < left)
             size *= 2;
-        conn->rest = ebb_try_bytes(size);
+        conn->rest = ebb_taken(size) ? ebb_try_bytes(size) : NULL;
         conn->rest_size = conn->rest ? size : 0;
-        if (conn->rest == NULL || !ebb_taken(size))
+        if (conn->rest == NULL)
             return false;
     }
     if (left > 0)
@@ -519,7 +518,7 @@ static void begin(void *arg) {
     ebb_gauge_add(conn->station->metrics.conns, 1);
     conn->watch = ebb_watch_open(conn->station->loop, conn->fd, EBB_READ, on_event, conn);
     conn->used_ns = ebb_loop_now_ns(conn->station->loop);
-    if (conn->station->closing || conn->station->draining || !ebb_taken(CONN_BYTES))
+    if (conn->station->closing || conn->station->draining)
         conn_close(conn);
 }
 

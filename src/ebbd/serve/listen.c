@@ -8,6 +8,7 @@
 #include "cmd/metrics.h"
 
 #include <ebb/clock.h>
+#include <ebb/collector.h>
 #include <ebb/inventory.h>
 #include <stdlib.h>
 #include <sys/socket.h>
@@ -15,6 +16,7 @@
 #define ADDRESS_MAX 256 /* bytes */
 #define SOCKETS_MAX 64  /* of one listener */
 #define SEPARATORS  ",;"
+#define CONN_BYTES  8192 /* about what a connection takes, with all that belongs to it */
 
 /* memcached's maxconns_fast. */
 static bool reject(const struct server *server, ebb_fd fd) {
@@ -33,6 +35,11 @@ static void on_accept(ebb_fd fd, const char *peer, void *arg) {
     ebb_tell(connected, ebb_fd_get(fd), peer);
     if (reject(server, fd))
         return;
+    if (!ebb_taken(CONN_BYTES)) {
+        ebb_count(&ebb_metric_rejected, 1);
+        ebb_fd_close(fd);
+        return;
+    }
     ebb_count(&ebb_metric_connections_total, 1);
     uint64_t open = atomic_fetch_add(&server->conns, 1) + 1;
     ebb_gauge_set(&ebb_metric_connections, (int64_t)open);

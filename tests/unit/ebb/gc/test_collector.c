@@ -96,6 +96,23 @@ START_TEST(taken_bytes_are_told_in_steps_and_each_time_while_there_is_no_room) {
 }
 END_TEST
 
+static int asked;
+
+/* Somebody else takes before the first has an answer. */
+static bool make_room_slowly(uint64_t bytes) {
+    if (++asked == 1)
+        ck_assert(!ebb_taken(1));
+    return bytes == 0;
+}
+
+START_TEST(while_room_is_made_nobody_takes_without_asking) {
+    ebb_taken_by(make_room_slowly, 1000);
+    ck_assert(!ebb_taken(1000));
+    ck_assert_int_eq(asked, 2);
+    ebb_taken_by(NULL, 0);
+}
+END_TEST
+
 static int finalized;
 
 static void finalize(void *object) {
@@ -245,6 +262,7 @@ HARNESS_MAIN_COLLECTED("collector", a_sleeping_thread_is_not_disturbed_and_keeps
                        more_records_than_the_ring_holds_are_counted_as_lost,
                        dropped_bytes_start_a_collection_at_the_share_of_the_budget,
                        taken_bytes_are_told_in_steps_and_each_time_while_there_is_no_room,
+                       while_room_is_made_nobody_takes_without_asking,
                        a_finalizer_runs_once_when_asked_and_not_after_it_was_taken_back,
                        a_profile_says_file_and_line_of_what_it_cannot_take,
                        every_shipped_profile_is_read,
