@@ -33,6 +33,7 @@ PR_SET_PDEATHSIG = 1
 SOURCE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 EBBD = os.path.abspath(os.environ.get("EBB_EBBD", os.path.join(SOURCE, "build/deploy/bin/ebbd")))
 MEMCACHED = os.environ.get("EBB_MEMCACHED", "/usr/bin/memcached")
+PLANT = os.environ.get("EBB_PLANT_LIBRARY", os.path.join(SOURCE, "build/deploy/tests/e2e/libplant.so"))
 SCALE = float(os.environ.get("EBB_TEST_SCALE", "1"))
 
 # Lines of ebbd's log that no test may cause. The words of options ("leak-detect", "leak watch") are not findings.
@@ -161,10 +162,11 @@ class Peer:
 
 
 class Server:
-    """One running daemon. flags: further command line words."""
+    """One running daemon. flags: further command line words; environment: further variables."""
 
-    def __init__(self, path, flags=(), admin=False, folder=None, unix_path=None, name=None):
+    def __init__(self, path, flags=(), admin=False, folder=None, unix_path=None, name=None, environment=()):
         self.path = path
+        self.environment = {**os.environ, **dict(environment)}
         self.oracle = is_memcached(path)
         self.flags = list(flags)
         self.name = name or os.path.basename(path)
@@ -180,6 +182,13 @@ class Server:
     @classmethod
     def ebbd(cls, **options):
         return cls(EBBD, **options)
+
+    @classmethod
+    def planted(cls, mistakes, **options):
+        """An ebbd that makes these mistakes at each connection: words of plant.c."""
+        # The sanitizer wants to be first; it works all the same.
+        sanitizer = os.environ.get("ASAN_OPTIONS", "") + ":verify_asan_link_order=0"
+        return cls.ebbd(environment={"LD_PRELOAD": PLANT, "EBB_PLANT": mistakes, "ASAN_OPTIONS": sanitizer}, **options)
 
     @classmethod
     def memcached(cls, **options):
@@ -206,7 +215,7 @@ class Server:
         for _ in range(PORT_TRIES):
             with open(self.stderr_path, "wb") as err:
                 self.process = subprocess.Popen(self._words(again), stdin=subprocess.DEVNULL, stdout=err, stderr=err,
-                                                cwd=self.folder, preexec_fn=_die_with_parent)
+                                                cwd=self.folder, env=self.environment, preexec_fn=_die_with_parent)
             try:
                 if self._wait():
                     return

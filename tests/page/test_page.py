@@ -6,6 +6,7 @@ import os
 import re
 import sys
 import threading
+import time
 import unittest
 import urllib.error
 import urllib.request
@@ -54,6 +55,10 @@ return [...document.querySelectorAll(".swatch")].map((node) => {
   probe.remove();
   return [node.className, colour, getComputedStyle(document.body).backgroundColor];
 });
+"""
+EARLIER = """
+const start = (selector) => parseFloat(document.querySelector(selector)?.getAttribute("d").slice(1));
+return start("#memory path.line.resident") < start("#memory path.area.live");
 """
 FIGURES = "return [...document.querySelectorAll('#figures dd.value')].map((node) => node.textContent).join('|')"
 
@@ -133,7 +138,19 @@ class Page(unittest.TestCase):
         self.browser.wait("return document.querySelector('#health').textContent.includes('allowed connections are open')", what="word of the alarm")
         self.assertIn("degraded", self.browser.run("return document.querySelector('#health').textContent"))
         self.browser.wait("return document.querySelector('#alarms tr.loud')?.textContent.startsWith('connections_near_limitraised')", what="the alarm's row")
+        for width in (NARROW, WIDE):
+            self.browser.size(width, 900)
+            self.browser.wait("return innerWidth === arguments[0]", width)
+            self.assertTrue(self.browser.run("const at = document.querySelector('#alarms .scroll'); return at.scrollWidth <= at.clientWidth"), width)
         self.assertRegex(self.browser.run("return document.querySelector('#alarms summary').textContent"), r"^\d+ conditions are watched and quiet")
+
+    def test_a_page_that_rests_does_not_call_its_end_now(self):
+        ends = "[...document.querySelectorAll('#charts text[text-anchor=end].tick')].map((node) => node.textContent)"
+        self.assertEqual(set(self.browser.run(f"return {ends}")), {"now"})
+        self.browser.click("#pause")
+        self.assertRegex("|".join(set(self.browser.run(f"return {ends}"))), r"^\d+:\d\d:\d\d( [AP]M)?$")
+        self.browser.click("#pause")
+        self.assertEqual(set(self.browser.run(f"return {ends}")), {"now"})
 
     def test_the_memory_chart_adds_up_to_what_the_daemon_tells(self):
         layers = self.browser.run("return document.querySelectorAll('#memory path.area').length")
@@ -141,9 +158,7 @@ class Page(unittest.TestCase):
         self.assertIn("limit for items 8\u202fMiB", self.browser.run("return document.querySelector('#memory .limit-name').textContent"))
 
     def test_the_time_before_the_page_was_opened_is_shown(self):
-        self.browser.wait("""
-            const start = (selector) => parseFloat(document.querySelector(selector)?.getAttribute("d").slice(1));
-            return start("#memory path.line.resident") < start("#memory path.area.live")""", what="resident memory from the heap trace")
+        self.browser.wait(EARLIER, what="resident memory from the heap trace")
 
     def test_numbers_are_told_in_three_digits_and_a_unit(self):
         wanted = {"count": [(0, "0"), (7.5, "7.50"), (9999, "9,999"), (10000, "10 k"), (156403, "156 k"), (2.5e6, "2.50 M")],
@@ -337,12 +352,46 @@ class Lives(unittest.TestCase):
             peer.close()
             server.kill()
             browser.wait(f"return {health}.includes('no answer since')", what="word of its end")
+            self.assertNotIn("now", browser.run("return [...document.querySelectorAll('#charts text.tick')].map((node) => node.textContent)"))
             lost = [line["message"] for line in browser.console() if "ERR_CONNECTION_REFUSED" not in line["message"] and "ERR_EMPTY" not in line["message"]]
             self.assertEqual(lost, [])
+            browser.devtools("Network.enable")
+            browser.devtools("Network.emulateNetworkConditions", offline=True, latency=0, downloadThroughput=-1, uploadThroughput=-1)
             with Server.ebbd(flags=["--admin", f"127.0.0.1:{server.admin_port}"]) as again:
+                again.admin_port = server.admin_port
+                while len(json.loads(again.page("/debug/heap-trace?format=json"))["rows"]) < 4:  # seconds that the page does not see
+                    time.sleep(0.1)
+                browser.devtools("Network.emulateNetworkConditions", offline=False, latency=0, downloadThroughput=-1, uploadThroughput=-1)
                 browser.wait("return document.querySelector('#about').textContent.includes(`process ${arguments[0]} `)", again.pid)
                 browser.wait(f"return {health}.includes('healthy')", what="health")
                 browser.wait("return document.querySelectorAll('#requests path.line').length > 0", what="a line of the new life")
+                browser.wait(EARLIER, what="the new life's heap trace")
+
+
+class Leaking(unittest.TestCase):
+    """A page over a daemon that loses an object at each connection."""
+
+    def test_a_leak_is_named_and_everything_that_is_wrong_is_in_one_line(self):
+        server = Server.planted("leak", flags=ALARM, admin=True)
+        self.addCleanup(server.kill)
+        with Browser(test_folder("leaking"), WIDE, 900) as browser:
+            peers = [server.connect() for _ in range(5)]
+            for peer in peers:
+                peer.ask(b"version")
+            browser.open(f"http://127.0.0.1:{server.admin_port}/")
+            browser.wait("return !document.querySelector('#collect').hidden")
+            browser.click("#collect")
+            browser.wait("return /leaks found.*connections near limit/.test(document.querySelector('#health').textContent)", what="both alarms")
+            browser.wait("return document.querySelectorAll('#leaks tr.loud').length > 0", what="the leaks")
+            for width in (NARROW, WIDE):
+                browser.size(width, 900)
+                browser.wait("return innerWidth === arguments[0]", width)
+                row = browser.run("return document.querySelector('#leaks tr.loud').innerText")
+                self.assertRegex(row, r"(?s)^conn\b.*accept4 \(plant\.c:\d+\)")
+                self.assertTrue(browser.run("const at = document.querySelector('#leaks .scroll'); return at.scrollWidth <= at.clientWidth"), width)
+            self.assertEqual(browser.console(), [])
+            for peer in peers:
+                peer.close()
 
 
 class Strangers(unittest.TestCase):

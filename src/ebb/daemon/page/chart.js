@@ -50,9 +50,8 @@ const TIME_STEPS = [[10, 20, 60], [60, 120, 180, 300]]; // of a short span, of a
 
 const SECONDS_SPAN_MAX = 120; // a span up to this is told in seconds
 
-/** "now", "−2 min": how long ago. */
+/** "−2 min": how long ago. */
 function ago(seconds, span) {
-  if (seconds === 0) return "now";
   return span > SECONDS_SPAN_MAX ? `−${seconds / 60}\u202fmin` : `−${seconds}\u202fs`;
 }
 
@@ -92,10 +91,9 @@ export class Chart {
     new ResizeObserver(() => this.draw()).observe(this.plot);
   }
 
-  /** samples: oldest first, each with its time in seconds; span: seconds shown. */
-  show(samples, span) {
-    this.samples = samples;
-    this.span = span;
+  /** samples: oldest first, each with its time in seconds; span: seconds shown; isLive: the last one is of now. */
+  show(samples, span, isLive) {
+    Object.assign(this, { samples, span, isLive });
     this.draw();
   }
 
@@ -163,10 +161,15 @@ export class Chart {
     const limit = this.limit && this.samples.length ? this.limit(this.samples[this.samples.length - 1]) : 0;
     this.drawGrid(width, room, ticks.filter((tick) => !limit || Math.abs(y(tick) - y(limit)) > 14), x, y);
     this.drawLines(x, y, [...(this.stacked ? [] : this.series), ...(this.over ? [this.over] : [])]);
-    if (limit) this.drawLimit(width, limit, y);
+    if (limit) this.drawLimit(width, limit, x, y);
     this.drawCursor(room, x, y);
     this.drawKey();
     this.drawTable();
+  }
+
+  /** Where the drawing ends: now, or the time of day of what came last. */
+  endName() {
+    return this.isLive ? "now" : new Date(this.end() * 1000).toLocaleTimeString();
   }
 
   drawGrid(width, room, ticks, x, y) {
@@ -182,7 +185,7 @@ export class Chart {
     for (let past = 0; past <= this.span; past += step) {
       const at = x(this.end() - past), edge = past === 0 ? "end" : at < 20 ? "start" : "middle";
       this.svg.append(shape("line", { class: "base", x1: at, x2: at, y1: base, y2: base + 4 }),
-                      shape("text", { class: "tick", x: at, y: base + 17, "text-anchor": edge }, ago(past, this.span)));
+                      shape("text", { class: "tick", x: at, y: base + 17, "text-anchor": edge }, past === 0 ? this.endName() : ago(past, this.span)));
     }
   }
 
@@ -224,12 +227,14 @@ export class Chart {
     }
   }
 
-  /** Its name stands above what it would be hard to read on. */
-  drawLimit(width, limit, y) {
+  /** As it was at each time. The name of what it is now stands above what it would be hard to read on. */
+  drawLimit(width, limit, x, y) {
     const highest = Math.max(...this.samples.map((sample) => this.height(sample)));
-    const at = y(limit);
-    this.svg.append(shape("line", { class: "limit", x1: 0, x2: width, y1: at, y2: at }),
-                    shape("text", { class: "limit-name", x: width, y: Math.min(at, y(highest)) - 6, "text-anchor": "end" },
+    for (const run of this.runs((sample) => this.limit(sample) > 0)) {
+      const steps = run.map((sample) => `H${x(sample.time).toFixed(1)}V${y(this.limit(sample)).toFixed(1)}`);
+      this.svg.append(shape("path", { class: "limit", d: `M${x(run[0].time).toFixed(1)},${y(this.limit(run[0])).toFixed(1)}${steps.join("")}` }));
+    }
+    this.svg.append(shape("text", { class: "limit-name", x: width, y: Math.min(y(limit), y(highest)) - 6, "text-anchor": "end" },
                           `${this.limitName} ${this.format(limit)}`));
   }
 

@@ -4,7 +4,8 @@
 // Percentiles need more than one second's worth: they look back WINDOW_SECONDS.
 //
 // 1. A sample is made once, from the status and the samples before it, and never changed.
-// 2. After a restart of the daemon (another pid) the past is forgotten: its totals mean nothing now.
+// 2. After a restart of the daemon (another pid, or a shorter life) the past is forgotten, as its totals mean nothing now,
+//    and the daemon is met anew: what it offers, and its own heap trace.
 // 3. What a daemon does not tell is not shown: the library's own figures stand for themselves.
 
 import { Chart, element } from "/chart.js";
@@ -24,7 +25,8 @@ const sum = (numbers) => numbers.reduce((total, number) => total + number, 0);
 // --- samples ---
 
 let samples = [];
-let before = []; // from before the page was opened: resident memory and pauses alone, out of the heap trace
+let before = []; // from before the page saw the daemon: resident memory and pauses alone, out of the heap trace
+let isMet = false; // whether this life of the daemon was asked what it offers, and for its heap trace
 
 /** The difference of a total between two statuses, for a second; null without a past. */
 function rate(now, past, total) {
@@ -93,7 +95,9 @@ function measure(now, past, earlier) {
 
 function add(status) {
   const last = samples[samples.length - 1];
-  if (last && (last.status.pid !== status.pid || status.time <= last.time)) samples = before = [];
+  const isNewLife = last && (last.status.pid !== status.pid || status.uptime_seconds < last.status.uptime_seconds);
+  if (isNewLife || (last && status.time <= last.time)) samples = before = [];
+  if (isNewLife) isMet = false;
   const now = { time: status.time, status };
   const past = samples[samples.length - 1];
   const earlier = samples.find((sample) => sample.time >= now.time - WINDOW_SECONDS - 0.5);
@@ -115,11 +119,6 @@ function samplesOfTrace(rows) {
   return [...seconds.values()].map(({ time, memory, pauses }) => ({
     time, memory, pauseMean: pauses.length ? sum(pauses) / pauses.length : null, pauseP99: pauses.length ? Math.max(...pauses) : null,
   }));
-}
-
-async function loadBefore() {
-  const { rows } = await (await ask("/debug/heap-trace?format=json")).json();
-  before = samplesOfTrace(rows);
 }
 
 /** All there is, oldest first. */
@@ -207,7 +206,7 @@ function drawCharts() {
   const known = Math.ceil((last.time - all[0].time) / SPAN_STEP_SECONDS) * SPAN_STEP_SECONDS;
   const span = Math.min(wanted, Math.max(SPAN_SECONDS_MIN, known));
   const shown = all.filter((sample) => sample.time >= last.time - span);
-  for (const chart of charts) chart.show(shown, span);
+  for (const chart of charts) chart.show(shown, span, !paused && lostSince === null);
 }
 
 // --- the figures of now ---
@@ -258,8 +257,19 @@ function say(node, text) {
 function drawHealth(status) {
   const raised = (status.alarms || []).filter((alarm) => alarm.raised);
   $("health").dataset.state = raised.length ? "degraded" : "ok";
+  $("figures").dataset.state = "ok";
   $("advice").hidden = raised.length === 0;
-  say($("health-text"), raised.length ? "degraded: " + raised.map((alarm) => alarm.what).join("; ") : "healthy");
+  if (raised.length === 0) say($("health-text"), "healthy");
+  else if (raised.length === 1) say($("health-text"), `degraded: ${raised[0].what}`);
+  else say($("health-text"), `degraded: ${raised.map((alarm) => alarm.alarm.replaceAll("_", " ")).join(", ")}`);
+}
+
+/** What is shown is of the past: it looks so, and the charts end at a time instead of now. */
+function drawLost() {
+  $("health").dataset.state = $("figures").dataset.state = "lost";
+  $("advice").hidden = true;
+  say($("health-text"), `no answer since ${new Date(lostSince).toLocaleTimeString()}`);
+  if (samples.length) drawCharts();
 }
 
 // --- asking ---
@@ -277,13 +287,12 @@ async function tick() {
     const status = await (await ask("/debug/status")).json();
     lostSince = null;
     add(status);
+    if (!isMet) await meet();
     drawHealth(status);
     if (!paused) draw();
   } catch (error) {
     lostSince ||= Date.now();
-    $("health").dataset.state = "lost";
-    $("advice").hidden = true;
-    say($("health-text"), `no answer since ${new Date(lostSince).toLocaleTimeString()}`);
+    drawLost();
     if (!(error instanceof TypeError || error instanceof DOMException)) throw error; // ours, not the network's
   } finally {
     setTimeout(tick, INTERVAL_MS);
@@ -296,10 +305,26 @@ function draw() {
   drawCharts();
 }
 
+const loadTables = () => Promise.allSettled(tables.map((table) => table.load()));
+
 async function tickTables() {
-  if (!document.hidden && !paused && lostSince === null)
-    await Promise.allSettled(tables.map((table) => table.load()));
+  if (!document.hidden && !paused && lostSince === null) await loadTables();
   setTimeout(tickTables, TABLES_INTERVAL_MS);
+}
+
+/** A daemon that was not seen before: what it offers, and what was before the page saw it. */
+async function meet() {
+  const { pages, may_act } = await (await ask("/debug?format=json")).json();
+  const paths = new Map(pages.map((page) => [page.path, page]));
+  for (const action of ACTIONS) {
+    $(action.id).hidden = !may_act || !paths.has(action.path);
+    action.method = paths.get(action.path)?.post ? "POST" : "GET";
+  }
+  if (paths.has("/debug/heap-trace"))
+    before = samplesOfTrace((await (await ask("/debug/heap-trace?format=json")).json()).rows);
+  if (tables.length === 0) tables = makeTables($("tables"), paths);
+  isMet = true;
+  loadTables();
 }
 
 // --- actions ---
@@ -341,7 +366,7 @@ async function act(action) {
   try {
     const reply = await ask(action.path + (action.query || ""), { method: action.method, milliseconds: action.milliseconds });
     say($("said"), await action.done(reply));
-    await Promise.allSettled(tables.map((table) => table.load()));
+    await loadTables();
   } catch (error) {
     say($("said"), `Not done: ${error.message.replace(/^\d+: /, "")}`);
   } finally {
@@ -352,23 +377,11 @@ async function act(action) {
 function pause() {
   paused = !paused;
   $("pause").setAttribute("aria-pressed", paused);
-  if (!paused && samples.length) draw();
+  if (samples.length) (paused ? drawCharts : draw)();
 }
 
-async function start() {
-  $("pause").addEventListener("click", pause);
-  $("span").addEventListener("change", () => samples.length && drawCharts());
-  tick();
-  const { pages, may_act } = await (await ask("/debug?format=json")).json();
-  const paths = new Map(pages.map((page) => [page.path, page]));
-  for (const action of ACTIONS) {
-    $(action.id).hidden = !may_act || !paths.has(action.path);
-    action.method = paths.get(action.path)?.post ? "POST" : "GET";
-    $(action.id).addEventListener("click", () => act(action));
-  }
-  if (paths.has("/debug/heap-trace")) await loadBefore();
-  tables = makeTables($("tables"), paths);
-  tickTables();
-}
-
-start();
+$("pause").addEventListener("click", pause);
+$("span").addEventListener("change", () => samples.length && drawCharts());
+for (const action of ACTIONS) $(action.id).addEventListener("click", () => act(action));
+tick();
+tickTables();

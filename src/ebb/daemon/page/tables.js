@@ -7,9 +7,10 @@ const ROWS_MAX = 16;
 
 const text = (value) => (value === null || value === undefined ? "" : String(value));
 
-// A column: heading, what it shows of a row, and how; numbers are set to the right.
+// A column: heading, what it shows of a row, and how; numbers are set to the right. whole: what is read row by row, so that
+// a narrow page stacks its columns instead of letting them be scrolled to.
 const TABLES = [
-  { id: "alarms", title: "Alarms", path: "/debug/alarms", query: "", list: "alarms", quiet: "conditions are watched and quiet",
+  { id: "alarms", title: "Alarms", path: "/debug/alarms", query: "", list: "alarms", whole: true, quiet: "conditions are watched and quiet",
     columns: [
       ["Alarm", (row) => row.alarm],
       ["State", (row) => (row.raised ? "raised" : row.times > 0 ? `over, raised ${row.times === 1 ? "once" : whole(row.times) + " times"}` : "quiet")],
@@ -20,7 +21,7 @@ const TABLES = [
       ["What to do", (row) => row.advice],
     ],
     shown: (row) => row.raised || row.times > 0, loud: (row) => row.raised },
-  { id: "leaks", title: "Leaks", path: "/debug/leaks", query: "?format=json", list: "sites",
+  { id: "leaks", title: "Leaks", path: "/debug/leaks", query: "?format=json", list: "sites", whole: true,
     empty: "Nothing was lost: every owned object was said goodbye to.",
     columns: [
       ["Type", (row) => row.type],
@@ -81,7 +82,7 @@ function drawTable(plan, rows) {
   const body = rows.slice(0, plan.rows || ROWS_MAX).map((row) => {
     const cells = columns.map((column, i) => {
       const [, value, format] = column, shown = format ? format(value(row)) : text(value(row));
-      return i === 0 ? element("th", { scope: "row" }, shown) : element("td", kind(column), shown);
+      return i === 0 ? element("th", { scope: "row" }, shown) : element("td", { ...kind(column), "data-column": column[0] }, shown);
     });
     return element("tr", { class: plan.loud && plan.loud(row) ? "loud" : "" }, ...cells);
   });
@@ -96,7 +97,7 @@ class Table {
     this.plan = plan;
     this.isOff = false;
     const title = `${plan.id}-title`;
-    this.table = element("table");
+    this.table = element("table", { class: plan.whole ? "whole" : "" });
     this.scroll = scroll(plan.title, this.table);
     this.more = element("p", { class: "more" });
     this.section = element("section", { id: plan.id, "aria-labelledby": title },
@@ -104,7 +105,7 @@ class Table {
               element("p", { class: "note" }, plan.note || "")),
       this.scroll, this.more);
     if (plan.quiet) {
-      this.quietTable = element("table");
+      this.quietTable = element("table", { class: plan.whole ? "whole" : "" });
       this.summary = element("summary");
       this.section.append(element("details", {}, this.summary, scroll(`${plan.title}: ${plan.quiet}`, this.quietTable)));
     }
