@@ -76,6 +76,17 @@ uint64_t client_number(const char *text, const char **after) {
     return number;
 }
 
+void client_options(int argc, char **argv, const struct option *options, const char *usage,
+                    void (*take)(int letter)) {
+    for (int letter; (letter = getopt_long(argc, argv, "", options, NULL)) != -1;) {
+        if (letter == 'H' || letter == '?') {
+            fputs(usage, letter == 'H' ? stdout : stderr);
+            exit(letter == 'H' ? 0 : 64);
+        }
+        take(letter);
+    }
+}
+
 uint64_t client_option_number(const char *option, const char *text, uint64_t low, uint64_t high) {
     const char *after;
     uint64_t number = client_number(text, &after);

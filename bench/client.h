@@ -2,6 +2,7 @@
 #ifndef BENCH_CLIENT_H
 #define BENCH_CLIENT_H
 
+#include <getopt.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -37,6 +38,11 @@ const char *client_value(uint64_t hash);
 
 /* The number at the start of text, which ends at a byte that is no digit; *after is that byte. */
 uint64_t client_number(const char *text, const char **after);
+
+/* Hands each option to take, its value in optarg. 'H' prints the usage, what is unknown ends with
+ * it and status 64. */
+void client_options(int argc, char **argv, const struct option *options, const char *usage,
+                    void (*take)(int letter));
 
 /* The value of a command line's number. Dies with the option's name unless low <= value <= high. */
 uint64_t client_option_number(const char *option, const char *text, uint64_t low, uint64_t high);

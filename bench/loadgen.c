@@ -19,7 +19,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <getopt.h>
 #include <math.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -606,19 +605,14 @@ static void option_take(int letter) {
     case 'r':
         config.rate = client_option_number("rate", optarg, 1, NS_PER_SECOND);
         break;
-    case 'H':
-        fputs(usage_text, stdout);
-        exit(0);
     default:
-        fputs(usage_text, stderr);
-        exit(64);
+        break;
     }
 }
 
 int main(int argc, char **argv) {
     sizes_read("100");
-    for (int letter; (letter = getopt_long(argc, argv, "", options, NULL)) != -1;)
-        option_take(letter);
+    client_options(argc, argv, options, usage_text, option_take);
     if (config.port == 0)
         client_die("--port is missing; see --help");
     if (config.mode != MODE_PIPELINE && config.protocol == PROTOCOL_REDIS)

@@ -23,7 +23,6 @@
 #include "client.h"
 
 #include <errno.h>
-#include <getopt.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -472,18 +471,13 @@ static void option_take(int letter) {
     case 'a':
         config.all_gets = true;
         break;
-    case 'H':
-        fputs(usage_text, stdout);
-        exit(0);
     default:
-        fputs(usage_text, stderr);
-        exit(64);
+        break;
     }
 }
 
 int main(int argc, char **argv) {
-    for (int letter; (letter = getopt_long(argc, argv, "", options, NULL)) != -1;)
-        option_take(letter);
+    client_options(argc, argv, options, usage_text, option_take);
     if (config.port == 0)
         client_die("--port is missing; see --help");
     out = client_memory(OUT_ROOM);

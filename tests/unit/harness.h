@@ -12,8 +12,13 @@
 #include <check.h>
 #include <ebb/collector.h>
 #include <ebb/err.h>
+#include <ebb/mem.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 /* Starts the collector with the profile of the build that is tested. Again does nothing. */
 static inline void harness_collector(void) {
@@ -41,6 +46,29 @@ static inline int harness_run(const char *name, const TTest *const *tests, size_
     int failed = srunner_ntests_failed(runner);
     srunner_free(runner);
     return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
+
+/* Stale pointers in dead frames hold what they point to: overwrites what lies below the caller's.
+ */
+static __attribute__((noinline, unused)) void harness_clear_stack(void) {
+    volatile char old[16384];
+    memset((char *)old, 0, sizeof old);
+    ebb_keep(old);
+}
+
+/* What waitpid says of a child that misuses something and says so where nobody reads; it leaves
+ * with 7 when it survives. */
+static inline int harness_status_of(void (*misuse)(void)) {
+    fflush(NULL);
+    pid_t child = fork();
+    if (child == 0) {
+        dup2(open("/dev/null", O_WRONLY), STDERR_FILENO);
+        misuse();
+        _exit(7);
+    }
+    int status = 0;
+    waitpid(child, &status, 0);
+    return status;
 }
 
 #define HARNESS_MAIN(name, ...)                                                                    \

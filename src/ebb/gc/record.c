@@ -13,13 +13,11 @@
 #include <ebb/clock.h>
 #include <ebb/probe.h>
 #include <ebb/trace.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
-#include <unistd.h>
 
 #define GC_THREADS
 #define GC_NO_THREAD_REDIRECTS
@@ -42,20 +40,6 @@ void ebbi_records_start(void) {
     GC_exclude_static_roots(ring, ring + RING);
 }
 
-static uint64_t resident_bytes(void) {
-    char text[128];
-    int fd = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return 0;
-    ssize_t got = read(fd, text, sizeof text - 1);
-    close(fd);
-    if (got <= 0)
-        return 0;
-    text[got] = '\0';
-    char *space = strchr(text, ' ');
-    return space ? strtoull(space, NULL, 10) * (uint64_t)sysconf(_SC_PAGESIZE) : 0;
-}
-
 static void fill(struct ebb_heap_record *record, const struct GC_prof_stats_s *stats) {
     record->unix_ns = ebb_clock_unix_ns();
     record->number = stats->gc_no;
@@ -63,7 +47,7 @@ static void fill(struct ebb_heap_record *record, const struct GC_prof_stats_s *s
     record->unmapped = stats->unmapped_bytes;
     record->free = stats->free_bytes_full - stats->unmapped_bytes;
     record->live = record->heap - record->free;
-    record->rss = resident_bytes();
+    record->rss = ebbi_process_resident();
     record->unmanaged = record->rss > record->heap ? record->rss - record->heap : 0;
     record->leaks = ebb_leaks_count();
     record->finalized = ebb_metric_value(&ebb_metric_finalizers_run);

@@ -239,29 +239,6 @@ void binary_store_answer(struct cmd_turn *turn, const struct cmd_block *block,
 
 /* --- counting --- */
 
-static enum store_verdict decide_create(const struct store_item *old, struct store_new *new,
-                                        void *context) {
-    (void)new;
-    (void)context;
-    return old ? STORE_AGAIN : STORE_STORED;
-}
-
-/* Makes the number that was missing. STORE_AGAIN: it is there now. */
-static enum store_verdict create(struct cmd_turn *turn, const struct binary *frame,
-                                 struct delta *delta) {
-    struct store_new new = {.expires = second_of(turn, binary_u32(frame, DELTA_EXPIRES))};
-    struct store_room room = {0};
-    delta->digits_count = number_write(delta->digits, binary_u64(frame, DELTA_INITIAL));
-    if (store_reserve(turn->worker, frame->key, delta->digits_count, &new, turn->now, &room) !=
-        STORE_STORED)
-        return STORE_NO_MEMORY;
-    memcpy(room.value, delta->digits, delta->digits_count);
-    enum store_verdict verdict =
-        store_commit(turn->worker, &room, turn->now, &new, decide_create, NULL);
-    delta->cas = new.cas;
-    return verdict;
-}
-
 static enum cmd_result answer_number(struct cmd_turn *turn, const struct binary *frame,
                                      const struct delta *delta) {
     uint64_t number = 0;
@@ -287,8 +264,10 @@ static enum cmd_result run_delta(struct cmd_turn *turn, const struct binary *fra
     enum store_verdict made = STORE_NOT_FOUND;
     do {
         outcome = delta_add(turn, frame->key, &delta);
-        if (outcome == DELTA_MISS && delta.creates)
-            made = create(turn, frame, &delta);
+        if (outcome == DELTA_MISS && delta.creates) {
+            struct store_new new = {.expires = second_of(turn, binary_u32(frame, DELTA_EXPIRES))};
+            made = delta_create(turn, frame->key, binary_u64(frame, DELTA_INITIAL), &new, &delta);
+        }
     } while (made == STORE_AGAIN && outcome == DELTA_MISS);
     if (outcome == DELTA_DONE || made == STORE_STORED)
         return answer_number(turn, frame, &delta);

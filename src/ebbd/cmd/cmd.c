@@ -20,6 +20,13 @@ void cmd_answer(struct cmd_turn *turn, bool noreply, struct ebb_span sentence) {
         reply_line(turn->reply, sentence);
 }
 
+enum store_verdict cmd_decide_absent(const struct store_item *old, struct store_new *new,
+                                     void *context) {
+    (void)new;
+    (void)context;
+    return old ? STORE_AGAIN : STORE_STORED;
+}
+
 enum cmd_result cmd_run(struct cmd_turn *turn, struct request *request, struct cmd_block *block) {
     if (request->hang_up)
         return CMD_QUIT;

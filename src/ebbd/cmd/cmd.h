@@ -109,6 +109,9 @@ enum cmd_step {
 enum cmd_step cmd_stream_step(struct cmd_turn *turn, struct cmd_stream *stream);
 void cmd_stream_close(struct cmd_stream *stream);
 
+/* For store_commit: stores what is not there. STORE_AGAIN: it is. */
+store_decide cmd_decide_absent;
+
 /* A sentence as the answer, unless noreply. */
 void cmd_answer(struct cmd_turn *turn, bool noreply, struct ebb_span sentence);
 

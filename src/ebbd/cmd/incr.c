@@ -112,6 +112,20 @@ enum delta_outcome delta_add(struct cmd_turn *turn, struct ebb_span key, struct 
     return delta->outcome;
 }
 
+enum store_verdict delta_create(struct cmd_turn *turn, struct ebb_span key, uint64_t initial,
+                                struct store_new *new, struct delta *delta) {
+    struct store_room room = {0};
+    delta->digits_count = number_write(delta->digits, initial);
+    if (store_reserve(turn->worker, key, delta->digits_count, new, turn->now, &room) !=
+        STORE_STORED)
+        return STORE_NO_MEMORY;
+    memcpy(room.value, delta->digits, delta->digits_count);
+    enum store_verdict verdict =
+        store_commit(turn->worker, &room, turn->now, new, cmd_decide_absent, NULL);
+    delta->cas = new->cas;
+    return verdict;
+}
+
 static enum cmd_result change(struct cmd_turn *turn, const struct request *request, bool negative) {
     struct delta delta = {.negative = negative, .amount = request->number};
     switch (delta_add(turn, request->key, &delta)) {

@@ -103,13 +103,6 @@ static struct metaflags_item empty_item(const struct cmd_turn *turn, const struc
     };
 }
 
-static enum store_verdict decide_create(const struct store_item *old, struct store_new *new,
-                                        void *context) {
-    (void)new;
-    (void)context;
-    return old ? STORE_AGAIN : STORE_STORED;
-}
-
 static enum found create(struct cmd_turn *turn, const struct meta *meta) {
     struct metaflags_item item = empty_item(turn, meta);
     struct store_room room = {0};
@@ -119,7 +112,7 @@ static enum found create(struct cmd_turn *turn, const struct meta *meta) {
         return FOUND_NOT;
     new.marks = (item.won && !meta_is_cut(meta) ? STORE_WIN_SENT : 0) |
                 (meta->key_is_base64 ? STORE_KEY_BASE64 : 0) | (is_use(meta) ? STORE_FETCHED : 0);
-    switch (store_commit(turn->worker, &room, turn->now, &new, decide_create, NULL)) {
+    switch (store_commit(turn->worker, &room, turn->now, &new, cmd_decide_absent, NULL)) {
     case STORE_STORED:
         item = empty_item(turn, meta);
         item.item.cas = new.cas;

@@ -11,14 +11,6 @@
     (META_FLAG('t') | META_FLAG('c') | META_FLAG('O') | META_FLAG('k') | META_FLAG('T') |          \
      META_FLAG('N'))
 
-/* Makes the number that was missing. STORE_AGAIN: it is there now. */
-static enum store_verdict decide_create(const struct store_item *old, struct store_new *new,
-                                        void *context) {
-    (void)new;
-    (void)context;
-    return old ? STORE_AGAIN : STORE_STORED;
-}
-
 static struct metaflags_item shown(const struct meta *meta, const struct delta *delta,
                                    bool created) {
     return (struct metaflags_item){
@@ -33,20 +25,11 @@ static struct metaflags_item shown(const struct meta *meta, const struct delta *
 
 static enum store_verdict create(struct cmd_turn *turn, const struct meta *meta,
                                  struct delta *delta) {
-    delta->digits_count = number_write(delta->digits, meta->initial);
     struct metaflags_item item = shown(meta, delta, true);
     metaflags_apply(turn, meta, FLAGS_SHOWN, &item);
-    struct store_room room = {0};
     struct store_new new = {.expires = item.item.expires,
                             .marks = meta->key_is_base64 ? STORE_KEY_BASE64 : 0};
-    if (store_reserve(turn->worker, meta->key, delta->digits_count, &new, turn->now, &room) !=
-        STORE_STORED)
-        return STORE_NO_MEMORY;
-    memcpy(room.value, delta->digits, delta->digits_count);
-    enum store_verdict verdict =
-        store_commit(turn->worker, &room, turn->now, &new, decide_create, NULL);
-    delta->cas = new.cas;
-    return verdict;
+    return delta_create(turn, meta->key, meta->initial, &new, delta);
 }
 
 static struct delta delta_of(const struct cmd_turn *turn, const struct meta *meta) {

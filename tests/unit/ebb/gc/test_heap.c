@@ -173,19 +173,6 @@ START_TEST(what_grew_is_named_with_the_path_that_holds_it) {
 }
 END_TEST
 
-static int status_of(void (*misuse)(void)) {
-    fflush(NULL);
-    pid_t child = fork();
-    if (child == 0) {
-        dup2(open("/dev/null", O_WRONLY), 2);
-        misuse();
-        _exit(7);
-    }
-    int status = 0;
-    waitpid(child, &status, 0);
-    return status;
-}
-
 static void use_after_done(void) {
     struct node *node = ebb_new(node);
     ebb_done(node);
@@ -197,7 +184,7 @@ START_TEST(using_what_was_said_goodbye_to_stops_a_debug_build_and_is_counted_in_
     struct node *alive = ebb_new(node);
     ck_assert(ebb_assert_live(alive));
     ebb_done(alive);
-    int status = status_of(use_after_done);
+    int status = harness_status_of(use_after_done);
     if (EBB_DEBUG)
         ck_assert_msg(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT, "status %x", status);
     else

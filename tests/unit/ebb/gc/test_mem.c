@@ -164,18 +164,6 @@ START_TEST(a_librarys_object_is_a_root_and_is_reported_until_freed) {
 }
 END_TEST
 
-static int status_of(void (*misuse)(void)) {
-    pid_t child = fork();
-    if (child == 0) {
-        dup2(open("/dev/null", O_WRONLY), 2);
-        misuse();
-        _exit(7);
-    }
-    int status = 0;
-    waitpid(child, &status, 0);
-    return status;
-}
-
 static void done_twice(void) {
     struct planted *object = ebb_new(planted);
     ebb_done(object);
@@ -191,7 +179,7 @@ START_TEST(misuse_stops_a_debug_build_and_is_survived_in_deploy) {
     add_types();
     void (*const misuses[])(void) = {done_twice, done_foreign};
     for (size_t i = 0; i < 2; i++) {
-        int status = status_of(misuses[i]);
+        int status = harness_status_of(misuses[i]);
         if (EBB_DEBUG)
             ck_assert_msg(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT, "status %x", status);
         else

@@ -10,16 +10,8 @@
 
 enum { NOW = 2, VALUE_MAX = 2 << 20 };
 
-/* An earlier test's segments count as held until they are collected, so old pointers must leave the
- * stack. */
-static __attribute__((noinline)) void clear_stack(void) {
-    volatile char old[16384];
-    memset((char *)old, 0, sizeof old);
-    ebb_keep(old);
-}
-
 static struct store *open_store(size_t limit, int workers, size_t value_max) {
-    clear_stack();
+    harness_clear_stack(); /* an earlier test's segments count as held until they are collected */
     ebb_collect_fully(EBB_CAUSE_demand);
     struct store_config config = {
         .limit_bytes = limit, .value_size_max = value_max, .workers = workers, .evict = true};
@@ -239,7 +231,7 @@ START_TEST(the_sweeper_returns_expired_memory_without_traffic) {
     ck_assert_uint_eq(stats_of(store).items, 2 * 20000 + 2 * 3 + 10);
     store_check(store);
     store_tick(store, 101);
-    clear_stack();
+    harness_clear_stack();
     ebb_collect_fully(EBB_CAUSE_demand);
     struct store_stats stats = stats_of(store);
     ck_assert(read_now(store_worker_at(store, 0), "a-5", 101, &item)); /* though its segment left */

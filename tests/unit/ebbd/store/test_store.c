@@ -10,16 +10,8 @@
 #include <stdio.h>
 #include <string.h>
 
-/* An earlier test's segments count as held until they are collected, so old pointers must leave the
- * stack. */
-static __attribute__((noinline)) void clear_stack(void) {
-    volatile char old[16384];
-    memset((char *)old, 0, sizeof old);
-    ebb_keep(old);
-}
-
 static struct store *open_store(size_t limit, int workers) {
-    clear_stack();
+    harness_clear_stack(); /* an earlier test's segments count as held until they are collected */
     ebb_collect_fully(EBB_CAUSE_demand);
     struct store_config config = {
         .limit_bytes = limit, .value_size_max = 8 << 20, .workers = workers, .evict = true};
@@ -226,7 +218,7 @@ START_TEST(a_store_of_any_size_holds_values_of_any_size) {
         }
         store_check(store);
         store_close(store);
-        clear_stack();
+        harness_clear_stack();
         ebb_collect_fully(EBB_CAUSE_demand);
     }
 }
@@ -338,7 +330,7 @@ END_TEST
 START_TEST(without_eviction_a_full_store_refuses) {
     struct store_config config = {
         .limit_bytes = 2 << 20, .value_size_max = 1 << 20, .workers = 1, .evict = false};
-    clear_stack();
+    harness_clear_stack();
     ebb_collect_fully(EBB_CAUSE_demand);
     struct store *store = store_new(&config);
     struct store_worker *worker = store_worker_at(store, 0);
