@@ -1,5 +1,5 @@
-/* plant -- mistakes for a running ebbd: preloaded, it makes those that $EBB_PLANT names at each connection that is
- * accepted. The daemon is the real one, and nothing of it is replaced.
+/* plant -- mistakes for a running ebbd: preloaded, it makes those that $EBB_PLANT names at each
+ * connection that is accepted. The daemon is the real one, and nothing of it is replaced.
  *
  *   leak        an object of the daemon's own to which nobody says goodbye
  *   hoard       64 KiB that are kept for no reason
