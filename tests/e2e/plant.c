@@ -3,16 +3,20 @@
  *
  *   leak        an object of the daemon's own to which nobody says goodbye
  *   hoard       64 KiB that are kept for no reason
+ *   objects     200,000 small objects that are kept, at the first connection
  *   descriptor  a descriptor that nobody closes */
 #include <dlfcn.h>
 #include <ebb/mem.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 
-#define LOST_BYTES  300
-#define HOARD_BYTES 65536
+#define LOST_BYTES   300
+#define HOARD_BYTES  65536
+#define OBJECTS      200000
+#define OBJECT_BYTES 32
 
 EBB_TYPE_DECLARE(conn)
 EBB_TYPE_DECLARE(backlog)
@@ -27,24 +31,37 @@ __attribute__((noinline)) static void lose_one(void) {
     memset(ebb_new_sized(&ebb_type_conn, LOST_BYTES), 1, 1);
 }
 
-static void hoard_one(void) {
-    struct hoard *more = ebb_new_sized(&ebb_type_backlog, HOARD_BYTES);
+static void keep_one(size_t size) {
+    struct hoard *more = ebb_new_sized(&ebb_type_backlog, size);
     more->next = hoard;
     hoard = more;
+}
+
+/* Whether the file names this mistake now. */
+static bool is_planted(const char *mistake) {
+    char words[100] = "";
+    FILE *file = fopen(getenv("EBB_PLANT"), "re");
+    if (file) {
+        words[fread(words, 1, sizeof(words) - 1, file)] = 0;
+        fclose(file);
+    }
+    return strstr(words, mistake) != NULL;
 }
 
 int accept4(int socket, struct sockaddr *address, socklen_t *size, int flags) {
     int (*real)(int, struct sockaddr *, socklen_t *, int);
     *(void **)&real = dlsym(RTLD_NEXT, "accept4");
     int fd = real(socket, address, size, flags);
-    const char *planted = getenv("EBB_PLANT");
-    if (fd < 0 || planted == NULL)
+    if (fd < 0)
         return fd;
-    if (strstr(planted, "leak"))
+    if (is_planted("leak"))
         lose_one();
-    if (strstr(planted, "hoard"))
-        hoard_one();
-    if (strstr(planted, "descriptor"))
+    if (is_planted("hoard"))
+        keep_one(HOARD_BYTES);
+    if (is_planted("objects") && hoard == NULL)
+        for (int i = 0; i < OBJECTS; i++)
+            keep_one(OBJECT_BYTES);
+    if (is_planted("descriptor"))
         eventfd(0, EFD_CLOEXEC);
     return fd;
 }

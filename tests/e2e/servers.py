@@ -185,10 +185,17 @@ class Server:
 
     @classmethod
     def planted(cls, mistakes, **options):
-        """An ebbd that makes these mistakes at each connection: words of plant.c."""
+        """An ebbd that makes these mistakes at each connection, words of plant.c; plant() changes them."""
+        folder = test_folder("planted")
+        with open(os.path.join(folder, "mistakes"), "w") as file:
+            file.write(mistakes)
         # The sanitizer wants to be first; it works all the same.
         sanitizer = os.environ.get("ASAN_OPTIONS", "") + ":verify_asan_link_order=0"
-        return cls.ebbd(environment={"LD_PRELOAD": PLANT, "EBB_PLANT": mistakes, "ASAN_OPTIONS": sanitizer}, **options)
+        return cls.ebbd(folder=folder, environment={"LD_PRELOAD": PLANT, "EBB_PLANT": file.name, "ASAN_OPTIONS": sanitizer}, **options)
+
+    def plant(self, mistakes):
+        with open(self.environment["EBB_PLANT"], "w") as file:
+            file.write(mistakes)
 
     @classmethod
     def memcached(cls, **options):
