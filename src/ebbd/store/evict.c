@@ -4,7 +4,9 @@
  * with more than 40% dead bytes. Then, if probation holds more than a tenth, its oldest segment:
  * items that were read at least twice move to main, the others leave and are remembered as ghosts.
  * Else main's oldest: items that were read since last time stay, their frequency one lower; the
- * others leave. Survivors share one open main segment per class.
+ * others leave. Survivors share one open main segment per class. A hit counts the same whatever its
+ * size, and memory is what it costs: of items smaller than the average fewer reads are asked, down
+ * to none, of larger ones more (reads_asked).
  *
  * A segment leaves in four steps: it is marked as leaving; its records are walked and each slot
  * that points into it is cleared or moved; its root is cleared; the
@@ -38,7 +40,7 @@ enum {
     AHEAD_PACE = 4,  /* bytes walked for one that was carved */
     AHEAD_LEAST = 4, /* evict ahead only where so many times that live */
     PROBATION_SHARE = 10,
-    PROMOTE_FREQ = 2,      /* reads in probation that lead to main; */
+    PROMOTE_FREQ = 2,      /* reads in probation that lead to main, for a record near the mean; */
     STAY_FREQ = 1,         /* reads in main since last time that keep an item there, */
     STAY_FREQ_UNREAD = 3,  /* the same while nobody reads */
     READS_LEAST = 4,       /* somebody reads when there is a look-up for so many items stored, */
@@ -86,17 +88,28 @@ static struct stamps record_stamps(const struct walk *walk, const struct record 
                        atomic_load_explicit(&record->lead, memory_order_relaxed));
 }
 
+/* A record's size is compared with the mean of all that live: up to a third of it, three quarters,
+ * and from its double. Where all are of a size none is small or large. */
+static uint64_t reads_asked(const struct walk *walk, uint64_t size) {
+    uint64_t large = size >= 2 * walk->mean_size;
+    if (walk->entry->pool == MAIN)
+        return walk->stay_freq + large;
+    if (3 * size <= walk->mean_size)
+        return 0;
+    return 4 * size <= 3 * walk->mean_size ? PROMOTE_FREQ - 1 : PROMOTE_FREQ + large;
+}
+
 static bool record_expired(const struct walk *walk, const struct record *record) {
     return is_expired(record_stamps(walk, record).expires, walk->now);
 }
 
 /* What becomes of the item behind a slot; under the bucket's lock. */
-static bool survives(const struct walk *walk, const struct record *record, uint64_t slot) {
+static bool survives(const struct walk *walk, const struct record *record, uint32_t size,
+                     uint64_t slot) {
     uint64_t freq = (slot & SLOT_FREQ_ALL) >> SLOT_FREQ_SHIFT;
     if (record_expired(walk, record))
         return false;
-    return walk->leaving == BY_CLEANING ||
-           freq >= (walk->entry->pool == MAIN ? walk->stay_freq : PROMOTE_FREQ);
+    return walk->leaving == BY_CLEANING || freq >= reads_asked(walk, size);
 }
 
 /* The slot's frequency behind this segment. */
@@ -131,7 +144,7 @@ static bool leave(const struct walk *walk, uint64_t hash, struct record *record,
             answered = record_move(store, place, room, freq_after(walk, slot));
             if (answered)
                 atomic_fetch_add_explicit(&store->copied_bytes, room->size, memory_order_relaxed);
-        } else if (room == NULL && survives(walk, record, slot)) {
+        } else if (room == NULL && survives(walk, record, size, slot)) {
             answered = false;
         } else {
             bool expired = record_expired(walk, record);
@@ -208,7 +221,7 @@ static bool huge_stays(const struct walk *walk) {
     struct bucket *bucket = index_lock(store, record_hash(store, record));
     struct place place = index_find_place(store, bucket, place_make(store, walk->segment, 0));
     uint64_t slot = place.bucket ? slot_load(place.bucket, place.at) : 0;
-    bool stays = place.bucket && survives(walk, record, slot);
+    bool stays = place.bucket && survives(walk, record, walk->entry->capacity, slot);
     if (stays) {
         slot_store(place.bucket, place.at,
                    (slot & ~SLOT_FREQ_ALL) | freq_after(walk, slot) | SLOT_MAIN);
@@ -231,15 +244,13 @@ static void huge_leaves(const struct walk *walk) {
 
 /* These under evict_lock. */
 
-static void walk_begin(struct store *store, uint32_t segment, enum leaving leaving,
-                       uint32_t stay_freq, uint32_t now) {
+static void walk_begin(struct store *store, uint32_t segment, enum leaving leaving, uint32_t now) {
     store->walk = (struct walk){
         .store = store,
         .entry = &store->entries[segment],
         .segment = segment,
         .now = now,
         .leaving = leaving,
-        .stay_freq = stay_freq,
         .begin_ns = ebb_trace_on() ? ebb_clock_ns() : 0,
     };
     pthread_mutex_lock(&store->lock);
@@ -306,11 +317,18 @@ static bool is_dead(const struct segment_entry *entry, uint32_t now) {
     return last <= now;
 }
 
+/* What a look for dead data sees besides. */
+struct seen {
+    bool whole;          /* all in it is dead */
+    uint64_t live_bytes; /* of all segments, unless it is */
+};
+
 /* The first dead segment, or the one with the largest share of dead bytes when that passes the
  * threshold. */
-static uint32_t find_dead(struct store *store, uint32_t tenths, uint32_t now, bool *whole) {
+static uint32_t find_dead(struct store *store, uint32_t tenths, uint32_t now, struct seen *seen) {
     uint32_t worst = SEGMENT_NONE;
     uint64_t worst_dead = 0;
+    *seen = (struct seen){0};
     pthread_mutex_lock(&store->lock);
     for (int pool = 0; pool < POOLS; pool++)
         for (uint32_t at = store->fifo[pool].first; at != SEGMENT_NONE;
@@ -318,11 +336,12 @@ static uint32_t find_dead(struct store *store, uint32_t tenths, uint32_t now, bo
             struct segment_entry *entry = &store->entries[at];
             if (is_dead(entry, now)) {
                 pthread_mutex_unlock(&store->lock);
-                *whole = true;
+                seen->whole = true;
                 return at;
             }
             uint32_t used = atomic_load_explicit(&entry->used, memory_order_relaxed);
             uint32_t live = atomic_load_explicit(&entry->live_bytes, memory_order_relaxed);
+            seen->live_bytes += live;
             if (atomic_load(&entry->state) != SEGMENT_SEALED || entry->huge || live >= used)
                 continue;
             uint64_t dead = used - live;
@@ -332,7 +351,6 @@ static uint32_t find_dead(struct store *store, uint32_t tenths, uint32_t now, bo
             }
         }
     pthread_mutex_unlock(&store->lock);
-    *whole = false;
     return worst;
 }
 
@@ -389,9 +407,9 @@ static uint32_t oldest(struct store *store) {
 /* Begins one step towards room; the tries-th without success. False: nothing may leave. */
 static bool step_begin(struct store *store, uint32_t tries, uint32_t now) {
     enum leaving leaving = BY_CLEANING;
-    bool whole;
+    struct seen seen;
     uint32_t segment = find_dead(
-        store, store->config.evict ? CLEAN_DEAD_TENTHS : CLEAN_DEAD_TENTHS_LOW, now, &whole);
+        store, store->config.evict ? CLEAN_DEAD_TENTHS : CLEAN_DEAD_TENTHS_LOW, now, &seen);
     if (segment == SEGMENT_NONE && store->config.evict) {
         leaving = BY_POLICY;
         segment = oldest(store);
@@ -399,10 +417,13 @@ static bool step_begin(struct store *store, uint32_t tries, uint32_t now) {
     }
     if (segment == SEGMENT_NONE)
         return false;
-    if (leaving == BY_CLEANING && !whole)
+    if (leaving == BY_CLEANING && !seen.whole)
         atomic_fetch_add_explicit(&store->cleaned_segments, 1, memory_order_relaxed);
-    walk_begin(store, segment, leaving,
-               (store->nobody_reads ? STAY_FREQ_UNREAD : STAY_FREQ) + tries / STRICTER_EVERY, now);
+    walk_begin(store, segment, leaving, now);
+    store->walk.stay_freq =
+        (store->nobody_reads ? STAY_FREQ_UNREAD : STAY_FREQ) + tries / STRICTER_EVERY;
+    uint64_t items = store_items(store);
+    store->walk.mean_size = items > 0 ? seen.live_bytes / items : 0;
     return true;
 }
 
@@ -520,13 +541,13 @@ bool evict_for(struct store *store, uint64_t bytes, uint32_t now) {
 
 uint64_t evict_expired(struct store *store, uint32_t now) {
     uint64_t bytes = 0;
-    bool whole;
+    struct seen seen;
     uint32_t segment;
     pthread_mutex_lock(&store->evict_lock);
     walk_on(store, UINT32_MAX, now);
-    while ((segment = find_dead(store, NEVER_CLEAN, now, &whole)) != SEGMENT_NONE) {
+    while ((segment = find_dead(store, NEVER_CLEAN, now, &seen)) != SEGMENT_NONE) {
         bytes += store->entries[segment].capacity;
-        walk_begin(store, segment, BY_CLEANING, 0, now);
+        walk_begin(store, segment, BY_CLEANING, now);
         walk_on(store, UINT32_MAX, now);
     }
     pthread_mutex_unlock(&store->evict_lock);

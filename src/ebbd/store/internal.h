@@ -238,6 +238,7 @@ struct walk {
     uint32_t segment, at, now;
     enum leaving leaving;
     uint32_t stay_freq; /* reads that keep an item of main */
+    uint64_t mean_size; /* of the records that live */
     uint64_t begin_ns;
 };
 

@@ -327,6 +327,30 @@ START_TEST(what_was_flushed_is_freed_by_the_tick_or_by_need) {
 }
 END_TEST
 
+/* A twentieth of the memory for as good a chance of a hit. */
+START_TEST(small_values_stay_longer_than_large_ones_read_as_often) {
+    struct store *store = open_store(4 << 20, 1);
+    struct store_worker *worker = store_worker_at(store, 0);
+    static char value[2000];
+    char key[32];
+    long small = 0, large = 0;
+    const int n = 20000;
+    for (int i = 0; i < n; i++) {
+        snprintf(key, sizeof key, i % 2 ? "small-%d" : "large-%d", i);
+        ck_assert_int_eq(put(worker, key, value, i % 2 ? 60 : 1800, 0, 2), STORE_STORED);
+        take(worker, key, 2, value, sizeof value);
+    }
+    for (int i = 0; i < n; i++) {
+        snprintf(key, sizeof key, i % 2 ? "small-%d" : "large-%d", i);
+        *(i % 2 ? &small : &large) += take(worker, key, 2, value, sizeof value) >= 0;
+    }
+    ck_assert_int_gt(large, 0);
+    ck_assert_int_gt(small, 2 * large);
+    store_check(store);
+    store_close(store);
+}
+END_TEST
+
 START_TEST(without_eviction_a_full_store_refuses) {
     struct store_config config = {
         .limit_bytes = 2 << 20, .value_size_max = 1 << 20, .workers = 1, .evict = false};
@@ -438,7 +462,8 @@ HARNESS_MAIN_COLLECTED(
     "store", what_was_set_is_found, an_expired_item_is_a_miss_from_its_second_on,
     an_edit_changes_in_place_and_removes, a_refused_commit_leaves_the_old_and_wastes_nothing,
     a_room_outlives_the_eviction_of_its_segment, a_flush_takes_what_was_before_and_nothing_after,
-    what_was_flushed_is_freed_by_the_tick_or_by_need, without_eviction_a_full_store_refuses,
+    what_was_flushed_is_freed_by_the_tick_or_by_need,
+    small_values_stay_longer_than_large_ones_read_as_often, without_eviction_a_full_store_refuses,
     threads_see_whole_values_of_their_keys_while_segments_leave,
     the_limit_holds_while_value_sizes_change, a_huge_value_comes_back_whole_and_its_memory_returns,
     a_store_of_any_size_holds_values_of_any_size)
