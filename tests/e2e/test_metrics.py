@@ -88,7 +88,8 @@ EXPORTER = """up uptime_seconds version{version} current_bytes limit_bytes curre
     malloced_bytes process_user_cpu_seconds_total process_system_cpu_seconds_total
     slab_current_items{slab} slab_current_pages{slab} slab_mem_requested_bytes{slab} slab_items_evicted_total{slab}
     slab_items_evicted_unfetched_total{slab} slab_items_expired_unfetched_total{slab} slab_items_reclaimed_total{slab}
-    commands_total{command,status}""".split()
+    slab_items_evicted_nonzero_total{slab} slab_items_evicted_time_seconds{slab} slab_items_age_seconds{slab}
+    slab_items_outofmemory_total{slab} slab_commands_total{slab,command,status} time_seconds commands_total{command,status}""".split()
 EXPORTER_COMMANDS = {"get": {"hit", "miss"}, "set": {"hit"}, "delete": {"hit", "miss"}, "incr": {"hit", "miss"}, "decr": {"hit", "miss"},
                      "cas": {"hit", "miss", "badval"}, "touch": {"hit", "miss"}, "flush": {"hit"}}
 
@@ -122,6 +123,7 @@ class Metrics(unittest.TestCase):
     def test_names_and_labels_are_those_of_memcached_exporter(self):
         with Server.ebbd(admin=True) as server:
             work(server)
+            before = time.time()
             metrics = server.metrics()
         told = {re.sub(r'="[^"]*"', "", name) for name in metrics}
         self.assertEqual([name for name in EXPORTER if "memcached_" + name not in told], [])
@@ -129,6 +131,10 @@ class Metrics(unittest.TestCase):
         self.assertEqual({(pair[1], pair[2]) for pair in pairs if pair},
                          {(command, status) for command, all in EXPORTER_COMMANDS.items() for status in all})
         self.assertEqual(metrics['memcached_slab_current_items{slab="1"}'], metrics["memcached_current_items"])
+        for command, status in (("get", "hit"), ("set", "hit"), ("cas", "badval"), ("touch", "hit")):
+            labels = f'command="{command}",status="{status}"}}'
+            self.assertEqual(metrics['memcached_slab_commands_total{slab="1",' + labels], metrics["memcached_commands_total{" + labels])
+        self.assertTrue(before <= metrics["memcached_time_seconds"] <= time.time())
         self.assertGreater(metrics["memcached_malloced_bytes"], metrics["memcached_current_bytes"])
         cpu = metrics["memcached_process_user_cpu_seconds_total"] + metrics["memcached_process_system_cpu_seconds_total"]
         self.assertGreater(cpu, 0)

@@ -48,7 +48,9 @@ void metrics_worker_add(struct metrics_worker *worker, int index) {
 #include "tbl/metrics.def"
 }
 
-static struct store *the_store; /* static, as a probe has no argument */
+/* Static, as a probe has no argument. */
+static struct store *the_store;
+static const struct exptime_clock *the_clock;
 static uint64_t started_ns;
 
 #define STORE_PROBES(PROBE)                                                                        \
@@ -87,7 +89,27 @@ static void refresh(void) {
         store_stats_read(the_store, &stats);
 #define PROBE_SET(id, member) ebb_gauge_set(&ebb_metric_##id, (int64_t)stats.member);
     STORE_PROBES(PROBE_SET)
+    uint32_t now = the_store ? exptime_now(the_clock, ebb_clock_ns()) : 0;
+    ebb_gauge_set(&ebb_metric_slab_age, stats.oldest ? (int64_t)now - stats.oldest : 0);
 }
+
+/* What is counted once and told under two names. */
+#define COPIES(COPY)                                                                               \
+    COPY(get_hits)                                                                                 \
+    COPY(set_stored)                                                                               \
+    COPY(delete_hits)                                                                              \
+    COPY(incr_hits)                                                                                \
+    COPY(decr_hits)                                                                                \
+    COPY(cas_hits)                                                                                 \
+    COPY(cas_badval)                                                                               \
+    COPY(touch_hits)                                                                               \
+    COPY(no_memory)
+
+#define COPY_READ(id)                                                                              \
+    static uint64_t read_slab_##id(void) {                                                         \
+        return ebb_metric_value(&ebb_metric_##id);                                                 \
+    }
+COPIES(COPY_READ)
 
 static uint64_t read_uptime(void) {
     return ebb_clock_ns() - started_ns;
@@ -108,10 +130,14 @@ static uint64_t read_system_cpu(void) {
     return getrusage(RUSAGE_SELF, &usage) == 0 ? ns_of(usage.ru_stime) : 0;
 }
 
-void metrics_store_set(struct store *store) {
+void metrics_store_set(struct store *store, const struct exptime_clock *clock) {
     the_store = store;
+    the_clock = clock;
     ebb_metrics_refresh_set(refresh);
     ebb_metric_uptime.read = read_uptime;
+    ebb_metric_unix_time.read = ebb_clock_unix_ns;
+#define COPY_SET(id) ebb_metric_slab_##id.read = read_slab_##id;
+    COPIES(COPY_SET)
     ebb_metric_user_cpu.read = read_user_cpu;
     ebb_metric_system_cpu.read = read_system_cpu;
     if (started_ns == 0)

@@ -2,6 +2,7 @@
 #ifndef EBBD_CMD_METRICS_H
 #define EBBD_CMD_METRICS_H
 
+#include "cmd/exptime.h"
 #include "store/store.h"
 
 #include <ebb/metric.h>
@@ -20,7 +21,7 @@ struct metrics_worker {
 /* Gives worker index its rows. When: start, before the threads. */
 void metrics_worker_add(struct metrics_worker *worker, int index);
 
-/* From now on the probes answer for this store (NULL: zeros). */
-void metrics_store_set(struct store *store);
+/* From now on the probes answer for this store (NULL: zeros), whose clock this is. */
+void metrics_store_set(struct store *store, const struct exptime_clock *clock);
 
 #endif

@@ -77,7 +77,7 @@ static void store_open(struct server *server, const struct settings *settings, s
         .evicted = watch_evicted,
     };
     server->shared.store = store_new(&config);
-    metrics_store_set(server->shared.store);
+    metrics_store_set(server->shared.store, &server->shared.clock);
 }
 
 /* Each station knows its loop before anything is posted there, whether or not its thread has begun.
@@ -132,7 +132,7 @@ void server_close(void) {
     udp_close(server);
     for (int i = 0; i < server->stations_count; i++)
         ebb_done(server->stations[i]);
-    metrics_store_set(NULL);
+    metrics_store_set(NULL, NULL);
     store_close(server->shared.store);
     the_server = NULL;
     ebb_done(server);
