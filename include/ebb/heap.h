@@ -36,6 +36,11 @@ void ebb_census_write_json(struct ebb_writer *writer, const struct ebb_census *c
 /* Heap profile by call site in the text format of gperftools, for google-pprof and go tool pprof.
  * Objects with a call site are in it: OWNED, FOREIGN, and SHARED from 2 KiB on. */
 void ebb_heap_profile_write(struct ebb_writer *writer);
+/* The functions at addresses such as "0x1a2b+0x3c4d", as a tool asks that has no copy of the
+ * program: a line each, without those that nobody knows. False: not readable. */
+bool ebb_heap_symbols_write(struct ebb_writer *writer, const char *addresses) EBB_MUST_CHECK;
+/* What they ask for besides: the words of our command line, with a NUL behind each. */
+void ebb_heap_cmdline_write(struct ebb_writer *writer);
 
 /* A thing that is no memory and shall stand in the snapshot: "socket", "127.0.0.1:80". */
 struct ebb_snapshot_resources {

@@ -28,6 +28,8 @@ const char *ebb_http_query(const struct ebb_http_request *request, const char *n
 const char *ebb_http_query_stranger(const struct ebb_http_request *request, const char *known);
 const char *ebb_http_header(const struct ebb_http_request *request, const char *name); /* or NULL */
 bool ebb_http_is_post(const struct ebb_http_request *request);
+/* What was sent with a POST, up to its first NUL; at most 64 KiB. Valid during the handler. */
+const char *ebb_http_sent(const struct ebb_http_request *request);
 /* The other end's address as text, or "" when it is not known. Valid during the handler. */
 const char *ebb_http_peer(const struct ebb_http_request *request);
 

@@ -126,6 +126,26 @@ class Heap(unittest.TestCase):
         self.assertRegex(told("go", "tool", "pprof", "-top"), r"[\d.]+[kM]B .*server_open")
         self.assertRegex(told("go", "tool", "pprof", "-list", "^server_open$"), r"server\.c[^#]*[\d.]+[kM]B .*ebb_new")
 
+    def test_both_pprofs_get_profile_and_names_from_the_daemon_alone(self):
+        page = f"http://127.0.0.1:{self.server.admin_port}/debug/pprof/heap"
+        for command in ("google-pprof", "--text"), ("go", "tool", "pprof", "-symbolize=remote", "-top"):
+            told = subprocess.run([*command, page], capture_output=True, text=True, timeout=120,
+                                  env={**os.environ, "HOME": self.server.folder, "PPROF_TMPDIR": self.server.folder})
+            self.assertRegex(told.stdout, r"[\d.]+(kB|MB)? .*server_open", told.stderr)
+        self.assertEqual(ask(self.server, "/debug/pprof/symbol"), (200, "num_symbols: 1\n"))
+
+        def names(addresses):
+            request = urllib.request.Request(page.replace("heap", "symbol"), data=addresses)
+            with urllib.request.urlopen(request, timeout=120) as reply:
+                return reply.read()
+
+        self.assertEqual(names(b""), b"")
+        self.assertEqual(names(b"0x1+0xffffffffffffffffffff"), b"")
+        for bad in b"+", b"0x1++0x2", b"-1", b"0x1 0x2", b"main", b"0x1;0x2", b"\xff" * 60000:
+            with self.assertRaises(urllib.error.HTTPError) as refused:
+                names(bad)
+            self.assertEqual((refused.exception.code, refused.exception.read()[:4]), (400, b"400:"), bad)
+
     def read_snapshot(self, path):
         """Holds the format to its rules; returns the snapshot."""
         with open(path) as file:

@@ -204,7 +204,7 @@ class Listing(unittest.TestCase):
                 except urllib.error.HTTPError as error:
                     return error.code, error.read()
 
-            for path in ("/nothing", "/debug/", "/debug/resources/x", "/%00", "/debug/resources%00"):
+            for path in ("/nothing", "/debug/", "/debug/resources/x", "/%00", "/debug/resources%00", "/debug/resources?format=json%00"):
                 code, body = status(path)
                 self.assertTrue(400 <= code < 500 and len(body) > 4, f"{path}: {code} {body!r}")
             code, body = status("/debug/resources?format=yaml")

@@ -119,6 +119,27 @@ static void profile_page(struct ebb_http_request *request, void *arg) {
     ebb_http_reply(request, 200, "text/plain; charset=utf-8");
 }
 
+/* A GET asks whether there are symbols at all, a POST what they are. */
+static void symbol_page(struct ebb_http_request *request, void *arg) {
+    (void)arg;
+    struct ebb_writer *body = ebb_http_body(request);
+    bool readable = true;
+    if (ebb_http_is_post(request))
+        readable = ebb_heap_symbols_write(body, ebb_http_sent(request));
+    else
+        ebb_write(body, "num_symbols: 1\n");
+    if (!readable)
+        ebb_write(body, "400: addresses are to be sent as 0x1a2b+0x3c4d\n");
+    ebb_http_reply(request, readable ? 200 : 400, "text/plain; charset=utf-8");
+}
+
+/* As in Go: arguments, with NULs between them. */
+static void cmdline_page(struct ebb_http_request *request, void *arg) {
+    (void)arg;
+    ebb_heap_cmdline_write(ebb_http_body(request));
+    ebb_http_reply(request, 200, "text/plain; charset=utf-8");
+}
+
 static void trace_page(struct ebb_http_request *request, void *arg) {
     (void)arg;
     enum ebbi_format format;
@@ -218,6 +239,10 @@ void ebbi_admin_add_debug_pages(void) {
                               "format", trace_page);
     ebbi_admin_page_read_only("/debug/pprof/heap", "the heap by call site, for pprof", "gc",
                               profile_page);
+    ebb_admin_page("/debug/pprof/symbol", "names for pprof; POST: addresses such as 0x1a2b+0x3c4d",
+                   NULL, symbol_page, NULL);
+    ebbi_admin_page_read_only("/debug/pprof/cmdline", "how this was called, for pprof", NULL,
+                              cmdline_page);
     ebb_admin_page("/debug/leaks",
                    "objects that died without a goodbye, by call site; POST: look for them now",
                    "format", leaks_page, NULL);

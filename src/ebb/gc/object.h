@@ -50,6 +50,8 @@ uint32_t ebbi_seconds(void);
 /* Symbols of many sites in one session: between begin and end, ebb_site_describe is quick. */
 void ebbi_symbols_begin(void);
 void ebbi_symbols_end(void);
+/* The name of the function that the address is in; false, and nothing written, when unknown. */
+bool ebbi_function_write(struct ebb_writer *out, uintptr_t at);
 
 /* leak_metrics.c: leaks by type and call site in /metrics. */
 void ebbi_leak_metrics_start(void);

@@ -3,11 +3,16 @@
  * "heap profile: inuse objects: bytes [allocated objects: bytes] @ heapprofile", a line a site with
  * its return addresses, and a copy of /proc/self/maps by which the tools find symbols.
  *
- * In use is allocated - gone: what was not yet found dead is counted. */
+ * In use is allocated - gone: what was not yet found dead is counted.
+ *
+ * A tool that has no copy of the program asks us for the names: addresses come as "0x1a+0x2b",
+ * names go as "0x1a", a tab and the name, a line each. */
 #include "gc/object.h"
+#include <ctype.h>
 #include <ebb/heap.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <stdlib.h>
 #include <unistd.h>
 
 struct sums {
@@ -46,10 +51,10 @@ static void write_site(const struct ebb_site *site, void *context) {
     ebb_write(writer, "\n");
 }
 
-static void write_maps(struct ebb_writer *writer) {
+static void write_file(struct ebb_writer *writer, const char *path) {
     char text[4096];
     ssize_t got;
-    int fd = open("/proc/self/maps", O_RDONLY | O_CLOEXEC);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
         return;
     while ((got = read(fd, text, sizeof text)) > 0)
@@ -65,5 +70,26 @@ void ebb_heap_profile_write(struct ebb_writer *writer) {
     ebb_write(writer, " heapprofile\n");
     ebb_sites_each(write_site, writer);
     ebb_write(writer, "\nMAPPED_LIBRARIES:\n");
-    write_maps(writer);
+    write_file(writer, "/proc/self/maps");
+}
+
+bool ebb_heap_symbols_write(struct ebb_writer *writer, const char *addresses) {
+    bool readable = true;
+    ebbi_symbols_begin();
+    for (const char *at = addresses; *at && readable;) {
+        char *end, name[256];
+        struct ebb_array_writer function;
+        uintptr_t address = strtoull(at, &end, 16);
+        readable = isxdigit((unsigned char)*at) && end != at && (*end == '+' || *end == '\0');
+        ebb_array_writer_init(&function, name, sizeof name);
+        if (readable && ebbi_function_write(&function.writer, address))
+            ebb_writef(writer, "0x%" PRIxPTR "\t%s\n", address, name);
+        at = end + (*end == '+');
+    }
+    ebbi_symbols_end();
+    return readable;
+}
+
+void ebb_heap_cmdline_write(struct ebb_writer *writer) {
+    write_file(writer, "/proc/self/cmdline");
 }

@@ -42,19 +42,24 @@ static Dwfl *session_open(void) {
     return dwfl;
 }
 
-static void describe_frame(Dwfl *dwfl, uintptr_t address, struct ebb_writer *out) {
-    uintptr_t call = address - 1; /* the return address is one behind the call */
-    Dwfl_Module *module = dwfl ? dwfl_addrmodule(dwfl, call) : NULL;
-    const char *function = module ? dwfl_module_addrname(module, call) : NULL;
-    Dwfl_Line *line = module ? dwfl_module_getsrc(module, call) : NULL;
-    int number = 0;
-    const char *file = line ? dwfl_lineinfo(line, NULL, &number, NULL, NULL, NULL) : NULL;
+/* False, and nothing written, when nobody knows the function that is at the address. */
+static bool write_function(Dwfl_Module *module, uintptr_t at, struct ebb_writer *out) {
+    const char *function = module ? dwfl_module_addrname(module, at) : NULL;
     Dl_info info;
-    if (function == NULL && dladdr((void *)call, &info) && info.dli_sname)
+    if (function == NULL && dladdr((void *)at, &info) && info.dli_sname)
         function = info.dli_sname;
     if (function)
         ebb_writef(out, "%.*s", (int)strcspn(function, "."), function); /* no ".constprop.0" */
-    else
+    return function != NULL;
+}
+
+static void describe_frame(Dwfl *dwfl, uintptr_t address, struct ebb_writer *out) {
+    uintptr_t call = address - 1; /* the return address is one behind the call */
+    Dwfl_Module *module = dwfl ? dwfl_addrmodule(dwfl, call) : NULL;
+    Dwfl_Line *line = module ? dwfl_module_getsrc(module, call) : NULL;
+    int number = 0;
+    const char *file = line ? dwfl_lineinfo(line, NULL, &number, NULL, NULL, NULL) : NULL;
+    if (!write_function(module, call, out))
         ebb_writef(out, "0x%" PRIxPTR, address);
     if (file)
         ebb_writef(out, " (%s:%d)", strrchr(file, '/') ? strrchr(file, '/') + 1 : file, number);
@@ -87,6 +92,13 @@ void ebbi_symbols_end(void) {
     pthread_mutex_unlock(&symbol_lock);
     if (--depth == 0 && reserved)
         ebb_unreserve(SESSION_BYTES);
+}
+
+bool ebbi_function_write(struct ebb_writer *out, uintptr_t at) {
+    ebbi_symbols_begin();
+    bool known = write_function(session ? dwfl_addrmodule(session, at) : NULL, at, out);
+    ebbi_symbols_end();
+    return known;
 }
 
 void ebb_site_describe(const struct ebb_site *site, int frames_max, char *out, size_t size) {

@@ -183,7 +183,8 @@ static void handle(struct evhttp_request *evhttp, void *arg) {
     if (method != EVHTTP_REQ_GET && method != EVHTTP_REQ_HEAD && method != EVHTTP_REQ_POST)
         refuse(&request, 405, "405: only GET, HEAD and POST are answered here\n");
     else if (!decode_path(path && path[0] ? path : "/", request.path, sizeof(request.path)) ||
-             (query && evhttp_parse_query_str(query, &request.query) != 0))
+             (query &&
+              (strstr(query, "%00") || evhttp_parse_query_str(query, &request.query) != 0)))
         refuse(&request, 400, "400: the address cannot be read\n");
     else if (http->fn == NULL)
         refuse(&request, 404, "404: nothing is here\n");
@@ -339,6 +340,12 @@ const char *ebb_http_header(const struct ebb_http_request *request, const char *
 
 bool ebb_http_is_post(const struct ebb_http_request *request) {
     return evhttp_request_get_command(request->evhttp) == EVHTTP_REQ_POST;
+}
+
+const char *ebb_http_sent(const struct ebb_http_request *request) {
+    struct evbuffer *sent = evhttp_request_get_input_buffer(request->evhttp);
+    evbuffer_add(sent, "", 1);
+    return (const char *)evbuffer_pullup(sent, -1);
 }
 
 const char *ebb_http_peer(const struct ebb_http_request *request) {
