@@ -75,8 +75,8 @@ void ebb_log_modules_each(void (*see)(const char *module, enum ebb_log_level lev
                           void *context);
 
 /* Lines go to fd from now on; the caller owns fd. Who wants another file behind the
- * same fd dup3s it there: the writer may be in the middle of a line. service: static text, the
- * program's name. */
+ * same fd dup3s it there, and says so here: the writer may be in the middle of a line. service:
+ * static text, the program's name. */
 void ebb_log_fd_set(int fd);
 void ebb_log_format_set(enum ebb_log_format format); /* EBB_LOG_TEXT at first */
 void ebb_log_service_set(const char *service);

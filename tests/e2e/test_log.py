@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import resource
 import signal
 import socket
 import struct
@@ -127,6 +128,25 @@ class Log(unittest.TestCase):
             named = len([name for name in event["fields"].split(",") if name])
             self.assertEqual(given, named, event["id"])
         self.assertEqual(len({event["id"] for event in events}), len(events))
+
+    def test_a_line_that_a_full_file_cut_short_spoils_no_other(self):
+        def whole(text):
+            return [json.loads(line) for line in text.splitlines() if line.endswith("}") and line.startswith("{")]
+        with Server.ebbd(admin=True, flags=["--log-file", self.path, "--log-format", "json", "-vv"]) as server:
+            peer = server.connect()
+            wait_until(lambda: lines_of(self.path)[-1]["event.code"] == "connected", "a quiet log")
+            before = resource.prlimit(server.pid, resource.RLIMIT_FSIZE)
+            resource.prlimit(server.pid, resource.RLIMIT_FSIZE, (os.path.getsize(self.path) + 50, before[1]))
+            self.assertEqual(peer.ask(b"mn"), b"MN")
+            wait_until(lambda: server.metrics()['ebb_log_dropped_total{reason="write_failed"}'] > 0, "a line that does not fit")
+            resource.prlimit(server.pid, resource.RLIMIT_FSIZE, before)
+            self.assertEqual(peer.ask(b"get after"), b"END")
+            peer.close()
+        with open(self.path) as file:
+            text = file.read()
+        self.assertEqual(len(text.splitlines()) - len(whole(text)), 1)  # that line alone
+        self.assertIn("get after", [line.get("ebb.line") for line in whole(text)])
+        self.assertIn("log_dropped", [line["event.code"] for line in whole(text)])
 
     def test_a_reader_that_stands_still_keeps_nobody_waiting(self):
         port, admin = free_port(), free_port()

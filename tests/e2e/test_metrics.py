@@ -177,6 +177,16 @@ class Metrics(unittest.TestCase):
             self.assertEqual(commands[(("command", "get"), ("status", "hit"))], 200)
             self.assertEqual(commands[(("command", "get"), ("status", "miss"))], 200)
 
+    def test_the_format_is_that_which_is_wanted_most(self):
+        prometheus, openmetrics = "text/plain;version=0.0.4", "application/openmetrics-text;version=1.0.0"
+        with Server.ebbd(admin=True) as server:
+            for accept, wanted in ((prometheus, "text/plain"), ("*/*", "text/plain"), (openmetrics, "application/openmetrics-text"),
+                                   (f"{openmetrics};q=0.6,{prometheus};q=0.5,*/*;q=0.1", "application/openmetrics-text"),
+                                   (f"{openmetrics}; q=0.2, {prometheus}; q=0.9", "text/plain"),
+                                   (f"{openmetrics};q=0", "text/plain"), (f"{openmetrics};q=0,*/*", "text/plain"),
+                                   ("Application/OpenMetrics-Text", "application/openmetrics-text")):
+                self.assertEqual(scrape(server, accept)[0].split(";")[0], wanted, accept)
+
     def test_latency_of_every_request_when_asked_for(self):
         with Server.ebbd(admin=True, flags=["--latency-sample", "1"]) as server:
             work(server)

@@ -140,11 +140,25 @@ static void index_page(struct ebb_http_request *request, void *arg) {
     ebb_http_reply(request, 200, "text/html; charset=utf-8");
 }
 
+/* The weight that Accept gives to a type by name (RFC 9110, 12.4.2): 0 when it does not name it. */
+static double weight_of(const char *accept, const char *type) {
+    double highest = 0;
+    for (const char *at = strcasestr(accept, type); at; at = strcasestr(at + 1, type)) {
+        size_t length = strcspn(at, ",");
+        const char *weight = strcasestr(at, "q=");
+        double found = weight && weight < at + length ? strtod(weight + 2, NULL) : 1;
+        highest = found > highest ? found : highest;
+    }
+    return highest;
+}
+
 static void metrics_page(struct ebb_http_request *request, void *arg) {
     (void)arg;
-    /* Who can read OpenMetrics says so; nobody names it who wants the older format more. */
+    /* Who can read OpenMetrics names it; all others get the older format. */
     const char *accept = ebb_http_header(request, "Accept");
-    if (accept && strstr(accept, "application/openmetrics-text")) {
+    double openmetrics = accept ? weight_of(accept, "application/openmetrics-text") : 0;
+    double older = accept ? weight_of(accept, "text/plain") : 0;
+    if (openmetrics > 0 && openmetrics >= older) {
         ebb_metrics_write_openmetrics(ebb_http_body(request));
         ebb_http_reply(request, 200, "application/openmetrics-text; version=1.0.0; charset=utf-8");
         return;

@@ -320,6 +320,7 @@ int ebb_daemon_run(const struct ebb_daemon_plan *plan) {
         return status_of(error);
     }
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN); /* a log that may not grow is no reason to end */
     if (plan->close_inherited)
         ebb_inherited_take();
     ebbi_strangers_remember(&self->strangers);

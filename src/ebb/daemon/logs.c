@@ -111,6 +111,8 @@ void ebbi_logs_reopen(struct ebbi_logs *logs) {
     if (error == EBB_OK) {
         if (dup3(ebb_fd_get(fresh), ebb_fd_get(logs->fd), O_CLOEXEC) < 0)
             error = ebb_err_set(EBB_ERR_SYSTEM, "%s: %s", logs->path, strerror(errno));
+        else
+            ebb_log_fd_set(ebb_fd_get(logs->fd));
         ebb_fd_close(fresh);
     }
     if (error)

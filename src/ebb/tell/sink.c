@@ -23,6 +23,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -43,6 +44,7 @@ static _Atomic bool running, ending, lost;
 static _Atomic uint32_t dropped_untold;
 
 static _Atomic int sink_fd = STDERR_FILENO;
+static _Atomic bool is_cut; /* what was written last ends in the middle of a line */
 static _Atomic int sink_form = EBB_LOG_TEXT;
 static _Atomic int sink_coloured = -1; /* -1: not looked yet */
 
@@ -53,6 +55,7 @@ void ebbi_sink_memory(void **at, size_t *size) {
 
 void ebb_log_fd_set(int fd) {
     atomic_store(&sink_coloured, isatty(fd));
+    atomic_store(&is_cut, false);
     atomic_store(&sink_fd, fd);
 }
 
@@ -75,14 +78,20 @@ static void count_dropped(struct ebb_metric *reason) {
     atomic_fetch_add(&dropped_untold, 1);
 }
 
+/* A line that was cut short is lost; the next one begins a line of its own all the same. */
 static bool write_line(const char *line, size_t length) {
+    bool cut = atomic_load_explicit(&is_cut, memory_order_relaxed);
+    struct iovec parts[] = {{(void *)"\n", cut}, {(void *)line, length}};
     ssize_t written;
     do
-        written = write(atomic_load_explicit(&sink_fd, memory_order_relaxed), line, length);
+        written = writev(atomic_load_explicit(&sink_fd, memory_order_relaxed), parts, 2);
     while (written < 0 && errno == EINTR);
-    if (written == (ssize_t)length)
+    if (written > 0)
+        atomic_store_explicit(&is_cut, written > cut && written < (ssize_t)length + cut,
+                              memory_order_relaxed);
+    if (written == (ssize_t)length + cut)
         return true;
-    count_dropped(&ebb_metric_log_dropped_error); /* a line cut short is a line lost, too */
+    count_dropped(&ebb_metric_log_dropped_error);
     return false;
 }
 
