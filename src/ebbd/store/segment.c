@@ -33,6 +33,7 @@ enum {
     CHUNK_MIN = 2 << 10,
     CHUNK_MAX = 32 << 10,
     CHUNKS_PER_SEGMENT = 32,
+    ALONE_SHARE = 16, /* of a chunk: what a chunk cannot take any more is half as much, lost */
     ENTRIES_PER_SEGMENT = 5, /* for huge values, and for a limit raised at run time */
     SEGMENTS_PER_CLASS = 48, /* a class more for so many segments: an open segment is half empty */
     BATCH_SHARE_AT_START = 50,
@@ -321,7 +322,7 @@ static bool reserve_in(struct store_worker *worker, const struct carving *want,
         take(data, chunk, size, room);
         return true;
     }
-    bool alone = size > store->chunk_bytes / 4; /* keeps the chunk's remainder for small ones */
+    bool alone = size > store->chunk_bytes / ALONE_SHARE; /* the remainder is for small ones */
     struct carving more = *want;
     more.wanted = alone ? size : store->chunk_bytes;
     data = carve(store, &more, alone ? &own : chunk);
