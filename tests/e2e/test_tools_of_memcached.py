@@ -71,9 +71,9 @@ class ToolsOfMemcached(unittest.TestCase):
         other.get(b"nothing")
         other.ask(b"delete a%b")
         other.close()
-        seen = [watcher.line().decode() for _ in range(5)]
-        for line, part in zip(seen, ("type=conn_new rip=127.0.0.1", "type=item_store key=a%25b status=stored cmd=set ttl=100",
-                                     "type=item_get key=nothing status=not_found", "type=deleted key=a%25b cmd=delete",
+        seen = [watcher.line().decode() for _ in range(7)]
+        for line, part in zip(seen, ("type=conn_new rip=127.0.0.1", "type=item_get key=a%25b status=not_found", "type=item_store key=a%25b status=stored cmd=set ttl=100",
+                                     "type=item_get key=nothing status=not_found", "type=item_get key=a%25b status=found", "type=deleted key=a%25b cmd=delete",
                                      "type=conn_close rip=127.0.0.1")):
             self.assertIn(part, line)
             self.assertRegex(line, r"^ts=\d+\.\d+ gid=\d+ type=")

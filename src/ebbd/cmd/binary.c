@@ -139,6 +139,8 @@ static enum cmd_result run_touch(struct cmd_turn *turn, const struct binary *fra
                                  struct cmd_block *block) {
     (void)block;
     struct touched touched = {.expires = second_of(turn, binary_u32(frame, 0))};
+    if (watch_on(WATCH_FETCHERS))
+        watch_looked_up(turn, frame->key);
     bool hit =
         store_edit(turn->worker, frame->key, turn->now, touched.expires, set_expires, &touched);
     count_prefix(frame, hit);
@@ -168,6 +170,8 @@ static enum cmd_result run_delete(struct cmd_turn *turn, const struct binary *fr
     struct removal removal = {.cas = frame->cas};
     if (prefix_on())
         prefix_count(frame->key, PREFIX_DELETE);
+    if (watch_on(WATCH_FETCHERS))
+        watch_looked_up(turn, frame->key);
     bool found = store_edit(turn->worker, frame->key, turn->now, 0, set_remove, &removal);
     if (found && removal.other)
         return fail(turn, frame, BINARY_EXISTS);

@@ -119,6 +119,8 @@ enum cmd_result cmd_bget(struct cmd_turn *turn, struct request *request, struct 
 enum cmd_result cmd_touch(struct cmd_turn *turn, struct request *request, struct cmd_block *block) {
     (void)block;
     uint32_t expires = exptime_second(&turn->shared->clock, request->exptime, turn->now);
+    if (watch_on(WATCH_FETCHERS))
+        watch_looked_up(turn, request->key);
     bool hit = store_edit(turn->worker, request->key, turn->now, expires, set_expires, &expires);
     ebb_count(hit ? &ebb_metric_touch_hits : &ebb_metric_touch_misses, 1);
     cmd_answer(turn, request->noreply, hit ? EBB_SPAN("TOUCHED") : EBB_SPAN("NOT_FOUND"));
@@ -133,6 +135,8 @@ static void set_remove(struct store_edit *edit, void *context) {
 enum cmd_result cmd_delete(struct cmd_turn *turn, struct request *request,
                            struct cmd_block *block) {
     (void)block;
+    if (watch_on(WATCH_FETCHERS))
+        watch_looked_up(turn, request->key);
     bool hit = store_edit(turn->worker, request->key, turn->now, 0, set_remove, NULL);
     if (prefix_on())
         prefix_count(request->key, PREFIX_DELETE);

@@ -8,6 +8,7 @@
 #include "incr.h"
 
 #include "metrics.h"
+#include "watch.h"
 
 #define NUMERIC_LENGTH_MAX                                                                         \
     (512 * 1024) /* memcached takes no number from a value that it keeps in chunks */
@@ -102,6 +103,8 @@ static void count(const struct delta *delta) {
 }
 
 enum delta_outcome delta_add(struct cmd_turn *turn, struct ebb_span key, struct delta *delta) {
+    if (watch_on(WATCH_FETCHERS))
+        watch_looked_up(turn, key);
     delta->outcome = DELTA_MISS;
     if (store_edit(turn->worker, key, turn->now, delta->expires, edit_number, delta) &&
         delta->outcome == DELTA_GROWS && grow(turn, key, delta) == STORE_NO_MEMORY) {
@@ -123,6 +126,10 @@ enum store_verdict delta_create(struct cmd_turn *turn, struct ebb_span key, uint
     enum store_verdict verdict =
         store_commit(turn->worker, &room, turn->now, new, cmd_decide_absent, NULL);
     delta->cas = new->cas;
+    if (verdict == STORE_STORED && watch_on(WATCH_FETCHERS))
+        watch_fetched(turn, key, false, 0);
+    if (verdict == STORE_STORED && watch_on(WATCH_MUTATIONS))
+        watch_stored(turn, REQUEST_add, key, verdict, new->expires, delta->digits_count);
     return verdict;
 }
 

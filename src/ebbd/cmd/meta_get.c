@@ -62,18 +62,26 @@ static enum found read_only(struct cmd_turn *turn, const struct meta *meta) {
     struct reply_mark mark = reply_mark(turn->reply);
     struct store_read read;
     while (store_find(turn->worker, meta->key, turn->now, &read)) {
-        if (needs_edit(meta, &read.item))
+        if (needs_edit(meta, &read.item)) {
+            if (watch_on(WATCH_FETCHERS))
+                watch_fetched(turn, meta->key, true, read.item.value_length);
             return FOUND_NEEDS_EDIT;
+        }
         struct metaflags_item item = shown(meta, &read.item);
         metaflags_answer(turn, meta, FLAGS_SHOWN, &item);
         add_value(turn->reply, meta, &read.item);
+        size_t length = read.item.value_length;
         if (store_still(&read)) {
             if (is_use(meta))
                 store_touched(&read);
+            if (watch_on(WATCH_FETCHERS))
+                watch_fetched(turn, meta->key, true, length);
             return FOUND;
         }
         reply_take_back(turn->reply, mark);
     }
+    if (watch_on(WATCH_FETCHERS))
+        watch_fetched(turn, meta->key, false, 0);
     return FOUND_NOT;
 }
 
@@ -160,8 +168,6 @@ enum cmd_result cmd_mg(struct cmd_turn *turn, struct request *request, struct cm
     }
     struct reply_mark mark = reply_mark(turn->reply);
     bool hit = answer_item(turn, &meta);
-    if (watch_on(WATCH_FETCHERS))
-        watch_fetched(turn, meta.key, hit, 0);
     count(&meta, hit);
     if (meta_is_cut(&meta)) {
         reply_take_back(turn->reply, mark);
@@ -200,6 +206,8 @@ enum cmd_result cmd_me(struct cmd_turn *turn, struct request *request, struct cm
         return CMD_DONE;
     }
     ebb_count(&ebb_metric_debugged, 1);
+    if (watch_on(WATCH_FETCHERS))
+        watch_looked_up(turn, key);
     struct store_read read;
     while (store_find(turn->worker, key, turn->now, &read)) {
         struct store_item item = read.item;

@@ -166,6 +166,8 @@ enum cmd_result cmd_md(struct cmd_turn *turn, struct request *request, struct cm
     struct edit edit = {turn, &meta, 0, REMOVED_NOT_FOUND};
     if (meta_has(&meta, 'T'))
         edit.expires = exptime_second(&turn->shared->clock, meta.ttl, turn->now);
+    if (watch_on(WATCH_FETCHERS))
+        watch_looked_up(turn, meta.key);
     store_edit(turn->worker, meta.key, turn->now, edit.expires, edit_remove, &edit);
     if (edit.result == REMOVED && watch_on(WATCH_DELETIONS))
         watch_deleted(turn, REQUEST_md, meta.key);

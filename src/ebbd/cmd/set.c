@@ -49,6 +49,8 @@ static enum cmd_result refuse(struct cmd_turn *turn, const struct request *reque
         cmd_answer(turn, false, EBB_SPAN("SERVER_ERROR out of memory storing object"));
     if (watch_on(WATCH_MUTATIONS))
         watch_stored(turn, request->verb, request->key, verdict, 0, 0);
+    if (removes && watch_on(WATCH_FETCHERS))
+        watch_looked_up(turn, request->key);
     if (removes)
         store_edit(turn->worker, request->key, turn->now, 0, set_remove, NULL);
     *block = (struct cmd_block){.length = request->value_length, .verb = request->verb};
@@ -179,9 +181,10 @@ static store_decide *decide_of(enum request_verb verb) {
     }
 }
 
-/* One try to store old + added; the view was still valid when its bytes were copied. */
+/* One try to store old + added, *length bytes; the view was still valid when its bytes were copied.
+ */
 static enum store_verdict join_once(struct cmd_turn *turn, const struct cmd_block *block,
-                                    struct store_new *new) {
+                                    struct store_new *new, size_t *length) {
     struct ebb_span key = {block->key, block->key_length};
     struct store_read read;
     if (!store_find(turn->worker, key, turn->now, &read))
@@ -207,14 +210,15 @@ static enum store_verdict join_once(struct cmd_turn *turn, const struct cmd_bloc
         return STORE_AGAIN;
     }
     ebb_keep(old.pin);
+    *length = old.value_length + block->length;
     return store_commit(turn->worker, &room, turn->now, new, decide_join, &old.cas);
 }
 
 static enum store_verdict join(struct cmd_turn *turn, const struct cmd_block *block,
-                               struct store_new *new) {
+                               struct store_new *new, size_t *length) {
     enum store_verdict verdict;
     do {
-        verdict = join_once(turn, block, new);
+        verdict = join_once(turn, block, new, length);
     } while (verdict == STORE_AGAIN);
     return verdict;
 }
@@ -265,9 +269,12 @@ void cmd_block_done(struct cmd_turn *turn, struct cmd_block *block, bool crlf) {
         return;
     }
     enum store_verdict verdict;
-    bool watched = watch_on(WATCH_MUTATIONS);
+    size_t length = block->length;
+    bool watched = watch_on(WATCH_FETCHERS | WATCH_MUTATIONS);
     if (watched)
         remember_key(block);
+    if (watch_on(WATCH_FETCHERS))
+        watch_looked_up(turn, (struct ebb_span){block->key, block->key_length});
     struct store_new new = {.client_flags = block->client_flags,
                             .expires = block->expires,
                             .marks = block->key_is_base64 ? STORE_KEY_BASE64 : 0};
@@ -275,12 +282,12 @@ void cmd_block_done(struct cmd_turn *turn, struct cmd_block *block, bool crlf) {
         verdict = store_commit(turn->worker, &block->room, turn->now, &new, decide_of(block->verb),
                                block);
     } else {
-        verdict = join(turn, block, &new);
+        verdict = join(turn, block, &new, &length);
     }
     count(block, verdict);
-    if (watched)
+    if (watch_on(WATCH_MUTATIONS) && watched)
         watch_stored(turn, block->verb, (struct ebb_span){block->key, block->key_length}, verdict,
-                     new.expires, block->length);
+                     new.expires, length);
     if (block->meta)
         meta_set_answer(turn, block, verdict, new.cas);
     else if (block->binary.is)

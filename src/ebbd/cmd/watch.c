@@ -20,7 +20,6 @@
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
-#include <sys/socket.h>
 
 #define WATCHERS_MAX 20  /* as memcached */
 #define CELLS        256 /* of a ring; a power of two */
@@ -126,6 +125,12 @@ void watch_fetched(const struct cmd_turn *turn, struct ebb_span key, bool found,
               encoded(text, key), found ? "found" : "not_found", found ? 1u : 0u, turn->fd, length);
 }
 
+void watch_looked_up(const struct cmd_turn *turn, struct ebb_span key) {
+    struct store_read read;
+    bool found = store_find(turn->worker, key, turn->now, &read);
+    watch_fetched(turn, key, found, found ? read.item.value_length : 0);
+}
+
 void watch_stored(const struct cmd_turn *turn, enum request_verb verb, struct ebb_span key,
                   enum store_verdict verdict, uint32_t expires, size_t length) {
     static const char *const status[] = {
@@ -159,37 +164,32 @@ void watch_evicted(struct ebb_span key, const struct store_item *item, uint32_t 
               item->value_length);
 }
 
-/* Who is at the other end of fd. */
-static const char *peer_of(int fd, char text[PEER_TEXT], unsigned *port) {
-    struct sockaddr_storage address = {0};
-    socklen_t length = sizeof(address);
+static const char *peer_text(const union watch_peer *peer, char text[PEER_TEXT], unsigned *port) {
+    bool four = peer->any.sa_family == AF_INET;
     *port = 0;
-    if (getpeername(fd, (struct sockaddr *)&address, &length) != 0 ||
-        (address.ss_family != AF_INET && address.ss_family != AF_INET6))
+    if (!four && peer->any.sa_family != AF_INET6)
         return "unix";
-    bool four = address.ss_family == AF_INET;
-    const struct sockaddr_in *in4 = (const void *)&address;
-    const struct sockaddr_in6 *in6 = (const void *)&address;
-    *port = ntohs(four ? in4->sin_port : in6->sin6_port);
-    return inet_ntop(address.ss_family,
-                     four ? (const void *)&in4->sin_addr : (const void *)&in6->sin6_addr, text,
-                     PEER_TEXT);
+    *port = ntohs(four ? peer->in4.sin_port : peer->in6.sin6_port);
+    return inet_ntop(peer->any.sa_family,
+                     four ? (const void *)&peer->in4.sin_addr : (const void *)&peer->in6.sin6_addr,
+                     text, PEER_TEXT);
 }
 
-void watch_connected(int fd) {
+void watch_connected(int fd, const union watch_peer *peer) {
     char text[PEER_TEXT];
     unsigned port;
-    const char *peer = peer_of(fd, text, &port);
-    tell_line(WATCH_CONNEVENTS, "conn_new rip=%s rport=%u transport=%s cfd=%d\n", peer, port,
+    const char *address = peer_text(peer, text, &port);
+    tell_line(WATCH_CONNEVENTS, "conn_new rip=%s rport=%u transport=%s cfd=%d\n", address, port,
               port ? "tcp" : "local", fd);
 }
 
-void watch_disconnected(int fd, const char *reason) {
+void watch_disconnected(int fd, const union watch_peer *peer, enum watch_reason reason) {
+    static const char *const reasons[] = {"normal", "error", "idle_timeout", "shutdown"};
     char text[PEER_TEXT];
     unsigned port;
-    const char *peer = peer_of(fd, text, &port);
-    tell_line(WATCH_CONNEVENTS, "conn_close rip=%s rport=%u transport=%s reason=%s cfd=%d\n", peer,
-              port, port ? "tcp" : "local", reason, fd);
+    const char *address = peer_text(peer, text, &port);
+    tell_line(WATCH_CONNEVENTS, "conn_close rip=%s rport=%u transport=%s reason=%s cfd=%d\n",
+              address, port, port ? "tcp" : "local", reasons[reason], fd);
 }
 
 /* --- the command --- */
@@ -278,8 +278,9 @@ static unsigned kind_of(struct ebb_span word) {
     return 0;
 }
 
-static enum cmd_result say(struct cmd_turn *turn, struct ebb_span sentence) {
-    reply_line(turn->reply, sentence);
+static enum cmd_result say(struct cmd_turn *turn, const struct request *request,
+                           struct ebb_span sentence) {
+    cmd_answer(turn, request->noreply, sentence);
     return CMD_DONE;
 }
 
@@ -287,18 +288,19 @@ enum cmd_result cmd_watch(struct cmd_turn *turn, struct request *request, struct
     (void)block;
     unsigned kinds = request->words == 1 ? WATCH_FETCHERS : 0;
     if (turn->shared->settings->disable_watch)
-        return say(turn, EBB_SPAN("CLIENT_ERROR watch commands not allowed"));
-    for (unsigned i = 1; i < request->words && i < REQUEST_WORDS; i++) {
-        unsigned kind = kind_of(request->word[i]);
+        return say(turn, request, EBB_SPAN("CLIENT_ERROR watch commands not allowed"));
+    struct ebb_span word;
+    for (unsigned i = 1; i < request->words && request_next_key(&request->keys, &word); i++) {
+        unsigned kind = kind_of(word);
         if (kind == 0)
-            return say(turn, EBB_SPAN("ERROR"));
+            return say(turn, request, EBB_SPAN("ERROR"));
         kinds |= kind;
     }
     struct watcher *watch = watch_new(kinds);
     if (watch == NULL)
-        return say(turn, EBB_SPAN("WATCHER_FAILED failed to add log watcher"));
+        return say(turn, request, EBB_SPAN("WATCHER_FAILED failed to add log watcher"));
     if (!add(watch))
-        return say(turn, EBB_SPAN("WATCHER_TOO_MANY log watcher limit reached"));
+        return say(turn, request, EBB_SPAN("WATCHER_TOO_MANY log watcher limit reached"));
     struct cmd_stream *stream = ebb_new(cmd_stream);
     stream->step = step_watch;
     stream->close = close_watch;

@@ -6,6 +6,7 @@
 
 #include "cmd.h"
 
+#include <netinet/in.h>
 #include <stdatomic.h>
 
 enum watch_kind {
@@ -17,6 +18,16 @@ enum watch_kind {
     WATCH_SILENT = 32, /* kinds that memcached has and that do not happen here */
 };
 
+/* Why a connection was closed. */
+enum watch_reason { WATCH_NORMAL, WATCH_ERROR, WATCH_IDLE_TIMEOUT, WATCH_SHUTDOWN };
+
+/* Who is at the other end of a connection; any other family: a unix socket. */
+union watch_peer {
+    struct sockaddr any;
+    struct sockaddr_in in4;
+    struct sockaddr_in6 in6;
+};
+
 extern _Atomic unsigned watch_wanted; /* kinds that somebody watches */
 
 static inline bool watch_on(unsigned kinds) {
@@ -25,13 +36,14 @@ static inline bool watch_on(unsigned kinds) {
 }
 
 /* When watch_on. Never waits: a watcher that is behind loses lines, and is told how many. */
+/* Tells that the key is looked up: for commands that change the item. */
+void watch_looked_up(const struct cmd_turn *turn, struct ebb_span key);
 void watch_fetched(const struct cmd_turn *turn, struct ebb_span key, bool found, size_t length);
 void watch_stored(const struct cmd_turn *turn, enum request_verb verb, struct ebb_span key,
                   enum store_verdict verdict, uint32_t expires, size_t length);
 void watch_deleted(const struct cmd_turn *turn, enum request_verb verb, struct ebb_span key);
-void watch_connected(int fd);
-/* reason: "normal", "error", "idle_timeout", "shutdown". */
-void watch_disconnected(int fd, const char *reason);
+void watch_connected(int fd, const union watch_peer *peer);
+void watch_disconnected(int fd, const union watch_peer *peer, enum watch_reason reason);
 /* For store_config.evicted. */
 void watch_evicted(struct ebb_span key, const struct store_item *item, uint32_t now);
 

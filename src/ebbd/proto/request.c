@@ -195,8 +195,8 @@ void request_parse(struct ebb_span line, struct request *request) {
     request->noreply = request->hang_up = false;
     request->error = EBB_SPAN("");
     const struct verb_row *row = &verbs[request->verb];
+    request->keys = rest;
     if (request->verb != REQUEST_NONE && row->form <= REQUEST_FORM_META) {
-        request->keys = rest;
         if (row->form != REQUEST_FORM_META)
             request->error = read_keys(row, request);
         return;

@@ -75,7 +75,8 @@ void conn_close(struct conn *conn) {
     roster_remove(conn);
     ebb_tell(disconnected, ebb_fd_get(conn->fd));
     if (watch_on(WATCH_CONNEVENTS))
-        watch_disconnected(ebb_fd_get(conn->fd), "normal");
+        watch_disconnected(ebb_fd_get(conn->fd), &conn->peer,
+                           conn->stream ? WATCH_ERROR : conn->reason); /* as memcached */
     cmd_stream_close(conn->stream);
     ebb_timer_close(conn->timer);
     ebb_watch_close(conn->watch);
@@ -150,8 +151,12 @@ static enum flow receive(struct turn *turn) {
                              : readv(fd, vectors, count);
     if (got == 0)
         return FLOW_GONE;
-    if (got < 0)
-        return errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR ? FLOW_WAIT : FLOW_GONE;
+    if (got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR))
+        return FLOW_WAIT;
+    if (got < 0) {
+        conn->reason = WATCH_ERROR;
+        return FLOW_GONE;
+    }
     ebb_count(&ebb_metric_read_bytes, (uint64_t)got);
     turn->read_full = (size_t)got == missing + STATION_READ_SIZE;
     turn->received += (size_t)got;
@@ -231,6 +236,7 @@ static enum flow one_request(struct turn *turn) {
         return FLOW_WAIT;
     case REQUEST_LONG:
         ebb_count(&ebb_metric_hung_up, 1);
+        turn->conn->reason = WATCH_ERROR;
         return FLOW_CLOSE;
     default:
         break;
@@ -258,6 +264,8 @@ static enum flow one_request(struct turn *turn) {
         station->turn.stream = NULL;
         break;
     case CMD_QUIT:
+        if (request.verb != REQUEST_quit)
+            turn->conn->reason = request.verb == REQUEST_shutdown ? WATCH_SHUTDOWN : WATCH_ERROR;
         return FLOW_CLOSE;
     case CMD_DONE:
         timing_carried_out(&station->timing, request.verb);
@@ -276,6 +284,7 @@ static enum flow one_frame(struct turn *turn) {
         return FLOW_WAIT;
     case BINARY_BAD:
         ebb_count(&ebb_metric_hung_up, 1);
+        turn->conn->reason = WATCH_ERROR;
         return FLOW_CLOSE;
     default:
         break;
@@ -294,6 +303,8 @@ static enum flow one_frame(struct turn *turn) {
             timing_text(turn->conn->block_line, start, taken);
         break;
     case CMD_QUIT:
+        if (frame.verb != REQUEST_quit)
+            turn->conn->reason = WATCH_ERROR;
         return FLOW_CLOSE;
     default:
         timing_carried_out(&turn->station->timing, frame.verb);
@@ -544,8 +555,10 @@ void conn_accept(struct station *station, ebb_fd fd) {
     setsockopt(ebb_fd_get(fd), IPPROTO_TCP, TCP_NODELAY, &on,
                sizeof(on)); /* a unix socket refuses; no harm */
     setsockopt(ebb_fd_get(fd), SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
+    socklen_t length = sizeof(conn->peer);
+    getpeername(ebb_fd_get(fd), &conn->peer.any, &length);
     if (watch_on(WATCH_CONNEVENTS))
-        watch_connected(ebb_fd_get(fd));
+        watch_connected(ebb_fd_get(fd), &conn->peer);
     ebb_loop_post(station->loop, begin, conn);
 }
 

@@ -2,6 +2,7 @@
 #ifndef EBBD_SERVE_CONN_H
 #define EBBD_SERVE_CONN_H
 
+#include "cmd/watch.h"
 #include "server.h"
 
 /* A reply that the peer has not taken. Lies in scanned memory: it holds what it sends. */
@@ -32,6 +33,8 @@ struct conn {
     struct cmd_stream *stream; /* an answer that goes on */
     struct ebb_timer *timer;   /* looks after a stream that waits */
     bool closing;              /* close when the backlog is sent */
+    enum watch_reason reason;  /* why it will be closed */
+    union watch_peer peer;
     struct backlog *backlog;
     uint64_t used_ns;        /* when its latest turn began */
     uint64_t waits_since_ns; /* in the station's list: when its bytes were seen; else 0 */

@@ -104,6 +104,7 @@ void conn_close_idle(struct station *station) {
         if (now_ns < conn->used_ns + idle_ns || conn->later.next || conn->stream)
             continue;
         ebb_count(&ebb_metric_idle_closed, 1);
+        conn->reason = WATCH_IDLE_TIMEOUT;
         conn_close(conn);
     }
 }

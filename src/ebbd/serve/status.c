@@ -61,7 +61,7 @@ static void write_cache(struct ebb_writer *writer, const struct store_stats *sta
         {"item_bytes", stats->bytes},
         {"evicted_total", stats->evictions},
         {"evicted_unfetched_total", stats->evicted_unfetched},
-        {"expired_total", stats->reclaimed},
+        {"expired_total", stats->reclaimed + stats->expired_lookups},
         {"expired_unfetched_total", stats->expired_unfetched},
         {"segments", stats->segments},
         {"segment_bytes", stats->segment_bytes},

@@ -130,7 +130,7 @@ struct store_worker {
     uint32_t inserts; /* since the index was last offered to grow */
     /* Counters of this thread; others only read them. */
     _Atomic int64_t items;
-    _Atomic uint64_t items_total, reclaimed, written_bytes, lookups, main_hits, expired_lookups;
+    _Atomic uint64_t items_total, written_bytes, lookups, main_hits, expired_lookups;
     char padding[64];
 };
 

@@ -138,6 +138,9 @@ void store_view(const struct store *store, uint64_t slot, const char *data, uint
 
 /* ---- find ---- */
 
+static bool drop_expired(struct store_worker *worker, struct ebb_span key, uint64_t hash,
+                         uint32_t now);
+
 bool store_find(struct store_worker *worker, struct ebb_span key, uint32_t now,
                 struct store_read *read) {
     struct store *store = worker->store;
@@ -161,10 +164,8 @@ bool store_find(struct store_worker *worker, struct ebb_span key, uint32_t now,
             continue;
         if (!is_expired(read->item.expires, now))
             return true;
-        if (store_still(read)) { /* else somebody may just have given it a new expiry */
-            own_add(&worker->expired_lookups, 1);
-            return false;
-        }
+        if (drop_expired(worker, key, hash, now))
+            return false; /* else somebody has just given it a new expiry */
     }
 }
 
@@ -228,12 +229,19 @@ static struct place find_living(struct store_worker *worker, struct bucket *buck
     store_view(store, slot, segment_data(store, slot_segment(store, slot)), now, item);
     if (!is_expired(item->expires, now))
         return place;
-    if (!(item->marks & STORE_FETCHED))
-        atomic_fetch_add_explicit(&store->expired_unfetched, 1, memory_order_relaxed);
-    own_add(&worker->reclaimed, 1);
     own_add(&worker->expired_lookups, 1);
     unlink_slot(worker, bucket, place);
     return (struct place){NULL, 0};
+}
+
+/* Who comes for an expired item takes it away, so it is counted once. False: it lives. */
+static bool drop_expired(struct store_worker *worker, struct ebb_span key, uint64_t hash,
+                         uint32_t now) {
+    struct store_item item;
+    struct bucket *bucket = index_lock(worker->store, hash);
+    bool lives = find_living(worker, bucket, key, hash, now, &item).bucket != NULL;
+    index_unlock(bucket);
+    return !lives;
 }
 
 /* The record is wide, or narrow and will hold what the edit may make of it. */
@@ -597,8 +605,6 @@ void store_stats_read(struct store *store, struct store_stats *stats) {
             atomic_load_explicit(&store->workers[i]->items_total, memory_order_relaxed);
         stats->written_bytes +=
             atomic_load_explicit(&store->workers[i]->written_bytes, memory_order_relaxed);
-        stats->reclaimed +=
-            atomic_load_explicit(&store->workers[i]->reclaimed, memory_order_relaxed);
         stats->expired_lookups +=
             atomic_load_explicit(&store->workers[i]->expired_lookups, memory_order_relaxed);
     }

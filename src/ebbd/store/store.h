@@ -184,7 +184,7 @@ struct store_stats {
     uint64_t limit_bytes;
     uint64_t evictions, evicted_unfetched, expired_unfetched,
         reclaimed;                    /* reclaimed: expired items' room reused */
-    uint64_t expired_lookups;         /* keys that were asked for or changed too late */
+    uint64_t expired_lookups;         /* expired items that somebody came for */
     uint32_t oldest;                  /* second when the oldest live segment was begun; 0: none */
     uint64_t segments, segment_bytes; /* live ones: count, memory */
     uint64_t dropped_bytes;           /* memory of dropped segments not yet collected */

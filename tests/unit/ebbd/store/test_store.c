@@ -75,7 +75,7 @@ START_TEST(an_expired_item_is_a_miss_from_its_second_on) {
     put(worker, "k", "w", 1, 0, 12);
     store_stats_read(store, &stats);
     ck_assert_uint_eq(stats.items, 1);
-    ck_assert_uint_eq(stats.reclaimed, 2);
+    ck_assert_uint_eq(stats.expired_lookups, 2);
     store_check(store);
     store_close(store);
 }
