@@ -6,9 +6,11 @@ the connection is closed. {cas} is the number that was shown last, {older} one l
 when numbers of versions are told by the order in which they appeared.
 """
 import re
+import signal
+import struct
 import unittest
 
-from servers import Server
+from servers import STOP_SECONDS_MAX, Server
 
 CAS = re.compile(rb" c\d+(?=[ \r])|(?<=VALUE )[^ \r\n]+ \d+ \d+ \d+(?=\r\n)")
 LONG = 2048
@@ -123,7 +125,7 @@ CONTROL = [
                    b"flush_all 99999999999", b"flush_all 4294967296", b"flush_all 18446744073709551616", b"flush_all x noreply"]),
     ("cache_memlimit", [b"cache_memlimit", b"cache_memlimit 64", b"cache_memlimit 7", b"cache_memlimit 0", b"cache_memlimit x", b"cache_memlimit -1", b"cache_memlimit 64 x", b"cache_memlimit 128 noreply", b"cache_memlimit 128x",
                         b"cache_memlimit 64"]),
-    ("shutdown is off", [b"shutdown", b"shutdown graceful", b"shutdown now", b"shutdown graceful x"]),
+    ("shutdown is off", [b"shutdown", b"shutdown graceful", b"shutdown now", b"shutdown noreply", b"shutdown graceful x"]),
     ("verbosity", [b"verbosity 0", b"verbosity 1", b"verbosity", b"verbosity x", b"verbosity -1", b"verbosity 1 2", b"verbosity 99999999999", b"verbosity 1x", b"verbosity 0"]),
     ("version and misbehave", [b"version x", b"misbehave", b"misbehave x"]),
 ]
@@ -181,6 +183,44 @@ class Protocol(unittest.TestCase):
                     self.assertEqual(ours, theirs)
             for peer in peers:
                 peer.close()
+
+    def test_sasl_is_an_unknown_command_where_nobody_authenticates(self):
+        def frame(opcode, key=b"", value=b"", extras=b"", opaque=7):
+            return struct.pack(">BBHBBHIIQ", 0x80, opcode, len(key), len(extras), 0, 0, len(key + extras + value), opaque, 0) + extras + key + value
+        for asked in (frame(0x20), frame(0x21, b"PLAIN", b"\0user\0password"), frame(0x22, b"PLAIN", b"\0user\0password"), frame(0x21, b"CRAM-MD5"),
+                      frame(0x21), frame(0x22), frame(0x20, b"PLAIN"), frame(0x21, b"m" * 40, b"x" * 1000)):
+            said = []
+            for server in (self.ours, self.theirs):
+                peer = server.connect()
+                peer.send(asked + frame(0x01, b"a", b"v", b"\0" * 8) + frame(0x0a, opaque=9) + frame(0x07))
+                try:
+                    while peer.fill():
+                        pass
+                except ConnectionResetError:
+                    pass
+                said.append(re.sub(rb"(?<=\x81\x01.{14}).{8}", b"", peer.buffer, flags=re.DOTALL))  # a cas number
+                peer.close()
+            self.assertEqual(said[0], said[1], asked[:40])
+
+    def test_shutdown_ends_the_daemon_as_it_ends_memcached(self):
+        """Its answer, what another client sees, and the exit status; then the same by signals."""
+        for how in (b"shutdown\r\n", b"shutdown graceful\r\n", b"mn\r\nshutdown\r\n", signal.SIGTERM, signal.SIGINT):
+            said = []
+            for kind in (Server.ebbd, Server.memcached):
+                server = kind(flags=["-A"])
+                self.addCleanup(server.kill)
+                peers = [server.connect(), server.connect()]
+                peers[1].ask(b"mn")
+                if isinstance(how, bytes):
+                    peers[0].send(how)
+                else:
+                    server.process.send_signal(how)
+                closed = [peer.closed() for peer in peers]
+                said.append((closed, peers[0].buffer, server.process.wait(STOP_SECONDS_MAX)))
+                for peer in peers:
+                    peer.close()
+            self.assertEqual(said[0], said[1], how)
+            self.assertEqual(said[0][2], 0)
 
 
 if __name__ == "__main__":

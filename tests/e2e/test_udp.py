@@ -3,6 +3,8 @@
 import os
 import socket
 import struct
+import subprocess
+import time
 import unittest
 
 from servers import REPLY_SECONDS_MAX, Server, free_port
@@ -83,6 +85,63 @@ class Udp(unittest.TestCase):
             side.send(b"get a\r\n", number=0, total=2)
             side.send(b"get a")
         self.both(b"get b\r\n", id=99)  # the next one is answered, and nothing came before it
+
+    def test_bad_datagrams_are_answered_as_by_a_memcached_that_is_fresh(self):
+        """memcached keeps the state of one datagram for the next, so each of these is for a memcached of its own."""
+        head = struct.pack(">HHHH", 0x1234, 0, 1, 0)
+        for datagram in (struct.pack(">HHHH", 0x1234, 1, 1, 0) + b"mn\r\n", struct.pack(">HHHH", 0x1234, 0, 1, 7) + b"mn\r\n",
+                         struct.pack(">HHHH", 0x1234, 0, 0, 0) + b"mn\r\n", struct.pack(">HHHH", 0x1234, 0, 2, 0) + b"mn\r\n",
+                         struct.pack(">HHHH", 0x1234, 0, 257, 0) + b"mn\r\n", head, head + b"mn", head + b"\r\n", head + b"\n", head + b"\0\r\n",
+                         head + b"x" * 3000, head + b"GET / HTTP/1.0\r\n", head + b"set a 0 0 10\r\nab",
+                         head + b"shutdown\r\n", head + b"set a 0 0 1 noreply\r\na\r\n", head + b"\xff\xfe\r\n", head + bytes(range(0x81, 0xc0)),
+                         head + b"get " + b"k" * 251 + b"\r\n", head + b"ms a x\r\n", head + b"mg a O" + b"1" * 40 + b"\r\n",
+                         head + binary(0x0a)[:20], head + binary(0x01, b"a"), head + binary(0x99), head + b"\x81" + binary(0x0a)[1:], head + binary(0x20)):
+            said = []
+            for kind in (Server.ebbd, Server.memcached):
+                side = Side(kind, ["-t", "2"])  # memcached's other thread answers when the first waits for more
+                self.addCleanup(side.server.kill)
+                side.sock.send(datagram)
+                answers, number = [], 0
+                side.sock.settimeout(0.2)
+                until = time.monotonic() + REPLY_SECONDS_MAX
+                while time.monotonic() < until:
+                    number += 1
+                    side.send(b"mn\r\n", id=number)  # what it answers behind it ends the waiting
+                    try:
+                        answers.append(side.sock.recv(65536))
+                        while answers[-1][:2] == b"\x12\x34":
+                            answers.append(side.sock.recv(65536))
+                        break
+                    except TimeoutError:
+                        continue
+                said.append([answer for answer in answers if answer[:2] == b"\x12\x34"])
+                side.close()
+            self.assertEqual(said[0], said[1], datagram[:60])
+
+    def test_the_protocol_of_a_datagram_is_told_by_its_first_byte_whatever_B_says(self):
+        for protocol in ("ascii", "binary"):
+            for path in (self.ours.server.path, self.theirs.server.path):
+                port = free_port()
+                daemon = subprocess.Popen([path, "-u", "root", "-p", "0", "-l", "127.0.0.1", "-U", str(port), "-B", protocol], stderr=subprocess.DEVNULL)
+                self.addCleanup(daemon.wait)
+                self.addCleanup(daemon.kill)
+                for asked, answer in ((b"mn\r\n", b"MN\r\n"), (binary(0x0a), b"\x81\x0a")):
+                    self.assertTrue(self.first_answer(port, asked).startswith(answer), (path, protocol, asked))
+
+    @staticmethod
+    def first_answer(port, body):
+        """Asks until a daemon that is just starting answers."""
+        until = time.monotonic() + REPLY_SECONDS_MAX
+        while time.monotonic() < until:
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+                sock.settimeout(0.2)
+                sock.connect(("127.0.0.1", port))
+                try:
+                    sock.send(struct.pack(">HHHH", 1, 0, 1, 0) + body)
+                    return sock.recv(65536)[8:]
+                except (TimeoutError, ConnectionRefusedError):
+                    time.sleep(0.01)
+        return b""
 
     def test_lines_of_one_datagram_are_answered_together(self):
         parts = self.ours.ask(b"set a 0 0 1\r\n1\r\nset b 0 0 1\r\n2\r\nget a b\r\n")
