@@ -92,29 +92,29 @@ class Udp(unittest.TestCase):
         for datagram in (struct.pack(">HHHH", 0x1234, 1, 1, 0) + b"mn\r\n", struct.pack(">HHHH", 0x1234, 0, 1, 7) + b"mn\r\n",
                          struct.pack(">HHHH", 0x1234, 0, 0, 0) + b"mn\r\n", struct.pack(">HHHH", 0x1234, 0, 2, 0) + b"mn\r\n",
                          struct.pack(">HHHH", 0x1234, 0, 257, 0) + b"mn\r\n", head, head + b"mn", head + b"\r\n", head + b"\n", head + b"\0\r\n",
-                         head + b"x" * 3000, head + b"GET / HTTP/1.0\r\n", head + b"set a 0 0 10\r\nab",
+                         head + b"x" * 3000, head + b"GET / HTTP/1.0\r\n",
                          head + b"shutdown\r\n", head + b"set a 0 0 1 noreply\r\na\r\n", head + b"\xff\xfe\r\n", head + bytes(range(0x81, 0xc0)),
                          head + b"get " + b"k" * 251 + b"\r\n", head + b"ms a x\r\n", head + b"mg a O" + b"1" * 40 + b"\r\n",
                          head + binary(0x0a)[:20], head + binary(0x01, b"a"), head + binary(0x99), head + b"\x81" + binary(0x0a)[1:], head + binary(0x20)):
-            said = []
-            for kind in (Server.ebbd, Server.memcached):
-                side = Side(kind, ["-t", "2"])  # memcached's other thread answers when the first waits for more
+            # memcached's other thread answers when the first waits for more; then the order is open.
+            sides = [Side(Server.ebbd, ["-t", "1"]), Side(Server.memcached, ["-t", "2"])]
+            said = [[], []]
+            for side in sides:
                 self.addCleanup(side.server.kill)
-                side.sock.send(datagram)
-                answers, number = [], 0
                 side.sock.settimeout(0.2)
-                until = time.monotonic() + REPLY_SECONDS_MAX
-                while time.monotonic() < until:
-                    number += 1
-                    side.send(b"mn\r\n", id=number)  # what it answers behind it ends the waiting
+                side.sock.send(datagram)
+            until = time.monotonic() + REPLY_SECONDS_MAX
+            followed = [False, False]
+            while (said[0] != said[1] or not all(followed)) and time.monotonic() < until:
+                for number, side in enumerate(sides):
                     try:
-                        answers.append(side.sock.recv(65536))
-                        while answers[-1][:2] == b"\x12\x34":
-                            answers.append(side.sock.recv(65536))
-                        break
+                        side.send(b"mn\r\n", id=1)
+                        answer = side.sock.recv(65536)
                     except TimeoutError:
                         continue
-                said.append([answer for answer in answers if answer[:2] == b"\x12\x34"])
+                    followed[number] |= answer[:2] == b"\0\1"
+                    said[number] += [answer] if answer[:2] == b"\x12\x34" else []
+            for side in sides:
                 side.close()
             self.assertEqual(said[0], said[1], datagram[:60])
 
