@@ -51,12 +51,18 @@ def alike(line):
 
 class Watch(unittest.TestCase):
     def server(self, kind, **options):
-        server = kind(**options)
+        # One worker, so that lines come in order.
+        server = kind(**{**options, "flags": options.get("flags", []) + ["-t", "1"]})
         self.addCleanup(server.stop)
         watcher, peer = server.connect(), server.connect()
         self.addCleanup(watcher.close)
         self.addCleanup(peer.close)
-        peer.ask(b"mn")
+        watcher.ask(b"mn")
+        until = time.monotonic() + REPLY_SECONDS_MAX
+        while time.monotonic() < until:  # who looked whether the server answers is gone
+            states = [state for name, state in peer.stats(b"conns").items() if name.endswith(":state")]
+            if len(states) - states.count("conn_listening") == 2:
+                break
         return server, watcher, peer
 
     def told(self, watcher, peer):
@@ -217,6 +223,9 @@ class Watch(unittest.TestCase):
                 watcher = server.connect()
                 self.addCleanup(watcher.close)
                 lines.append(watcher.ask(b"watch fetchers"))
+            until = time.monotonic() + REPLY_SECONDS_MAX
+            while peer.stats()["log_watchers"] != "20" and time.monotonic() < until:
+                pass
             said.append((lines, peer.stats()["log_watchers"]))
         self.assertEqual(said[0], said[1])
 
