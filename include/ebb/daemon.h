@@ -43,7 +43,8 @@ struct ebb_daemon_plan {
                         /dev/null */
     size_t budget;   /* bytes of memory the program means to use */
     const char *budget_name; /* how messages call it, such as "--memory-limit (-m)" */
-    const char *memory_max;  /* bound of the whole process: bytes, "80%", "auto"; NULL: none */
+    const char *memory_max;  /* bound of the whole process: bytes, "80%", "auto" or NULL: as the
+                                cgroup allows */
     unsigned gc_cpu_percent; /* most that collections may take of the processor time; 0: 10 */
     const char *system_root; /* folder with proc/ and sys/ of a stand-in system; NULL: the real */
     bool close_inherited;    /* take stock of inherited descriptors, see <ebb/inventory.h> */

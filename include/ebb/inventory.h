@@ -36,6 +36,8 @@ struct ebb_memory_limits {
 };
 /* root: a folder that holds proc/ and sys/ ("" for the real ones; tests bring their own). */
 void ebb_memory_limits_read(struct ebb_memory_limits *limits, const char *root);
+/* The lowest limit of the cgroup and those that it lies in, 0 for none. */
+uint64_t ebb_memory_limit_of_group(const struct ebb_memory_limits *limits);
 /* The lowest of all limits, 0 for none known. */
 uint64_t ebb_memory_limit(const struct ebb_memory_limits *limits);
 /* How often the cgroup was held back because of its limits (v2: events high and max; v1: failcnt).

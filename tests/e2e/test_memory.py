@@ -177,6 +177,31 @@ class Bound(unittest.TestCase):
                 other.close()
 
     @unittest.skipIf(SANITIZED, "a sanitizer's shadow is resident, too")
+    def test_it_follows_the_cgroup_unless_it_is_given(self):
+        root, group = stand_in(2, soft=1000 * MIB)
+
+        def bound_is(mib, metrics):
+            return abs(metrics["ebb_memory_bound_bytes"] - mib * MIB) < MIB
+
+        with Server.ebbd(admin=True, flags=["-m", "160", "--system-root", root]) as server:
+            peer = server.connect()
+            fill(peer, 150)
+            self.assertTrue(bound_is(900, server.metrics()))
+            for high, bound in ((f"{100 * MIB}", 90), ("max", 0)):
+                with open(os.path.join(group, "memory.high"), "w") as file:
+                    file.write(high + "\n")
+                wait_for(lambda: bound_is(bound, server.metrics()), server.stderr)
+                if bound and not SANITIZED:
+                    wait_for(lambda: server.rss_bytes() <= bound * MIB, server.stderr)
+                wait_for(lambda: (server.metrics()["ebb_memory_target_bytes"] < 160 * MIB) == (bound > 0), server.stderr)
+            self.assertIn("allows 100 MiB now: the process is kept within 90 MiB", server.stderr())
+            peer.close()
+        with Server.ebbd(admin=True, flags=["-m", "64", "--memory-max", "200m", "--system-root", root]) as server:
+            with open(os.path.join(group, "memory.high"), "w") as file:
+                file.write(f"{100 * MIB}\n")
+            time.sleep(2.5)  # two looks
+            self.assertTrue(bound_is(200, server.metrics()))
+
     def test_what_connections_take_at_once_pushes_the_cache_back(self):
         bound = 96 * MIB
         with Server.ebbd(admin=True, flags=["-m", "256", "-t", "4", "-c", "6000", "--memory-max", str(bound)]) as server:

@@ -11,7 +11,9 @@
  * may still grow by, must fit, so the target falls before the memory is taken, not after. And where
  * memory is taken in quantity (segments, connections and their buffers: ebb_taken), by who takes
  * it, before it is written to: taken memory becomes resident only then. A smaller target costs full
- * collections, so between the margin and what is tight nothing moves.
+ * collections, so between the margin and what is tight nothing moves. A bound that follows a cgroup
+ * is read anew each second: above memory.high the kernel puts to sleep whoever takes memory, and a
+ * collection waits for sleepers.
  *
  * Memory that was dropped goes back to the system by itself once the daemon is quiet: bdwgc keeps
  * free blocks for some collections, and where there is no traffic there are none.
@@ -83,15 +85,17 @@ static uint64_t unit_of(const char *unit) {
     return UINT64_C(1024) << 10 * (at - letters);
 }
 
+static uint64_t bound_of_group(const struct ebb_memory_limits *limits) {
+    return ebb_memory_limit_of_group(limits) / 100 * AUTO_PERCENT;
+}
+
 static enum ebb_err read_bound(struct ebbi_governor *self, const char *text) {
     uint64_t limit = ebb_memory_limit(&self->limits);
-    if (text == NULL)
-        return EBB_OK;
-    if (strcmp(text, "auto") == 0) {
-        uint64_t group = self->limits.soft && self->limits.soft < self->limits.hard
-                             ? self->limits.soft
-                             : self->limits.hard;
-        self->bound = (group ? group : self->limits.soft) / 100 * AUTO_PERCENT;
+    self->follows_group = text == NULL || strcmp(text, "auto") == 0;
+    if (self->follows_group) {
+        self->bound = bound_of_group(&self->limits);
+        if (text == NULL && self->bound < BOUND_LEAST) /* nobody asked for one */
+            self->bound = 0;
         return EBB_OK;
     }
     char *rest;
@@ -128,7 +132,7 @@ enum ebb_err ebbi_governor_check(struct ebbi_governor *self, const struct ebb_da
         ebb_tell(bound_none);
     if (self->bound && limit && self->bound > limit)
         ebb_tell(bound_beyond, mib(self->bound), mib(limit));
-    if (limit == 0 || self->bound)
+    if (limit == 0 || plan->memory_max)
         return EBB_OK;
     if (plan->budget > limit)
         return ebb_err_set(EBB_ERR_USAGE,
@@ -312,6 +316,36 @@ static void on_bound_timer(void *arg) {
     leave(self);
 }
 
+static void set_bound(struct ebbi_governor *self, uint64_t bound) {
+    self->bound = bound;
+    ebb_gauge_set(&ebb_metric_memory_bound, (int64_t)bound);
+    if (bound == 0) {
+        ebb_taken_by(NULL, 0);
+        ebb_timer_close(self->timer);
+        self->timer = NULL;
+        self->by_bound = SIZE_MAX;
+        set_target(self);
+        return;
+    }
+    if (self->timer == NULL)
+        self->timer = ebb_timer_open(self->loop, BOUND_MS, true, on_bound_timer, self);
+    ebb_taken_by(on_taken, bound / BOUND_STEPS);
+    keep_bound(self);
+}
+
+/* The cgroup's limits may be changed while we run. */
+static void follow_group(struct ebbi_governor *self) {
+    ebb_memory_limits_read(&self->limits, self->plan->system_root ? self->plan->system_root : "");
+    uint64_t bound = bound_of_group(&self->limits);
+    if (bound > 0 && bound < BOUND_LEAST)
+        bound = BOUND_LEAST;
+    if (bound == self->bound)
+        return;
+    ebb_tell(bound_moved, self->limits.folder, mib(ebb_memory_limit_of_group(&self->limits)),
+             mib(bound));
+    set_bound(self, bound);
+}
+
 /* --- the share of collections --- */
 
 static void keep_share(struct ebbi_governor *self, uint64_t now_ns) {
@@ -388,7 +422,6 @@ enum ebb_err ebbi_governor_open(struct ebbi_governor *self, struct ebb_daemon *d
     self->share_ns = ebb_clock_ns();
     self->allocated = ebb_metric_value(&ebb_metric_allocated_bytes);
     ebb_gauge_set(&ebb_metric_memory_target, (int64_t)self->target);
-    ebb_gauge_set(&ebb_metric_memory_bound, (int64_t)self->bound);
     if (plan->memory_set == NULL || plan->memory_read == NULL)
         return EBB_OK;
     enum ebb_err error = ebb_pressure_open(&self->pressure, scope, &self->limits,
@@ -397,13 +430,14 @@ enum ebb_err ebbi_governor_open(struct ebbi_governor *self, struct ebb_daemon *d
         return error;
     if (self->pressure.ready.generation != 0)
         self->watch = ebb_watch_open(loop, self->pressure.ready, EBB_READ, on_pressure, self);
+    uint64_t heap = ebb_metric_value(&ebb_metric_heap_size), all = ebbi_process_resident();
+    self->beside = all > heap ? all - heap : 0;
+    self->loop = loop;
+    keeper = self;
     if (self->bound) {
-        uint64_t heap = ebb_metric_value(&ebb_metric_heap_size), all = ebbi_process_resident();
-        self->beside = all > heap ? all - heap : 0;
-        on_bound_timer(self);
-        self->timer = ebb_timer_open(loop, BOUND_MS, true, on_bound_timer, self);
-        keeper = self;
-        ebb_taken_by(on_taken, self->bound / BOUND_STEPS);
+        enter(self);
+        set_bound(self, self->bound);
+        leave(self);
     }
     return EBB_OK;
 }
@@ -412,6 +446,8 @@ void ebbi_governor_tick(struct ebbi_governor *self, uint64_t now_ns) {
     enter(self);
     keep_share(self, now_ns);
     if (self->plan->memory_set && self->plan->memory_read) {
+        if (self->follows_group)
+            follow_group(self);
         uint64_t events = ebb_memory_events(&self->limits);
         look(self);
         if (events > self->events)

@@ -13,13 +13,15 @@ struct ebbi_governor {
     struct ebb_memory_limits limits;
     struct ebb_pressure pressure;
     struct ebb_watch *watch;
-    struct ebb_timer *timer;
+    struct ebb_loop *loop;
+    struct ebb_timer *timer; /* while there is a bound */
 
     size_t asked, target; /* as the settings or an operator say; as it is set now */
     size_t by_pressure;   /* the most that pressure allows; SIZE_MAX: all */
     size_t by_bound;      /* the most that keeps the process in its bound */
     uint64_t beside;      /* resident besides the heap, at the start */
     uint64_t bound;       /* bytes of resident memory, 0 for none */
+    bool follows_group;   /* the bound is what the cgroup allows, whatever that is just now */
     uint64_t events;      /* of the cgroup, at the latest look */
     uint64_t pressed_ns, stepped_ns;
     uint64_t refused_ns, refused_at; /* when room could last not be made; what was resident then */

@@ -97,8 +97,12 @@ void ebb_memory_limits_read(struct ebb_memory_limits *limits, const char *root) 
     }
 }
 
+uint64_t ebb_memory_limit_of_group(const struct ebb_memory_limits *limits) {
+    return lower(limits->hard, limits->soft);
+}
+
 uint64_t ebb_memory_limit(const struct ebb_memory_limits *limits) {
-    return lower(lower(limits->hard, limits->soft), limits->machine);
+    return lower(ebb_memory_limit_of_group(limits), limits->machine);
 }
 
 static uint64_t event_count(const char *text, const char *name) {

@@ -473,9 +473,14 @@ static void collect(struct store *store) {
     batch_fit(store);
 }
 
-/* Survivors need room too: a segment's worth must be free before a segment is walked. */
+/* Survivors need room too: a segment's worth must be free before a segment is walked. Where what
+ * lives is over the budget, since the limit was lowered, no collection makes it fit: there is one
+ * for each batch of garbage then, not one for each segment. */
 static void collect_if_held(struct store *store, uint64_t bytes) {
-    if (segment_bytes_held(store) + bytes > segment_budget(store))
+    uint64_t held = segment_bytes_held(store), live = live_now(store),
+             budget = segment_budget(store),
+             batch = atomic_load_explicit(&store->batch_bytes, memory_order_relaxed);
+    if (held + bytes > budget && (live + bytes <= budget || held - live >= batch))
         collect(store);
 }
 
