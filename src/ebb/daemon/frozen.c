@@ -98,7 +98,7 @@ static void close_all_but(int a, int b, int c) {
 
 static _Noreturn void be_copy(int output, int alive, void (*run)(struct ebb_writer *, void *),
                               void *arg) {
-    static struct buffer buffer;
+    struct buffer buffer = {0};
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     signals_default();
     alarm(COPY_SECONDS_MAX);

@@ -13,6 +13,7 @@
 
 #include <ebb/clock.h>
 #include <ebb/collector.h>
+#include <ebb/mem.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -23,7 +24,7 @@
 #define ROWS       1024
 #define PATH_BYTES 1024
 
-static struct ebb_heap_record rows[ROWS];
+static struct ebb_heap_record *rows; /* ROWS; in the heap, where no collection looks into them */
 static uint64_t rows_taken;
 
 /* --- the file --- */
@@ -121,6 +122,7 @@ enum ebb_err ebbi_trace_open(struct ebbi_trace *trace, struct ebb_loop *loop,
     trace->scope = scope;
     trace->path = path;
     trace->bytes_max = bytes_max;
+    rows = ebb_bytes(ROWS * sizeof(*rows));
     if (path) {
         enum ebb_err error = file_open(trace, 0);
         if (error)
