@@ -146,8 +146,9 @@ class Browser:
         return png
 
     def console(self):
-        """What the console said since it was last asked."""
-        return self.ask("/se/log", type="browser")
+        """What the console said since it was last asked, but for the developer tools' own timings."""
+        return [one for one in self.ask("/se/log", type="browser")
+                if not (one["level"] == "DEBUG" and one["message"].startswith("devtools://"))]
 
     def close(self):
         try:
