@@ -70,6 +70,10 @@ static uint64_t mib(uint64_t bytes) {
 
 /* --- what there is --- */
 
+static const char *root_of(const struct ebb_daemon_plan *plan) {
+    return plan->system_root ? plan->system_root : "";
+}
+
 static enum ebb_err refuse_bound(const char *text, const char *why) {
     return ebb_err_set(EBB_ERR_USAGE,
                        "--memory-max: \"%s\" %s; allowed: bytes (or with k, m, g), a share of the "
@@ -115,11 +119,10 @@ static enum ebb_err read_bound(struct ebbi_governor *self, const char *text) {
 }
 
 enum ebb_err ebbi_governor_check(struct ebbi_governor *self, const struct ebb_daemon_plan *plan) {
-    const char *root = plan->system_root ? plan->system_root : "";
     const char *name = plan->budget_name ? plan->budget_name : "the memory limit";
     self->plan = plan;
     self->gc_percent = plan->gc_cpu_percent ? plan->gc_cpu_percent : GC_PERCENT_DEFAULT;
-    ebb_memory_limits_read(&self->limits, root);
+    ebb_memory_limits_read(&self->limits, root_of(plan));
     enum ebb_err error = read_bound(self, plan->memory_max);
     if (error)
         return error;
@@ -335,7 +338,7 @@ static void set_bound(struct ebbi_governor *self, uint64_t bound) {
 
 /* The cgroup's limits may be changed while we run. */
 static void follow_group(struct ebbi_governor *self) {
-    ebb_memory_limits_read(&self->limits, self->plan->system_root ? self->plan->system_root : "");
+    ebb_memory_limits_read(&self->limits, root_of(self->plan));
     uint64_t bound = bound_of_group(&self->limits);
     if (bound > 0 && bound < BOUND_LEAST)
         bound = BOUND_LEAST;
@@ -424,8 +427,7 @@ enum ebb_err ebbi_governor_open(struct ebbi_governor *self, struct ebb_daemon *d
     ebb_gauge_set(&ebb_metric_memory_target, (int64_t)self->target);
     if (plan->memory_set == NULL || plan->memory_read == NULL)
         return EBB_OK;
-    enum ebb_err error = ebb_pressure_open(&self->pressure, scope, &self->limits,
-                                           plan->system_root ? plan->system_root : "");
+    enum ebb_err error = ebb_pressure_open(&self->pressure, scope, &self->limits, root_of(plan));
     if (error)
         return error;
     if (self->pressure.ready.generation != 0)

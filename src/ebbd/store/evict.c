@@ -477,10 +477,12 @@ static void collect(struct store *store) {
  * lives is over the budget, since the limit was lowered, no collection makes it fit: there is one
  * for each batch of garbage then, not one for each segment. */
 static void collect_if_held(struct store *store, uint64_t bytes) {
-    uint64_t held = segment_bytes_held(store), live = live_now(store),
-             budget = segment_budget(store),
+    uint64_t held = segment_bytes_held(store), budget = segment_budget(store);
+    if (held + bytes <= budget)
+        return;
+    uint64_t live = live_now(store),
              batch = atomic_load_explicit(&store->batch_bytes, memory_order_relaxed);
-    if (held + bytes > budget && (live + bytes <= budget || held - live >= batch))
+    if (live + bytes <= budget || held - live >= batch)
         collect(store);
 }
 

@@ -6,7 +6,8 @@
  * at once.
  *
  * Three primitives carry every command:
- *   find    without a lock: a view of an item, valid once store_still says so
+ *   find    without a lock: a view of an item, valid once store_still says so; an item that has
+ *           expired is taken away, under its bucket's lock
  *   edit    under the bucket's lock: expiry, marks, cas, a small value in place, removal
  *   commit  a new version out of a reserved room, if the caller's decide() agrees under the
  * bucket's lock
