@@ -286,9 +286,10 @@ def start_all(stack, servers):
     return running
 
 
-def loadgen(server, seconds=3600, check=True, timeout=None, nice=0, **options):
-    """Runs ebb-loadgen against the server; options as its long ones with _ for -. Returns its JSON."""
-    command = ["nice", "-n", str(nice)] + loadgen_command(server, seconds, **options)
+def loadgen(server, seconds=3600, check=True, timeout=None, idle=False, **options):
+    """Runs ebb-loadgen against the server; options as its long ones with _ for -. Returns its JSON.
+    idle: it takes only the time that no other thread wants (SCHED_IDLE)."""
+    command = (["chrt", "--idle", "0"] if idle else []) + loadgen_command(server, seconds, **options)
     return _finish(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
                                     preexec_fn=_die_with_parent), server, check, timeout or seconds + 60)
 
