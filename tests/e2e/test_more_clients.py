@@ -45,11 +45,20 @@ class Clients(unittest.TestCase):
     def test_libmemcached_in_binary(self):
         self.round(os.environ["EBB_LIBMEMCACHED_ROUND"], "binary")
 
+    def test_apr_memcache(self):
+        self.round(os.environ["EBB_APR_MEMCACHE_ROUND"], "text")
+
     def test_php_memcached_in_text(self):
         self.round("/usr/bin/php", "memcached.php", "text")
 
     def test_php_memcached_in_binary(self):
         self.round("/usr/bin/php", "memcached.php", "binary")
+
+    def test_php_memcache_in_text(self):
+        self.round("/usr/bin/php", "memcache.php", "text")
+
+    def test_php_memcache_in_binary(self):
+        self.round("/usr/bin/php", "memcache.php", "binary")
 
     def test_ruby_dalli(self):
         self.round("/usr/bin/ruby", "dalli.rb", "binary")

@@ -1,7 +1,9 @@
 #!/usr/bin/python3
-"""Programs of others that stand around a memcached, with ebbd in its place: memcached-tool, nginx, twemproxy (nutcracker),
-collectd, munin, check_memcached. What they say of ebbd has the form of what they say of memcached."""
+"""Programs of others that stand around a memcached, with ebbd in its place: memcached-tool, nginx, Lua in nginx, Apache,
+twemproxy (nutcracker), collectd, munin, check_memcached. What they say of ebbd has the form of what they say of memcached."""
+import base64
 import glob
+import hashlib
 import os
 import re
 import signal
@@ -12,7 +14,7 @@ import unittest
 import urllib.error
 import urllib.request
 
-from servers import REPLY_SECONDS_MAX, Peer, Server, _die_with_parent, free_port
+from servers import REPLY_SECONDS_MAX, SOURCE, Peer, Server, _die_with_parent, free_port
 
 TOOL = "/usr/share/memcached/scripts/memcached-tool"
 MUNIN = "/usr/share/munin/plugins/memcached_"
@@ -36,6 +38,48 @@ http {{
         }}
     }}
 }}
+"""
+
+LUA = """
+load_module /usr/lib/nginx/modules/ndk_http_module.so;
+load_module /usr/lib/nginx/modules/ngx_http_lua_module.so;
+daemon off; master_process off; error_log error.log; pid nginx.pid;
+events {{ worker_connections 64; }}
+http {{
+    access_log off;
+    client_body_temp_path body; proxy_temp_path proxy; fastcgi_temp_path fcgi; uwsgi_temp_path uwsgi; scgi_temp_path scgi;
+    server {{
+        listen 127.0.0.1:{port};
+        location /round {{ content_by_lua_file {source}/tests/e2e/clients/resty.lua; }}
+    }}
+}}
+"""
+
+APACHE = """
+LoadModule mpm_event_module {modules}/mod_mpm_event.so
+LoadModule authn_core_module {modules}/mod_authn_core.so
+LoadModule authn_file_module {modules}/mod_authn_file.so
+LoadModule authz_core_module {modules}/mod_authz_core.so
+LoadModule authz_user_module {modules}/mod_authz_user.so
+LoadModule auth_basic_module {modules}/mod_auth_basic.so
+LoadModule socache_memcache_module {modules}/mod_socache_memcache.so
+LoadModule authn_socache_module {modules}/mod_authn_socache.so
+Listen 127.0.0.1:{port}
+ServerName localhost
+ServerRoot {folder}
+DefaultRuntimeDir {folder}
+DocumentRoot {folder}/pages
+PidFile apache.pid
+ErrorLog error.log
+AuthnCacheSOCache memcache:127.0.0.1:{cache}
+<Directory {folder}/pages>
+    AuthType Basic
+    AuthName test
+    AuthBasicProvider socache file
+    AuthnCacheProvideFor file
+    AuthUserFile {folder}/users
+    Require valid-user
+</Directory>
 """
 
 NUTCRACKER = """
@@ -179,6 +223,46 @@ class Around(unittest.TestCase):
         self.wait(lambda: self.fetch(base + "/cached/page") == "new")
         peer.close()
         server.stop()
+
+    def test_lua_in_nginx_does_its_round(self):
+        for kind in (Server.ebbd, Server.memcached):
+            server = self.serve(kind)
+            port = free_port()
+            path = self.write(server, "nginx.conf", LUA.format(port=port, source=SOURCE))
+            self.start(server, "/usr/sbin/nginx", "-p", server.folder, "-e", "error.log", "-c", path)
+            self.wait_for_port(port)
+            url = f"http://127.0.0.1:{port}/round?port={server.port}"
+            self.assertEqual(self.fetch(url), "good\n", server.name)
+            server.restart()
+            self.assertEqual(self.fetch(url + "&again=1"), "good\n", server.name)
+            server.stop()
+
+    def test_apache_remembers_passwords_in_it(self):
+        for kind in (Server.ebbd, Server.memcached):
+            server = self.serve(kind)
+            port = free_port()
+            os.mkdir(os.path.join(server.folder, "pages"))
+            self.write(server, "pages/page", "for those who may\n")
+            self.write(server, "users", "ann:{SHA}" + base64.b64encode(hashlib.sha1(b"secret").digest()).decode() + "\n")
+            path = self.write(server, "apache.conf", APACHE.format(folder=server.folder, port=port, cache=server.port,
+                                                                   modules="/usr/lib/apache2/modules"))
+            self.start(server, "/usr/sbin/apache2", "-X", "-f", path)  # one process
+            self.wait_for_port(port)
+
+            def page(password):
+                word = base64.b64encode(b"ann:" + password).decode()
+                return self.fetch(urllib.request.Request(f"http://127.0.0.1:{port}/page", headers={"Authorization": "Basic " + word}))
+
+            self.assertEqual([page(b"secret") for _ in range(2)], ["for those who may\n"] * 2)
+            with self.assertRaises(urllib.error.HTTPError) as refused:
+                page(b"wrong")
+            self.assertEqual(refused.exception.code, 401)
+            refused.exception.close()
+            peer = server.connect()
+            stats = peer.stats()
+            peer.close()
+            self.assertEqual([stats[name] for name in ("cmd_set", "get_misses", "get_hits")], ["1", "1", "2"], server.name)
+            server.stop()
 
     def test_twemproxy_shares_keys_out_among_two(self):
         one, two = self.serve(Server.ebbd), self.serve(Server.ebbd)
