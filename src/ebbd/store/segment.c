@@ -33,7 +33,7 @@ enum {
     CHUNK_MIN = 2 << 10,
     CHUNK_MAX = 32 << 10,
     CHUNKS_PER_SEGMENT = 32,
-    ALONE_SHARE = 16, /* of a chunk: what a chunk cannot take any more is half as much, lost */
+    ALONE_SHARE = 16, /* of a chunk: what sizes that vary leave of it is half as much, lost */
     ENTRIES_PER_SEGMENT = 5, /* for huge values, and for a limit raised at run time */
     SEGMENTS_PER_CLASS = 48, /* a class more for so many segments: an open segment is half empty */
     BATCH_SHARE_AT_START = 50,
@@ -324,7 +324,8 @@ static bool reserve_in(struct store_worker *worker, const struct carving *want,
     }
     bool alone = size > store->chunk_bytes / ALONE_SHARE; /* the remainder is for small ones */
     struct carving more = *want;
-    more.wanted = alone ? size : store->chunk_bytes;
+    more.wanted =
+        alone ? size : store->chunk_bytes / size * size; /* records of a size leave none */
     data = carve(store, &more, alone ? &own : chunk);
     if (data)
         take(data, alone ? &own : chunk, size, room);

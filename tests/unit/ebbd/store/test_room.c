@@ -177,6 +177,26 @@ START_TEST(many_threads_never_run_out_of_a_tiny_store) {
 }
 END_TEST
 
+START_TEST(records_of_a_size_leave_no_room_between_them) {
+    const size_t values[] = {100, 300, 1024}; /* bytes; none divides a chunk of 32 KiB */
+    for (size_t i = 0; i < sizeof values / sizeof *values; i++) {
+        struct store *store = open_store(512 << 20, 1, VALUE_MAX);
+        struct store_worker *worker = store_worker_at(store, 0);
+        struct store_stats last, now = {0};
+        char key[32];
+        for (int n = 0; now.segments < 2; n++) {
+            last = now;
+            snprintf(key, sizeof key, "key-%08d", n);
+            ck_assert_int_eq(put(worker, key, values[i], 0, NOW, NULL), STORE_STORED);
+            now = stats_of(store);
+        }
+        ck_assert_uint_lt(last.segment_bytes - last.bytes, now.bytes - last.bytes);
+        store_check(store);
+        store_close(store);
+    }
+}
+END_TEST
+
 START_TEST(what_moves_stays_what_it_was) {
     struct store *store = open_store(2 << 20, 1, VALUE_MAX);
     struct store_worker *worker = store_worker_at(store, 0);
@@ -245,7 +265,7 @@ END_TEST
 
 HARNESS_MAIN_COLLECTED("room", a_limit_below_a_mebibyte_is_raised_to_one,
                        a_large_store_shrinks_as_far_as_its_segments_allow,
-                       what_moves_stays_what_it_was,
+                       records_of_a_size_leave_no_room_between_them, what_moves_stays_what_it_was,
                        the_sweeper_returns_expired_memory_without_traffic,
                        sets_go_on_while_readers_hold_segments,
                        many_threads_never_run_out_of_a_tiny_store,
