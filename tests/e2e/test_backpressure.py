@@ -1,13 +1,16 @@
 #!/usr/bin/python3
 """A peer that asks and never reads costs no memory, and keeps nobody else waiting."""
+import socket
 import unittest
 
-from servers import Server, scaled
+from servers import REPLY_SECONDS_MAX, Server, scaled
 
 VALUE_BYTES = 100 * 1000
 SILENT_PEERS = 8
 ASKED = 3000000      # gets each peer tries to send: more than the kernel keeps for a reader that is not there
 GROWTH_BYTES_MAX = 64 << 20
+ADMIN_ASKED = 2000000
+ADMIN_GROWTH_BYTES_MAX = 16 << 20
 
 
 class Backpressure(unittest.TestCase):
@@ -60,6 +63,20 @@ class Backpressure(unittest.TestCase):
             for peer in silent:
                 peer.close()
             other.close()
+
+    def test_an_admin_peer_that_asks_and_never_reads_costs_no_memory(self):
+        with Server.ebbd(admin=True) as server, \
+             socket.create_connection(("127.0.0.1", server.admin_port), REPLY_SECONDS_MAX) as peer:
+            peer.settimeout(0.5)
+            asked = b"GET /metrics HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n" * ADMIN_ASKED
+            before, sent = server.peak_rss_bytes(), 0
+            try:
+                while sent < len(asked):
+                    sent += peer.send(asked[sent:])
+            except TimeoutError:
+                pass
+            self.assertLess(sent, len(asked))
+            self.assertLess(server.peak_rss_bytes() - before, ADMIN_GROWTH_BYTES_MAX)
 
     def test_a_value_that_never_ends_holds_up_nobody(self):
         with Server.ebbd(flags=["-t", "1"]) as server:

@@ -8,6 +8,9 @@
  * HTTP_CONNECTIONS_MAX are open we do not accept. Then those go that have not asked anything for a
  * while, although others wait: half a request, byte by byte, would keep everybody out for ever.
  *
+ * While evhttp writes an answer it goes on reading, to hear of the connection's end, and leaves
+ * what comes in the bufferevent's buffer; so that has a limit, of one request as large as may be.
+ *
  * 1. The listening socket is a managed resource: libevent borrows it, ebb_fd_close closes it,
  * nobody else does.
  * 2. A remembered bufferevent is used only right after count_connections found it alive. */
@@ -36,6 +39,7 @@
 
 #define HTTP_BODY_MAX        (64 * 1024)
 #define HTTP_HEADERS_MAX     (16 * 1024)
+#define HTTP_UNREAD_MAX      (HTTP_BODY_MAX + HTTP_HEADERS_MAX)
 #define HTTP_TIMEOUT_SECONDS 10
 #define HTTP_CONNECTIONS_MAX 64
 #define HTTP_LOOK_AGAIN_MS   50
@@ -107,7 +111,10 @@ static struct bufferevent *connection_begins(struct event_base *base, void *arg)
     struct ebb_http *http = arg;
     count_connections(http);
     struct bufferevent *made = bufferevent_socket_new(base, -1, 0);
-    if (made == NULL || http->connections == HTTP_CONNECTIONS_MAX)
+    if (made == NULL)
+        return NULL;
+    bufferevent_setwatermark(made, EV_READ, 0, HTTP_UNREAD_MAX);
+    if (http->connections == HTTP_CONNECTIONS_MAX)
         return made;
     memset(&http->connection[http->connections], 0, sizeof(http->connection[0]));
     http->connection[http->connections++].bufferevent = made;
@@ -392,14 +399,22 @@ void ebb_http_reply(struct ebb_http_request *request, int status, const char *co
 
 /* --- answers that take a while --- */
 
+/* When a peer hangs up in the middle of its answer, evhttp leaves the request to us; when evhttp
+ * ends the connection for another reason, it frees the request itself. */
+void ebbi_http_gone(struct evhttp_request *evhttp) {
+    if (evhttp_request_get_connection(evhttp) == NULL)
+        evhttp_request_free(evhttp);
+}
+
 struct ebb_http_later {
-    struct evhttp_request *evhttp; /* NULL: the peer has gone, and evhttp has freed it */
+    struct evhttp_request *evhttp; /* NULL: the peer has gone */
     struct body_writer body;
 };
 
 static void later_gone(struct evhttp_connection *connection, void *arg) {
     (void)connection;
     struct ebb_http_later *later = arg;
+    ebbi_http_gone(later->evhttp);
     later->evhttp = NULL;
     later->body.buffer = NULL;
 }

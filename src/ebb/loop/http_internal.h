@@ -25,5 +25,7 @@ struct ebb_http_request {
 
 /* The headers that every reply has. */
 void ebbi_http_headers(struct evhttp_request *evhttp, const char *content_type);
+/* For the close callback of a connection: lets go of the request whose answer was not complete. */
+void ebbi_http_gone(struct evhttp_request *evhttp);
 
 #endif

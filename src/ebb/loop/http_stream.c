@@ -4,7 +4,7 @@
  * than a piece is held here, and a slow peer slows down whoever writes the pipe.
  *
  * 1. The stream is held by libevent's connection (its close callback) and by the watch.
- * 2. When the connection ends, libevent has freed the request; it is not touched then. */
+ * 2. When the connection has ended, the request is not touched any more. */
 #include "gc/types.h"
 #include "http_internal.h"
 
@@ -33,7 +33,9 @@ static void stream_end(struct stream *stream, bool complete) {
 
 static void on_peer_gone(struct evhttp_connection *connection, void *arg) {
     (void)connection;
-    stream_end(arg, false);
+    struct stream *stream = arg;
+    ebbi_http_gone(stream->evhttp);
+    stream_end(stream, false);
 }
 
 static void on_sent(struct evhttp_connection *connection, void *arg) {

@@ -210,10 +210,54 @@ START_TEST(closing_leaves_nothing_open_and_nothing_leaked) {
 }
 END_TEST
 
+/* What is still being made when its reader hangs up. */
+static struct {
+    struct ebb_scope *scope;
+    ebb_fd ends[2];
+    sem_t ended;
+    bool complete;
+} made;
+
+static void made_ended(bool complete, void *arg) {
+    (void)arg;
+    made.complete = complete;
+    sem_post(&made.ended);
+}
+
+static void begin_to_answer(struct ebb_http_request *request, void *arg) {
+    (void)arg;
+    made.scope = ebb_scope_new("made");
+    ck_assert_int_eq(ebb_fd_pipe(made.ends, made.scope, "made"), EBB_OK);
+    ck_assert_int_eq(write(ebb_fd_get(made.ends[1]), "begun", 5), 5);
+    ebb_http_reply_from(request, 200, "text/plain", made.ends[0], made_ended, NULL);
+}
+
+START_TEST(a_reader_that_hangs_up_before_the_end_leaves_nothing_behind) {
+    sem_init(&made.ended, 0, 0);
+    start_server();
+    stop_server(); /* libevent has now what it keeps for good */
+    uint64_t held_before = ebb_foreign_each(NULL, NULL);
+    start_server();
+    ebb_http_handle(http, begin_to_answer, NULL);
+    int fd = client_connect(ebb_http_port(http));
+    const char *text = "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    ck_assert_int_gt(send(fd, text, strlen(text), MSG_NOSIGNAL), 0);
+    ck_assert_int_gt(client_read(fd, answer, sizeof(answer)), 0);
+    close(fd);
+    while (sem_wait(&made.ended) != 0)
+        ;
+    ck_assert(!made.complete);
+    stop_server();
+    ebb_scope_close(made.scope);
+    ck_assert_uint_eq(ebb_foreign_each(NULL, NULL), held_before);
+}
+END_TEST
+
 HARNESS_MAIN_COLLECTED("http", path_query_header_and_method_arrive_decoded,
                        head_has_the_length_and_no_body, other_methods_hear_405_and_what_is_allowed,
                        an_address_that_cannot_be_read_is_400,
                        a_body_or_header_above_the_limit_is_refused_and_the_server_goes_on,
                        no_more_than_64_connections_are_accepted_and_the_rest_waits_its_turn,
                        a_port_in_use_is_busy_and_says_which,
-                       closing_leaves_nothing_open_and_nothing_leaked)
+                       closing_leaves_nothing_open_and_nothing_leaked,
+                       a_reader_that_hangs_up_before_the_end_leaves_nothing_behind)
