@@ -30,7 +30,7 @@ FLAGS = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "-
          "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage", "--no-proxy-server", "--hide-scrollbars",
          "--disable-features=Translate,OptimizationHints,MediaRouter,DialMediaRouteProvider"]
 KEYS = {"Tab": "\ue004", "Shift": "\ue008", "Enter": "\ue007", "Space": "\ue00d", "Escape": "\ue00c", "Left": "\ue012",
-        "Right": "\ue014", "Home": "\ue011", "End": "\ue010"}
+        "Right": "\ue014", "Down": "\ue015", "Home": "\ue011", "End": "\ue010"}
 
 _libc = ctypes.CDLL(None)
 
@@ -115,9 +115,14 @@ class Browser:
             time.sleep(0.05)
         raise BrowserError(f"did not come: {what or script}")
 
-    def click(self, selector):
-        found = self.ask("/element", using="css selector", value=selector)[ELEMENT]
-        self.ask(f"/element/{found}/click")
+    def click(self, target):
+        """A selector, or an element that a script returned."""
+        found = target if isinstance(target, dict) else self.ask("/element", using="css selector", value=target)
+        self.ask(f"/element/{found[ELEMENT]}/click")
+
+    def type(self, element, text):
+        """What a person would enter; the path of a file where one is to be chosen."""
+        self.ask(f"/element/{element[ELEMENT]}/value", text=text)
 
     def press(self, *names):
         """Keys one after another; "Shift+Tab" holds the first."""
