@@ -9,7 +9,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 from browser import Browser  # noqa: E402
 from servers import Server, test_folder  # noqa: E402
 
-PEERS = 5
+PEERS, MORE_PEERS = 5, 20
 ITEMS, ITEM_BYTES = 3000, 1000
 # A request takes some of these itself, and a thread's stack may still remember a connection that has ended.
 NOT_AT_REST = {"libevent", "watch", "scope", "conn"}
@@ -122,6 +122,18 @@ class Snapshot(unittest.TestCase):
         self.panel.find("td.object-column", rf"listener \d+ 127\.0\.0\.1:{self.server.port} \(listener\)")
         for peer in self.peers:
             self.panel.find("td.object-column", rf"socket \d+ 127\.0\.0\.1:{peer.sock.getsockname()[1]} \(connection\)")
+
+    def test_two_snapshots_differ_by_what_was_made_between_them(self):
+        for _ in range(MORE_PEERS):
+            peer = self.server.connect()
+            self.addCleanup(peer.close)
+            self.assertEqual(peer.set(b"key1", b"v"), b"STORED")
+        self.panel.load(self.take("second"))
+        self.panel.view("Comparison")
+        self.panel.find("th", "^# Delta$")
+        changes = {name: told[:3] for name, *told in self.panel.rows()}
+        self.assertEqual(changes["conn"], [str(MORE_PEERS), "0", f"+{MORE_PEERS}"])
+        self.assertEqual(set(changes) & {"segment", "store", "server", "index_page", "station"}, set(), changes)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@
 #define EDGES_MAX     (UINT32_C(1) << 28)
 #define VARIABLES_MAX (UINT32_C(1) << 20)
 
-static void *room(size_t count, size_t size) {
+void *ebbi_graph_room(size_t count, size_t size) {
     void *at = mmap(NULL, count * size, PROT_READ | PROT_WRITE,
                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     ebb_assert(at != MAP_FAILED, "no room for %zu things of %zu bytes", count, size);
@@ -160,9 +160,9 @@ static void spread(struct search *search) {
 /* Roots first; then what nothing in the heap points to; then one of each rest. */
 static void find_holders(struct graph *graph) {
     struct search search = {.graph = graph,
-                            .queue = room(graph->nodes, sizeof(uint32_t)),
-                            .reached = room(graph->nodes, 1)};
-    unsigned char *pointed = room(graph->nodes, 1);
+                            .queue = ebbi_graph_room(graph->nodes, sizeof(uint32_t)),
+                            .reached = ebbi_graph_room(graph->nodes, 1)};
+    unsigned char *pointed = ebbi_graph_room(graph->nodes, 1);
     for (uint32_t i = 0; i < graph->edges; i++)
         pointed[graph->edge[i].to] = 1;
     for (uint32_t i = 0; i < graph->variables; i++)
@@ -186,9 +186,9 @@ void ebbi_graph_take(struct graph *graph) {
     ebb_collect(EBB_CAUSE_demand);
     uint32_t nodes = 0;
     ebbi_heap_walk(count_node, &nodes);
-    graph->node = room(nodes + 1, sizeof *graph->node);
-    graph->edge = room(EDGES_MAX, sizeof *graph->edge);
-    graph->variable = room(VARIABLES_MAX, sizeof *graph->variable);
+    graph->node = ebbi_graph_room(nodes + 1, sizeof *graph->node);
+    graph->edge = ebbi_graph_room(EDGES_MAX, sizeof *graph->edge);
+    graph->variable = ebbi_graph_room(VARIABLES_MAX, sizeof *graph->variable);
     ebbi_heap_walk(add_node, graph);
     if (graph->nodes == 0)
         return;

@@ -40,6 +40,9 @@ struct graph {
 /* Collects and reads the heap. Memory is mapped and never given back: for a process that ends soon.
  */
 void ebbi_graph_take(struct graph *graph);
+/* Zeroed, from mmap, as invariant 2 of graph.c wants it; what is not written to costs nothing.
+ * Fails: an assertion. */
+void *ebbi_graph_room(size_t count, size_t size);
 /* The name of a static variable: "server", "main.c's rows+16". */
 void ebbi_variable_name(const void *address, char *out, size_t size);
 

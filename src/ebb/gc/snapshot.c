@@ -4,16 +4,18 @@
  * in one table of strings at the end. Edges stand in the order of their nodes.
  *
  * Nodes, in this order: the root, one group for each kind of root, one for the resources, the
- * objects by address, the resources. */
+ * objects by address, the resources.
+ *
+ * 1. An object has the same id in every snapshot of a process, so that two can be compared: objects
+ * do not move, so it comes from the address. An object made where one had died takes over its id.
+ * 2. Ids fit into 32 bits, and no two nodes of a snapshot share one. Those of objects are odd. */
 #include "gc/graph.h"
 #include "gc/object.h"
 #include "gc/types.h"
-#include <ebb/assert.h>
 #include <ebb/heap.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/mman.h>
 
 enum {
     NODE_FIELDS = 7,
@@ -29,6 +31,11 @@ enum { GROUP_ROOT = 0, GROUP_RESOURCES = ROOT_STACK + 1, GROUPS };
 static const char *const group_names[GROUPS] = {"", "(static variables)", "(libraries' memory)",
                                                 "(stacks and registers)", "(resources)"};
 
+/* Objects start at multiples of 16. Only in a heap that spans more than 32 GiB two of them may want
+ * the same id; then the second takes the next free one. */
+enum { ID_GRANULE_BYTES = 16 };
+#define IDS_MAX (UINT32_C(1) << 31)
+
 /* Strings: groups, then types by id (0: the collector's own), then names as they come. */
 enum { STRINGS_MAX = 1 << 20, TEXT_BYTES_MAX = 64 << 20 };
 
@@ -40,6 +47,7 @@ struct snapshot {
     char *text; /* names of resources, then of variables, each ended by NUL */
     size_t text_used;
     uint32_t names;
+    unsigned char *id_taken; /* a bit for each */
 };
 
 static void add_name(struct snapshot *self, const char *name) {
@@ -68,10 +76,19 @@ static uint32_t first_name(const struct snapshot *self) {
     return GROUPS + self->types + 1;
 }
 
-static void write_node(struct snapshot *self, int type, uint32_t string, uint32_t number,
-                       size_t size, uint32_t edges) {
-    ebb_writef(self->writer, "%s%d,%u,%u,%zu,%u,0,0\n", number ? "," : "", type, string,
-               2 * number + 1, size, edges);
+static uint32_t object_id(struct snapshot *self, const char *at) {
+    uint32_t id = (uint32_t)((uintptr_t)at / ID_GRANULE_BYTES % IDS_MAX);
+    while (self->id_taken[id / 8] & 1U << id % 8)
+        id = (id + 1) % IDS_MAX;
+    self->id_taken[id / 8] |= (unsigned char)(1U << id % 8);
+    return 2 * id + 1;
+}
+
+static void write_node(struct snapshot *self, int type, uint32_t string, uint32_t id, size_t size,
+                       uint32_t edges) {
+    bool first = id == 0;
+    ebb_writef(self->writer, "%s%d,%u,%u,%zu,%u,0,0\n", first ? "" : ",", type, string, id, size,
+               edges);
 }
 
 static void write_edge(struct snapshot *self, int type, uint32_t name, uint32_t node) {
@@ -102,16 +119,16 @@ static void write_meta(struct snapshot *self) {
 static void write_nodes(struct snapshot *self) {
     ebb_write(self->writer, "\"nodes\":[");
     for (uint32_t i = 0; i < GROUPS; i++)
-        write_node(self, TYPE_SYNTHETIC, i, i, 0, self->group_edges[i]);
+        write_node(self, TYPE_SYNTHETIC, i, 2 * i, 0, self->group_edges[i]);
     for (uint32_t i = 0; i < self->graph.nodes; i++) {
         const struct graph_node *node = &self->graph.node[i];
         bool native = node->type == NULL || node->type->lifetime == EBB_FOREIGN ||
                       node->type->scan == EBB_BYTES;
-        write_node(self, native ? TYPE_NATIVE : TYPE_OBJECT, string_of_type(node->type), GROUPS + i,
-                   node->cell, node->edges);
+        write_node(self, native ? TYPE_NATIVE : TYPE_OBJECT, string_of_type(node->type),
+                   object_id(self, node->at), node->cell, node->edges);
     }
     for (uint32_t i = 0; i < self->resources; i++)
-        write_node(self, TYPE_NATIVE, first_name(self) + i, GROUPS + self->graph.nodes + i, 0, 0);
+        write_node(self, TYPE_NATIVE, first_name(self) + i, 2 * (GROUPS + i), 0, 0);
 }
 
 static void write_group_edges(struct snapshot *self) {
@@ -175,9 +192,8 @@ static void name_variables(struct snapshot *self) {
 
 void ebb_snapshot_write(struct ebb_writer *writer, const struct ebb_snapshot_resources *resources) {
     struct snapshot self = {.writer = writer};
-    self.text = mmap(NULL, TEXT_BYTES_MAX, PROT_READ | PROT_WRITE,
-                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    ebb_assert(self.text != MAP_FAILED, "no room for names");
+    self.text = ebbi_graph_room(TEXT_BYTES_MAX, 1);
+    self.id_taken = ebbi_graph_room(IDS_MAX / 8, 1);
     for (const struct ebb_type *type = ebb_types_first(); type; type = type->next)
         self.types++;
     ebbi_graph_take(&self.graph);
