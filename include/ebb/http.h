@@ -35,9 +35,11 @@ const char *ebb_http_peer(const struct ebb_http_request *request);
 
 /* For an answer that takes a while: the handler returns without one, and the request is answered
  * later, on the same thread, with ebb_http_later_reply; it must be, also when the peer has gone
- * meanwhile (then nothing is sent) or the server is to be closed. */
+ * meanwhile (then nothing is sent) or the server is to be closed. gone(arg) is called, on the same
+ * thread, when the peer goes first; the answer may be given up from there. */
 struct ebb_http_later; /* OWNED; ebb_http_later_reply is its goodbye */
-struct ebb_http_later *ebb_http_keep(struct ebb_http_request *request);
+struct ebb_http_later *ebb_http_keep(struct ebb_http_request *request, void (*gone)(void *arg),
+                                     void *arg);
 struct ebb_writer *ebb_http_later_body(struct ebb_http_later *later);
 void ebb_http_later_reply(struct ebb_http_later *later, int status, const char *content_type);
 

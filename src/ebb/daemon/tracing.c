@@ -1,6 +1,7 @@
 /* tracing -- /debug/trace?seconds=N: traces for N seconds, then answers.
  *
- * One trace at a time. Its memory is collected, so nothing is kept of it when it is over. */
+ * One trace at a time. Its memory is collected, so nothing is kept of it when it is over. It is
+ * over early when who asked for it hangs up. */
 #include "tracing.h"
 
 #include "admin.h"
@@ -46,6 +47,19 @@ static void finish(void *arg) {
     ebb_http_later_reply(answer, 200, "application/json");
 }
 
+static void give_up(const char *why) {
+    struct ebb_http_later *answer = tracing.answer;
+    stop();
+    tracing.answer = NULL;
+    ebb_writef(ebb_http_later_body(answer), "503: %s\n", why);
+    ebb_http_later_reply(answer, 503, "text/plain; charset=utf-8");
+}
+
+static void asker_gone(void *arg) {
+    (void)arg;
+    give_up("nobody waits for it any more");
+}
+
 static void trace_page(struct ebb_http_request *request, void *arg) {
     (void)arg;
     const char *text = ebb_http_query(request, "seconds");
@@ -62,7 +76,7 @@ static void trace_page(struct ebb_http_request *request, void *arg) {
         ebb_http_reply(request, 503, "text/plain; charset=utf-8");
         return;
     }
-    tracing.answer = ebb_http_keep(request);
+    tracing.answer = ebb_http_keep(request, asker_gone, NULL);
     tracing.end = ebb_timer_open(tracing.loop, (uint64_t)(seconds * 1000), false, finish, NULL);
     tracing.counters = ebb_timer_open(tracing.loop, COUNTERS_EVERY_MS, true, take_counters, NULL);
     take_counters(NULL);
@@ -75,10 +89,6 @@ void ebbi_tracing_add_page(struct ebb_loop *loop) {
 }
 
 void ebbi_tracing_stop(void) {
-    if (tracing.answer == NULL)
-        return;
-    stop();
-    ebb_write(ebb_http_later_body(tracing.answer), "503: the daemon stops\n");
-    ebb_http_later_reply(tracing.answer, 503, "text/plain; charset=utf-8");
-    tracing.answer = NULL;
+    if (tracing.answer)
+        give_up("the daemon stops");
 }

@@ -409,6 +409,8 @@ void ebbi_http_gone(struct evhttp_request *evhttp) {
 struct ebb_http_later {
     struct evhttp_request *evhttp; /* NULL: the peer has gone */
     struct body_writer body;
+    void (*gone)(void *arg);
+    void *arg;
 };
 
 static void later_gone(struct evhttp_connection *connection, void *arg) {
@@ -417,15 +419,31 @@ static void later_gone(struct evhttp_connection *connection, void *arg) {
     ebbi_http_gone(later->evhttp);
     later->evhttp = NULL;
     later->body.buffer = NULL;
+    later->gone(later->arg);
 }
 
-struct ebb_http_later *ebb_http_keep(struct ebb_http_request *request) {
+/* evhttp reads on only once it answers. Until then reading, which here ends at the buffer, hears of
+ * the connection's end; that nothing comes while it waits is no fault of the peer's. */
+static void hear_of_end(struct evhttp_connection *connection) {
+    struct bufferevent *its = evhttp_connection_get_bufferevent(connection);
+    bufferevent_data_cb on_write;
+    bufferevent_event_cb on_event;
+    void *arg;
+    bufferevent_getcb(its, NULL, &on_write, &on_event, &arg);
+    bufferevent_setcb(its, NULL, on_write, on_event, arg);
+    bufferevent_enable(its, EV_READ);
+    bufferevent_set_timeouts(its, NULL, NULL); /* in this order: libevent forgets no timeout else */
+}
+
+struct ebb_http_later *ebb_http_keep(struct ebb_http_request *request, void (*gone)(void *arg),
+                                     void *arg) {
     ebb_assert(!request->answered, "an answer to %s that was given already", request->path);
     request->answered = true;
     struct ebb_http_later *later = ebb_new_sized(&ebb_type_http_later, sizeof(*later));
-    later->evhttp = request->evhttp;
-    later->body = request->body;
-    evhttp_connection_set_closecb(evhttp_request_get_connection(later->evhttp), later_gone, later);
+    *later = (struct ebb_http_later){request->evhttp, request->body, gone, arg};
+    struct evhttp_connection *connection = evhttp_request_get_connection(later->evhttp);
+    evhttp_connection_set_closecb(connection, later_gone, later);
+    hear_of_end(connection);
     return later;
 }
 
@@ -435,7 +453,9 @@ struct ebb_writer *ebb_http_later_body(struct ebb_http_later *later) {
 
 void ebb_http_later_reply(struct ebb_http_later *later, int status, const char *content_type) {
     if (later->evhttp) {
-        evhttp_connection_set_closecb(evhttp_request_get_connection(later->evhttp), NULL, NULL);
+        struct evhttp_connection *connection = evhttp_request_get_connection(later->evhttp);
+        evhttp_connection_set_closecb(connection, NULL, NULL);
+        evhttp_connection_set_timeout(connection, HTTP_TIMEOUT_SECONDS);
         reply(later->evhttp, status, content_type);
     }
     ebb_done(later);
