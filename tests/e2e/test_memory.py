@@ -3,6 +3,7 @@
 lower limit; and a limit that cannot be kept is refused at once."""
 import base64
 import os
+import resource
 import subprocess
 import time
 import unittest
@@ -228,6 +229,29 @@ class Bound(unittest.TestCase):
 
 
 @unittest.skipIf(SANITIZED, "a sanitizer keeps what was freed")
+@unittest.skipIf(SANITIZED, "the sanitizer wants address space of its own")
+class Refused(unittest.TestCase):
+    """The system gives less memory than -m promises: ulimit -v, LimitAS=, vm.overcommit_memory=2."""
+
+    def test_it_costs_items_and_never_an_answer(self):
+        for size in (1000, 100 * 1000, 1000 * 1000):
+            with Server.ebbd(flags=["-m", "256"], environment={"MALLOC_ARENA_MAX": "1"}) as server:
+                soft, hard = resource.prlimit(server.pid, resource.RLIMIT_AS)
+                with open(f"/proc/{server.pid}/statm") as file:
+                    mapped = int(file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+                peer = server.connect()
+                resource.prlimit(server.pid, resource.RLIMIT_AS, (mapped + 16 * MIB, hard))
+                answers = [peer.set(b"key-%d" % i, b"v" * size) for i in range(64 * MIB // size)]
+                self.assertLessEqual(set(answers), {b"STORED", b"SERVER_ERROR out of memory storing object"}, size)
+                self.assertGreater(int(peer.stats()["evictions"]), 0, size)
+                self.assertGreater(answers.count(b"STORED"), len(answers) // 2, size)
+                latest = max(i for i, answer in enumerate(answers) if answer == b"STORED")
+                self.assertEqual(peer.get(b"key-%d" % latest), b"v" * size)
+                resource.prlimit(server.pid, resource.RLIMIT_AS, (soft, hard))
+                self.assertEqual({peer.set(b"more-%d" % i, b"v" * size) for i in range(64 * MIB // size)}, {b"STORED"}, size)
+                peer.close()
+
+
 class GivingBack(unittest.TestCase):
     def falls(self, act, ttl=0, mib=120):
         """Fills, acts, and waits: without traffic the process must come down to what it was."""

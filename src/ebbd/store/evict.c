@@ -546,6 +546,16 @@ bool evict_for(struct store *store, uint64_t bytes, uint32_t now) {
     return possible;
 }
 
+bool evict_instead(struct store *store, uint64_t bytes, uint32_t now) {
+    pthread_mutex_lock(&store->evict_lock);
+    uint64_t before = live_now(store), live = before;
+    uint64_t most = before > bytes ? before - bytes : 0;
+    for (uint32_t tries = 0; live > most && evict_step(store, tries, now); tries++)
+        live = live_now(store);
+    pthread_mutex_unlock(&store->evict_lock);
+    return live < before;
+}
+
 uint64_t evict_expired(struct store *store, uint32_t now) {
     uint64_t bytes = 0;
     struct seen seen;

@@ -400,6 +400,9 @@ bool evict_probation_full(const struct store *store);
 /* Waits for, and makes, room for a segment of `bytes`. False: nothing left to evict. Without locks
  * held. */
 bool evict_for(struct store *store, uint64_t bytes, uint32_t now);
+/* The system refused a segment of `bytes` that the budget allows: lets as many go. False: nothing
+ * left to evict. Without locks held. */
+bool evict_instead(struct store *store, uint64_t bytes, uint32_t now);
 /* Evicts ahead of need, if nobody else does: a piece of work for so many bytes that were carved,
  * fresh: out of a new segment. Without locks held. */
 void evict_ahead(struct store *store, uint32_t carved, bool fresh, uint32_t now);

@@ -37,6 +37,7 @@ enum {
     ENTRIES_PER_SEGMENT = 5, /* for huge values, and for a limit raised at run time */
     SEGMENTS_PER_CLASS = 48, /* a class more for so many segments: an open segment is half empty */
     BATCH_SHARE_AT_START = 50,
+    REFUSALS_MAX = 3,
     TTL_SHORTEST_LOG2 = 4, /* up to 32 s share the first class */
 };
 
@@ -247,18 +248,32 @@ struct carving {
     bool survivor;
 };
 
+/* After a segment of `bytes` could not be had: makes room. refused: by the system, the budget had
+ * room for it. What is evicted then is collected when the system refuses once more, and need not be
+ * where it helps; so it is tried a few times only. False: no memory. */
+static bool make_room(struct store *store, uint32_t bytes, bool refused, int *refusals,
+                      uint32_t now) {
+    if (!refused)
+        return evict_for(store, bytes, now);
+    return ++*refusals <= REFUSALS_MAX && evict_instead(store, bytes, now);
+}
+
 /* NULL: no memory. */
 static char *carve(struct store *store, const struct carving *want, struct chunk *chunk) {
+    int refusals = 0;
     for (;;) {
+        bool refused = false;
         pthread_mutex_lock(&store->lock);
         uint32_t *tail = &store->tail[want->pool][want->class];
         if (*tail != SEGMENT_NONE &&
             store->segment_capacity - store->entries[*tail].used < want->least)
             segment_seal(store, *tail);
         bool fresh = *tail == SEGMENT_NONE;
-        if (fresh && (want->survivor || evict_has_room(store, store->segment_capacity)))
+        if (fresh && (want->survivor || evict_has_room(store, store->segment_capacity))) {
             *tail = segment_new(store, store->segment_capacity, false, want->pool, want->class,
                                 want->now);
+            refused = *tail == SEGMENT_NONE;
+        }
         char *data = *tail != SEGMENT_NONE ? segment_data(store, *tail) : NULL;
         if (data)
             *chunk = carve_from(store, *tail, want->wanted);
@@ -269,7 +284,8 @@ static char *carve(struct store *store, const struct carving *want, struct chunk
             evict_ahead(store, chunk->end - chunk->at, fresh, want->now);
         if (data)
             return data;
-        if (want->survivor || !evict_for(store, store->segment_capacity, want->now))
+        if (want->survivor ||
+            !make_room(store, store->segment_capacity, refused, &refusals, want->now))
             return NULL;
     }
 }
@@ -277,12 +293,16 @@ static char *carve(struct store *store, const struct carving *want, struct chunk
 /* NULL: no memory. */
 static char *reserve_huge(struct store *store, enum pool pool, uint32_t size, uint64_t value_length,
                           uint32_t now, struct chunk *chunk) {
+    int refusals = 0;
     for (;;) {
+        bool refused = false;
         pthread_mutex_lock(&store->lock);
         uint32_t segment = SEGMENT_NONE;
         char *data = NULL;
-        if (evict_has_room(store, size))
+        if (evict_has_room(store, size)) {
             segment = segment_new(store, size, true, pool, 0, now);
+            refused = segment == SEGMENT_NONE;
+        }
         if (segment != SEGMENT_NONE) {
             store->entries[segment].value_length = (uint32_t)value_length;
             data = segment_data(store, segment);
@@ -293,7 +313,7 @@ static char *reserve_huge(struct store *store, enum pool pool, uint32_t size, ui
             ebb_taken(size);
         if (data)
             return data;
-        if (!evict_for(store, size, now))
+        if (!make_room(store, size, refused, &refusals, now))
             return NULL;
     }
 }
