@@ -43,6 +43,12 @@ struct ebb_type {
     uint32_t id;           /* 0: not added yet */
 };
 
+/* Bytes of this type's objects that the heap holds, garbage included. */
+static inline uint64_t ebb_type_bytes_held(const struct ebb_type *type) {
+    return atomic_load_explicit(&type->allocated_bytes, memory_order_relaxed) -
+           atomic_load_explicit(&type->gone_bytes, memory_order_relaxed);
+}
+
 #define EBB_TYPE_DECLARE(name, ...) extern struct ebb_type ebb_type_##name;
 #define EBB_TYPE_DEFINE(name_, scan_, lifetime_, what_)                                            \
     struct ebb_type ebb_type_##name_ = {                                                           \

@@ -1,6 +1,6 @@
 /* collector -- stands in for the collector under ThreadSanitizer, which does not survive the
  * collector's way of stopping threads: memory comes from malloc and is never freed. So what it
- * finds are races of the store itself, and only those. The census of segments, by which the store
+ * finds are races of the store itself, and only those. The census of types, by which the store
  * keeps its limit, is put right when a collection is asked for: what no root holds is gone. */
 #include "store/internal.h"
 #include <ebb/thread.h>
@@ -48,15 +48,24 @@ void ebb_done(const void *object) {
         atomic_store(&open_store, NULL);
 }
 
+static void all_gone(void) {
+    static struct ebb_type *const types[] = {
+#define EBB_TYPE EBB_TYPE_ADDRESS
+#include "tbl/store_types.def"
+    };
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++)
+        atomic_store(&types[i]->gone_bytes, atomic_load(&types[i]->allocated_bytes));
+}
+
 static void census(void) {
     struct store *store = atomic_load(&open_store);
     if (store == NULL) {
-        atomic_store(&ebb_type_segment.gone_bytes, atomic_load(&ebb_type_segment.allocated_bytes));
+        all_gone();
         return;
     }
     pthread_mutex_lock(&store->lock);
-    atomic_store(&ebb_type_segment.gone_bytes,
-                 atomic_load(&ebb_type_segment.allocated_bytes) - segment_bytes_live(store));
+    uint64_t garbage = segment_bytes_held(store) - segment_bytes_live(store);
+    atomic_fetch_add(&ebb_type_segment.gone_bytes, garbage);
     pthread_mutex_unlock(&store->lock);
 }
 

@@ -53,7 +53,7 @@ static bool read_heap_grows(double *a, double *b) {
     collections_before = collections;
     for (const struct ebb_type *type = ebb_types_first(); type; type = type->next)
         if (!is_cache(type))
-            bytes += type->allocated_bytes - type->gone_bytes;
+            bytes += ebb_type_bytes_held(type);
     *a = (double)bytes;
     *b = load();
     return true;

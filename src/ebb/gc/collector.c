@@ -20,17 +20,26 @@
 #include <ebb/assert.h>
 #include <ebb/clock.h>
 #include <ebb/collector.h>
+#include <ebb/mem.h>
+#include <dlfcn.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define GC_THREADS
 #define GC_NO_THREAD_REDIRECTS
 #include <gc.h>
 #include <gc/gc_mark.h>
 
+/* The library adds heap/divisor to what is asked for when the heap must grow, a quarter of up to 8
+ * MiB say. What lies idle of that is mapped and counts, so it adds nothing, and the divisor of its
+ * trigger is ours to apply (fallback_set). */
+enum { GROWTH_NONE = INT32_MAX };
+
 static struct ebb_profile profile;
 static bool started;
+static Dl_info own_library;
 static _Atomic(bool (*)(uint64_t)) make_room;
 static _Atomic size_t taken_bytes, taken_step, reserved_bytes;
 static _Atomic size_t dropped_bytes, dropped_limit = SIZE_MAX;
@@ -51,6 +60,16 @@ const char *ebb_cause_name(enum ebb_cause cause) {
 
 const struct ebb_profile *ebb_collector_profile(void) {
     return &profile;
+}
+
+/* When the library collects by itself: after heap/divisor was allocated, where what it scans counts
+ * twice, since that is what a collection costs. */
+static void fallback_set(void) {
+    uint64_t scanned = 0, bytes = 0;
+    for (const struct ebb_type *type = ebb_types_first(); type; type = type->next)
+        *(type->scan == EBB_BYTES ? &bytes : &scanned) += ebb_type_bytes_held(type);
+    uint64_t heap = 2 * scanned + bytes, least = profile.initial_heap_kib * 1024;
+    GC_set_min_bytes_allocd((heap > least ? heap : least) / profile.free_space_divisor);
 }
 
 static void GC_CALLBACK on_event(GC_EventType event) {
@@ -79,6 +98,7 @@ static void GC_CALLBACK on_event(GC_EventType event) {
         break;
     case GC_EVENT_END:
         ebbi_record_end();
+        fallback_set();
         break;
     default:
         break;
@@ -112,6 +132,19 @@ static void GC_CALLBACK on_finalizers(void) {
         wake();
 }
 
+/* The library remembers in a variable where its latest piece of heap ended, which is where an
+ * earlier one begins: scanned, it would hold the object there for ever. What it needs of its own is
+ * marked by itself once its roots were cleared. */
+static int GC_CALLBACK has_roots(const char *library, void *start, size_t size) {
+    (void)start, (void)size;
+    return strcmp(library, own_library.dli_fname) != 0;
+}
+
+static void exclude_own_roots(void) {
+    if (dladdr((void *)(uintptr_t)GC_init, &own_library))
+        GC_register_has_static_roots_callback(has_roots);
+}
+
 static void before_init(void) {
     char number[32];
     snprintf(number, sizeof number, "%lu", (unsigned long)profile.unmap_threshold);
@@ -127,6 +160,7 @@ static void before_init(void) {
         GC_set_find_leak(1);
     }
     GC_set_no_dls(0);
+    exclude_own_roots();
     GC_set_all_interior_pointers(1);
     GC_set_finalize_on_demand(1);
     GC_set_java_finalization(1);
@@ -179,15 +213,17 @@ void ebb_collector_start(const struct ebb_profile *chosen) {
     ebbi_thread_turns();
     before_init();
     GC_init();
+    GC_clear_roots();
     GC_allow_register_threads();
     GC_set_warn_proc(on_warning);
     GC_set_oom_fn(on_out_of_memory);
     GC_set_finalizer_notifier(on_finalizers);
-    GC_set_free_space_divisor(profile.free_space_divisor);
+    GC_set_free_space_divisor(GROWTH_NONE);
     ebbi_sites_start();
     ebbi_records_start();
     probes_start();
     ebbi_objects_start();
+    fallback_set();
     GC_set_on_collection_event(on_event);
     size_t initial = profile.initial_heap_kib * 1024;
     if (GC_get_heap_size() < initial)

@@ -16,7 +16,7 @@ static struct ebb_type *const connection_types[] = {&ebb_type_conn, &ebb_type_ba
 static uint64_t connection_bytes(void) {
     uint64_t sum = 0;
     for (size_t i = 0; i < sizeof(connection_types) / sizeof(connection_types[0]); i++)
-        sum += connection_types[i]->allocated_bytes - connection_types[i]->gone_bytes;
+        sum += ebb_type_bytes_held(connection_types[i]);
     return sum;
 }
 

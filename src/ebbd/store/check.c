@@ -91,6 +91,7 @@ static void check_pages(const struct store *store) {
         (uint64_t)(pages + index->overflow_pages) * index_page_bytes(index) +
         2 * (uint64_t)index->directory_size * sizeof *index->pages +
         (uint64_t)store->segments_max * (sizeof *store->data + sizeof *store->entries) +
+        (uint64_t)store->config.workers * sizeof *store->workers +
         (ghost ? sizeof *ghost + (uint64_t)ghost->rows * GHOST_WAYS * sizeof *ghost->cells : 0);
     ebb_assert(bytes == store->index_bytes, "index takes %lu bytes, counted %lu", bytes,
                store->index_bytes);

@@ -384,7 +384,7 @@ void segment_seal(struct store *store, uint32_t segment);
 /* A huge segment that survives: to main's young end. */
 void segment_requeue(struct store *store, uint32_t segment);
 uint64_t segment_bytes_live(const struct store *store);
-/* Memory that segments hold, garbage included, and what they may hold. */
+/* Memory that segments and all garbage of the store hold, and what they may hold. */
 uint64_t segment_bytes_held(const struct store *store);
 uint64_t segment_budget(const struct store *store);
 static inline uint32_t segment_bytes(const struct store *store) {

@@ -13,8 +13,8 @@
  * room forgets it: the collector is the reclamation scheme.
  * 3. An entry's generation rises when it is given out again, so a chunk or room knows that its
  * segment left.
- * 4. held = live + dropped but not yet collected; held + index stays within the limit
- * (segment_budget).
+ * 4. held = live + dropped but not yet collected, what the index dropped included; held + index
+ * stays within the limit (segment_budget).
  * 5. A live segment is in the FIFO of its pool, in the order of its making; huge ones that survive
  * are requeued. */
 #include "store/internal.h"
@@ -95,9 +95,14 @@ uint64_t segment_bytes_live(const struct store *store) {
 }
 
 uint64_t segment_bytes_held(const struct store *store) {
-    (void)store;
-    return atomic_load_explicit(&ebb_type_segment.allocated_bytes, memory_order_relaxed) -
-           atomic_load_explicit(&ebb_type_segment.gone_bytes, memory_order_relaxed);
+    static const struct ebb_type *const types[] = {
+        &ebb_type_segment,         &ebb_type_segment_roots, &ebb_type_segment_table,
+        &ebb_type_index_directory, &ebb_type_index_page,    &ebb_type_ghost_cells,
+    };
+    uint64_t index = atomic_load(&store->index_bytes), bytes = 0;
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++)
+        bytes += ebb_type_bytes_held(types[i]);
+    return bytes - index;
 }
 
 uint64_t segment_budget(const struct store *store) {

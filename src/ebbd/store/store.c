@@ -62,6 +62,7 @@ struct store *store_new(const struct store_config *config) {
     index_start(store);
     store->workers =
         ebb_new_sized(&ebb_type_index_directory, (size_t)config->workers * sizeof *store->workers);
+    store->index_bytes += (size_t)config->workers * sizeof *store->workers;
     for (int i = 0; i < config->workers; i++)
         store->workers[i] = worker_new(store);
     store->evictor = worker_new(store);

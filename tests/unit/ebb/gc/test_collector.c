@@ -6,6 +6,7 @@
 #include <ebb/metric.h>
 #include <ebb/writer.h>
 #include "gc/finalizer.h"
+#include "gc/types.h"
 #include "tell/metrics.h"
 #include <ebb/thread.h>
 #include <errno.h>
@@ -58,6 +59,43 @@ START_TEST(dropped_bytes_start_a_collection_at_the_share_of_the_budget) {
     ck_assert_uint_eq(ebb_dropped_now(), share / 2);
     ck_assert(ebb_dropped(share / 2 + 4096));
     ck_assert_uint_eq(ebb_dropped_now(), 0);
+}
+END_TEST
+
+START_TEST(what_nobody_says_is_dropped_is_collected_now_and_then) {
+    uint64_t before = ebb_collections();
+    size_t bytes = 0;
+    for (; bytes < 64 << 20 && ebb_collections() < before + 10; bytes += 4000)
+        ebb_bytes(4000);
+    ck_assert_uint_eq(ebb_collections(), before + 10);
+    ck_assert_uint_gt(bytes, 10 * (64 << 10)); /* not at every turn */
+}
+END_TEST
+
+enum { GROWN = 64, GROWN_BYTES = (1 << 20) - 32, GROWN_LITTLE = 64 << 10 };
+
+static __attribute__((noinline)) void grow(void **held, const struct ebb_heap_record *before) {
+    struct ebb_heap_record now;
+    for (int i = 0; i < GROWN; i++) {
+        held[i] = ebb_bytes(GROWN_BYTES);
+        ebb_heap_now(&now);
+        /* Where a word looks like a pointer into it, fresh memory is left alone. */
+        ck_assert_uint_le(now.free, before->free + 4 * GROWN_BYTES);
+    }
+    ck_assert_uint_gt(now.heap, (size_t)GROWN * GROWN_BYTES);
+}
+
+START_TEST(the_heap_grows_by_what_is_asked_for_and_holds_none_of_it) {
+    static void *held[GROWN];
+    struct ebb_heap_record before;
+    ebb_collect_fully(EBB_CAUSE_demand);
+    ebb_heap_now(&before);
+    uint64_t bytes = ebb_type_bytes_held(&ebb_type_bytes);
+    grow(held, &before);
+    memset(held, 0, sizeof held);
+    harness_clear_stack();
+    ebb_collect_fully(EBB_CAUSE_demand);
+    ck_assert_uint_le(ebb_type_bytes_held(&ebb_type_bytes), bytes + GROWN_LITTLE);
 }
 END_TEST
 
@@ -261,6 +299,8 @@ HARNESS_MAIN_COLLECTED("collector", a_sleeping_thread_is_not_disturbed_and_keeps
                        a_collection_leaves_a_record_with_its_cause_and_pause,
                        more_records_than_the_ring_holds_are_counted_as_lost,
                        dropped_bytes_start_a_collection_at_the_share_of_the_budget,
+                       what_nobody_says_is_dropped_is_collected_now_and_then,
+                       the_heap_grows_by_what_is_asked_for_and_holds_none_of_it,
                        taken_bytes_are_told_in_steps_and_each_time_while_there_is_no_room,
                        while_room_is_made_nobody_takes_without_asking,
                        a_finalizer_runs_once_when_asked_and_not_after_it_was_taken_back,
