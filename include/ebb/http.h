@@ -50,8 +50,9 @@ struct ebb_writer *ebb_http_body(struct ebb_http_request *request);
 void ebb_http_reply(struct ebb_http_request *request, int status, const char *content_type);
 /* Instead of ebb_http_reply: sends what comes out of a pipe or socket until its end, as fast as the
  * peer takes it. from stays the caller's: ended(complete, arg) is called once, on the loop, when it
- * is not read any more; complete is false when the peer went away before the end. */
+ * is not read any more; complete is false when the peer went away before the end. It returns
+ * whether what came out was whole: if not the connection is cut, so that the peer knows. */
 void ebb_http_reply_from(struct ebb_http_request *request, int status, const char *content_type,
-                         ebb_fd from, void (*ended)(bool complete, void *arg), void *arg);
+                         ebb_fd from, bool (*ended)(bool complete, void *arg), void *arg);
 
 #endif

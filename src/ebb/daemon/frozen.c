@@ -189,8 +189,8 @@ static void write_growth(struct ebb_writer *writer, void *arg) {
     ebb_growth_write(writer, arg != NULL);
 }
 
-static void reply_ended(bool complete, void *arg) {
-    ebbi_frozen_end(arg, complete);
+static bool reply_ended(bool complete, void *arg) {
+    return ebbi_frozen_end(arg, complete);
 }
 
 static void reply_frozen(struct ebb_http_request *request, const char *content_type,

@@ -21,14 +21,16 @@ struct stream {
     struct evhttp_request *evhttp;
     struct ebb_watch *watch;
     ebb_fd from;
-    void (*ended)(bool complete, void *arg);
+    bool (*ended)(bool complete, void *arg);
     void *arg;
 };
 
-static void stream_end(struct stream *stream, bool complete) {
+/* Whether all that was to be sent came. */
+static bool stream_end(struct stream *stream, bool complete) {
     ebb_watch_close(stream->watch);
-    stream->ended(complete, stream->arg);
+    bool whole = stream->ended(complete, stream->arg);
     ebb_done(stream);
+    return whole;
 }
 
 static void on_peer_gone(struct evhttp_connection *connection, void *arg) {
@@ -55,15 +57,18 @@ static void on_readable(int events, void *arg) {
         evhttp_send_reply_chunk_with_cb(stream->evhttp, piece, on_sent, stream);
     } else if (got == 0 || (errno != EAGAIN && errno != EINTR)) {
         struct evhttp_request *evhttp = stream->evhttp;
-        evhttp_connection_set_closecb(evhttp_request_get_connection(evhttp), NULL, NULL);
-        stream_end(stream, got == 0);
-        evhttp_send_reply_end(evhttp);
+        struct evhttp_connection *connection = evhttp_request_get_connection(evhttp);
+        evhttp_connection_set_closecb(connection, NULL, NULL);
+        if (stream_end(stream, got == 0))
+            evhttp_send_reply_end(evhttp);
+        else
+            evhttp_connection_free(connection); /* and the request */
     }
     evbuffer_free(piece);
 }
 
 void ebb_http_reply_from(struct ebb_http_request *request, int status, const char *content_type,
-                         ebb_fd from, void (*ended)(bool complete, void *arg), void *arg) {
+                         ebb_fd from, bool (*ended)(bool complete, void *arg), void *arg) {
     ebb_assert(!request->answered, "a second answer to %s", request->path);
     if (evhttp_request_get_command(request->evhttp) == EVHTTP_REQ_HEAD) {
         ebb_http_reply(request, status, content_type);

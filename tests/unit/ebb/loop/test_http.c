@@ -218,18 +218,17 @@ static struct {
     bool complete;
 } made;
 
-static void made_ended(bool complete, void *arg) {
-    (void)arg;
+static bool made_ended(bool complete, void *whole) {
     made.complete = complete;
     sem_post(&made.ended);
+    return whole != NULL;
 }
 
-static void begin_to_answer(struct ebb_http_request *request, void *arg) {
-    (void)arg;
+static void begin_to_answer(struct ebb_http_request *request, void *whole) {
     made.scope = ebb_scope_new("made");
     ck_assert_int_eq(ebb_fd_pipe(made.ends, made.scope, "made"), EBB_OK);
     ck_assert_int_eq(write(ebb_fd_get(made.ends[1]), "begun", 5), 5);
-    ebb_http_reply_from(request, 200, "text/plain", made.ends[0], made_ended, NULL);
+    ebb_http_reply_from(request, 200, "text/plain", made.ends[0], made_ended, whole);
 }
 
 START_TEST(a_reader_that_hangs_up_before_the_end_leaves_nothing_behind) {
@@ -253,6 +252,33 @@ START_TEST(a_reader_that_hangs_up_before_the_end_leaves_nothing_behind) {
 }
 END_TEST
 
+/* Asks, and reads while what is made comes to its end. */
+static const char *read_what_is_made(bool whole) {
+    sem_init(&made.ended, 0, 0);
+    start_server();
+    ebb_http_handle(http, begin_to_answer, whole ? (void *)"whole" : NULL);
+    int fd = client_connect(ebb_http_port(http));
+    const char *text = "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    ck_assert_int_gt(send(fd, text, strlen(text), MSG_NOSIGNAL), 0);
+    ssize_t got = client_read(fd, answer, sizeof(answer));
+    ck_assert_int_gt(got, 0);
+    ebb_fd_close(made.ends[1]);
+    client_read_all(fd, answer + got, sizeof(answer) - (size_t)got);
+    close(fd);
+    ck_assert(made.complete);
+    stop_server();
+    ebb_scope_close(made.scope);
+    return client_body(answer);
+}
+
+START_TEST(an_answer_that_was_cut_short_is_no_whole_one_to_its_reader) {
+    ck_assert_str_eq(read_what_is_made(true), "5\r\nbegun\r\n0\r\n\r\n");
+    uint64_t held_before = ebb_foreign_each(NULL, NULL);
+    ck_assert_str_eq(read_what_is_made(false), "5\r\nbegun\r\n");
+    ck_assert_uint_eq(ebb_foreign_each(NULL, NULL), held_before);
+}
+END_TEST
+
 HARNESS_MAIN_COLLECTED("http", path_query_header_and_method_arrive_decoded,
                        head_has_the_length_and_no_body, other_methods_hear_405_and_what_is_allowed,
                        an_address_that_cannot_be_read_is_400,
@@ -260,4 +286,5 @@ HARNESS_MAIN_COLLECTED("http", path_query_header_and_method_arrive_decoded,
                        no_more_than_64_connections_are_accepted_and_the_rest_waits_its_turn,
                        a_port_in_use_is_busy_and_says_which,
                        closing_leaves_nothing_open_and_nothing_leaked,
-                       a_reader_that_hangs_up_before_the_end_leaves_nothing_behind)
+                       a_reader_that_hangs_up_before_the_end_leaves_nothing_behind,
+                       an_answer_that_was_cut_short_is_no_whole_one_to_its_reader)
