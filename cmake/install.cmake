@@ -12,6 +12,8 @@ install(DIRECTORY gc-config/ DESTINATION ${CMAKE_INSTALL_DATADIR}/ebb/gc-config 
 install(FILES deploy/ebbd.service DESTINATION ${CMAKE_INSTALL_DATADIR}/ebb/systemd)
 install(DIRECTORY deploy/grafana deploy/prometheus deploy/logstash DESTINATION ${CMAKE_INSTALL_DATADIR}/ebb)
 
+# From where the file lies, so that it holds for every prefix that cmake --install is given.
+file(RELATIVE_PATH EBB_PREFIX_FROM_PC /${CMAKE_INSTALL_LIBDIR}/pkgconfig /)
 configure_file(cmake/ebb.pc.in ebb.pc @ONLY)
 configure_file(cmake/ebbConfig.cmake.in ebbConfig.cmake @ONLY)
 write_basic_package_version_file(ebbConfigVersion.cmake COMPATIBILITY SameMinorVersion)
