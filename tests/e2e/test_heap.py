@@ -1,10 +1,13 @@
 #!/usr/bin/python3
 """What the daemon tells of its heap, opened by the tools that people open it with: jq-like readers, google-pprof, go tool pprof, memlab."""
+import contextlib
 import csv
 import glob
+import http.client
 import io
 import json
 import os
+import select
 import shutil
 import signal
 import socket
@@ -19,6 +22,7 @@ from servers import EBBD, Server, npm_folder
 MEMLAB = "@memlab/heap-analysis@2.0.5"
 NODE_FIELDS, EDGE_FIELDS = 7, 3
 PATIENCE_SECONDS = 30
+PIPE_BYTES = 64 * 1024
 HERE = os.path.dirname(os.path.abspath(__file__))
 TRACE_COLUMNS = {"time", "collection", "cause", "pause_ns", "stop_ns", "mark_ns", "pause_cpu_ns", "sweep_ns", "heap_bytes",
                  "live_bytes", "free_bytes", "unmapped_bytes", "unmanaged_bytes", "rss_bytes", "allocated_since_bytes",
@@ -159,6 +163,34 @@ class Heap(unittest.TestCase):
         for target in edges[2::EDGE_FIELDS]:
             self.assertTrue(target % NODE_FIELDS == 0 and target < len(nodes))
         return snapshot
+
+    def test_a_snapshot_larger_than_a_pipe_is_whole_or_visibly_not(self):
+        with contextlib.ExitStack() as peers:
+            for _ in range(900):
+                peers.enter_context(self.server.connect().sock)
+            path = os.path.join(self.server.folder, "large.heapsnapshot")
+            for _ in range(5):
+                with open(path, "w") as file:
+                    file.write(ask(self.server, "/debug/heap.heapsnapshot")[1])
+                self.read_snapshot(path)
+            self.assertGreater(os.path.getsize(path), 3 * PIPE_BYTES)
+            self.assertTrue(until(self.is_cut_when_its_copy_is_killed))
+
+    def is_cut_when_its_copy_is_killed(self):
+        """Whether a snapshot ended before its end; it may be whole before its copy is caught."""
+        reader = http.client.HTTPConnection("127.0.0.1", self.server.admin_port, timeout=PATIENCE_SECONDS)
+        with contextlib.closing(reader):
+            reader.request("GET", "/debug/heap.heapsnapshot")
+            select.select([reader.sock], [], [], PATIENCE_SECONDS)  # it has begun
+            with open(f"/proc/{self.server.pid}/task/{self.server.pid}/children") as file:
+                for copy in file.read().split():
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(int(copy), signal.SIGKILL)
+            try:
+                reader.getresponse().read()
+                return False
+            except (http.client.HTTPException, ConnectionError):
+                return True
 
     def test_memlab_reads_the_snapshot_with_retained_sizes_and_paths(self):
         # Connections of earlier tests that are still open hold the stations, too.

@@ -104,6 +104,7 @@ static _Noreturn void be_copy(int output, int alive, void (*run)(struct ebb_writ
     alarm(COPY_SECONDS_MAX);
     ebb_finalizers_notify(NULL);
     close_all_but(STDERR_FILENO, output, alive);
+    fcntl(output, F_SETFL, 0); /* it waits for a slow reader */
     if (nice(COPY_NICE) < 0 && errno == EPERM)
         errno = 0;
     buffer.writer.write = buffer_write;
