@@ -26,6 +26,8 @@ const char *ebb_http_query(const struct ebb_http_request *request, const char *n
 /* The first parameter of the query that is none of `known` (names, a blank between two; NULL: no
  * names), or NULL. Valid during the handler. */
 const char *ebb_http_query_stranger(const struct ebb_http_request *request, const char *known);
+/* A parameter that the query gives more than once, or NULL. Valid during the handler. */
+const char *ebb_http_query_repeated(const struct ebb_http_request *request);
 const char *ebb_http_header(const struct ebb_http_request *request, const char *name); /* or NULL */
 bool ebb_http_is_post(const struct ebb_http_request *request);
 /* What was sent with a POST, up to its first NUL; at most 64 KiB. Valid during the handler. */

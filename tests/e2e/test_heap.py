@@ -96,6 +96,8 @@ class Heap(unittest.TestCase):
         for path in ("/debug/heap?gc=2", "/debug/pprof/heap?gc=yes", "/debug/pprof/heap?seconds=-1", "/debug?format=xml",
                      "/debug/trace?seconds=-1", "/debug/trace?seconds=99999999999999999999", "/debug/heap?format=json&x=1"):
             self.assertEqual((path, ask(self.server, path)[0]), (path, 400))
+        for path in ("/debug/heap?format=json&format=json", "/debug/heap?format=text&gc=1&format=json"):
+            self.assertEqual(ask(self.server, path), (400, "400: the parameter format is given more than once\n"))
         self.assertEqual(ask(self.server, "/debug/heap?gc=0&format=json")[0], 200)
 
     def test_the_trace_is_json_and_csv_and_rotates(self):

@@ -194,12 +194,17 @@ static void handle(struct ebb_http_request *request, void *arg) {
         if (strcmp(pages[i].path, ebb_http_path(request)) != 0)
             continue;
         const char *stranger = ebb_http_query_stranger(request, pages[i].takes);
+        const char *repeated = stranger ? NULL : ebb_http_query_repeated(request);
         if (pages[i].read_only && ebb_http_is_post(request)) {
             ebb_writef(ebb_http_body(request), "405: %s is only to be read\n", pages[i].path);
             ebb_http_reply(request, 405, "text/plain; charset=utf-8");
         } else if (stranger) {
             ebb_writef(ebb_http_body(request), "400: %s knows no parameter %s; it takes %s\n",
                        pages[i].path, stranger, pages[i].takes ? pages[i].takes : "none");
+            ebb_http_reply(request, 400, "text/plain; charset=utf-8");
+        } else if (repeated) {
+            ebb_writef(ebb_http_body(request), "400: the parameter %s is given more than once\n",
+                       repeated);
             ebb_http_reply(request, 400, "text/plain; charset=utf-8");
         } else {
             pages[i].fn(request, pages[i].arg);

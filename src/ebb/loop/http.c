@@ -341,6 +341,16 @@ const char *ebb_http_query_stranger(const struct ebb_http_request *request, cons
     return NULL;
 }
 
+const char *ebb_http_query_repeated(const struct ebb_http_request *request) {
+    const struct evkeyval *at;
+    TAILQ_FOREACH(at, &request->query, next)
+    for (const struct evkeyval *other = TAILQ_NEXT(at, next); other;
+         other = TAILQ_NEXT(other, next))
+        if (strcmp(other->key, at->key) == 0)
+            return at->key;
+    return NULL;
+}
+
 const char *ebb_http_header(const struct ebb_http_request *request, const char *name) {
     return evhttp_find_header(evhttp_request_get_input_headers(request->evhttp), name);
 }
