@@ -58,7 +58,8 @@ class Batch:
     def like(self, commands, cuts):
         return Batch(self.connection, commands, cuts, self.sleep, self.closer)
 
-    def bytes(self, shown):
+    def bytes(self, shown, _oracle):
+        """What is sent, to the oracle or to ours."""
         return b"".join([c if type(c) is bytes else c.bytes(shown) for c in self.commands]
                         + [self.closer or FILLER + b"version\r\n"])
 
@@ -353,7 +354,7 @@ class Side:
         peer = self.peers[batch.connection]
         if peer is None:
             peer = self.peers[batch.connection] = self.server.connect()
-        data = batch.bytes(self.shown)
+        data = batch.bytes(self.shown, self.server.oracle)
         places = sorted({int(cut * len(data)) for cut in batch.cuts} - {0}) + [len(data)]
         start = 0
         try:

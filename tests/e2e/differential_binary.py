@@ -97,7 +97,7 @@ class Frames(Batch):
     def broken(self):
         return type(self.closer) is bytes
 
-    def data(self, shown, oracle):
+    def bytes(self, shown, oracle):
         parts = [c.bytes(shown, oracle) for c in self.commands]
         if self.broken:
             parts.append(PART)
@@ -302,20 +302,6 @@ def random_batches(rng, commands_max, seconds_max):
 # ---------------------------------------------------------------- comparing
 
 class BinarySide(Side):
-    def send(self, batch):
-        peer = self.peers[batch.connection]
-        if peer is None:
-            peer = self.peers[batch.connection] = self.server.connect()
-        data = batch.data(self.shown, self.server.oracle)
-        places = sorted({int(cut * len(data)) for cut in batch.cuts} - {0}) + [len(data)]
-        start = 0
-        try:
-            for place in places:
-                self.write(peer, data[start:place])
-                start = place
-        except OSError:
-            pass  # closed on us: receive finds out, and the other must do the same
-
     def receive(self, batch):
         """The replies up to the end mark, or to the close."""
         if not batch.broken:
