@@ -4,6 +4,7 @@ from xml.sax.saxutils import escape
 
 WIDTH, HEIGHT = 900, 460
 LEFT, RIGHT, TOP, BOTTOM = 70, 20, 84, 50
+NOTE_LETTER, NOTE_HEIGHT = 7, 17  # room for a letter of a note, and for a row of notes
 # Told apart by everyone who sees colours differently, on white and on near-black (after Okabe and Ito).
 COLOURS = [("#0072b2", "#56b4e9"), ("#d55e00", "#ff8c42"), ("#007a5a", "#2fcf9f"), ("#a3478a", "#e08cc8"),
            ("#6b6b00", "#d9cf3f"), ("#5b5bd6", "#9c9cff")]
@@ -61,8 +62,12 @@ def line_chart(path, title, x_label, y_label, series, marks=()):
         x, y = LEFT + number % 5 * 165, 44 + number // 5 * 20
         out.append(f'<line {look.replace("class=" + chr(34), "class=" + chr(34) + "key ")} x1="{x}" x2="{x + 24}" '
                    f'y1="{y}" y2="{y}"/><text x="{x + 30}" y="{y + 4}">{escape(label)}</text>')
+    row_ends = []  # where the notes of each row end, the topmost first
     for x, text in marks:  # last, with a rim, so that no line hides them
-        out.append(f'<text class="note" x="{at_x(x) + 4:.1f}" y="{TOP + 13}">{escape(text)}</text>')
+        left = min(at_x(x) + 4, WIDTH - RIGHT - len(text) * NOTE_LETTER)
+        row = next((row for row, end in enumerate(row_ends) if end < left), len(row_ends))
+        row_ends[row:row + 1] = [left + (len(text) + 1) * NOTE_LETTER]
+        out.append(f'<text class="note" x="{left:.1f}" y="{TOP + 13 + row * NOTE_HEIGHT}">{escape(text)}</text>')
     out.append("</svg>\n")
     with open(path, "w") as file:
         file.write("\n".join(out))
