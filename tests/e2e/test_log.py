@@ -2,12 +2,15 @@
 """The log: ECS lines that a JSON parser reads, the journal's datagrams, rotation, levels, and readers that do not read."""
 import json
 import os
+import pwd
 import re
 import resource
+import shutil
 import signal
 import socket
 import struct
 import subprocess
+import tempfile
 import time
 import unittest
 import urllib.error
@@ -97,6 +100,38 @@ class Log(unittest.TestCase):
         self.assertEqual(codes.count("log_level_set"), 3)
         self.assertEqual(codes.count("log_reopened"), 4)
         self.assertEqual(codes[-2:], ["stops", "ended"])
+
+    @unittest.skipUnless(os.geteuid() == 0, "only root becomes somebody else")
+    def test_rotation_goes_on_after_the_daemon_has_become_another_user(self):
+        nobody = pwd.getpwnam("nobody")
+
+        def hang_up(server, code, path):
+            """Until a SIGHUP is told by one more such line in the file."""
+            def told():
+                return [line["event.code"] for line in lines_of(path)].count(code)
+            before = told()
+            server.process.send_signal(signal.SIGHUP)
+            wait_until(lambda: told() > before, f"{code} in {path}")
+
+        for owner in (nobody.pw_uid, 0):
+            folder = tempfile.mkdtemp()  # where nobody gets to
+            self.addCleanup(shutil.rmtree, folder)
+            os.chmod(folder, 0o755)
+            os.chown(folder, owner, -1)
+            path, old = os.path.join(folder, "ebbd.log"), os.path.join(folder, "ebbd.log.1")
+            with Server.ebbd(flags=["-u", "nobody", "--log-file", path, "--log-format", "json"]) as server:
+                self.assertEqual(os.stat(path).st_uid, owner)
+                if owner:
+                    hang_up(server, "log_reopened", path)
+                os.rename(path, old)
+                if not owner:  # it may make no file there: it says so, and goes on until somebody makes one for it
+                    hang_up(server, "log_not_reopened", old)
+                    with open(path, "w") as file:
+                        os.fchown(file.fileno(), nobody.pw_uid, nobody.pw_gid)
+                hang_up(server, "log_reopened", path)
+                self.assertEqual(os.stat(path).st_uid, nobody.pw_uid)
+            self.assertIn("serves", [line["event.code"] for line in lines_of(old)])
+            self.assertEqual([line["event.code"] for line in lines_of(path)], ["log_reopened", "stops", "ended"])
 
     def test_levels_change_by_module_while_it_runs(self):
         with Server.ebbd(admin=True, flags=["--log-file", self.path, "--log-format", "json"]) as server:

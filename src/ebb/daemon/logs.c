@@ -9,6 +9,7 @@
 #include "logs.h"
 
 #include "admin.h"
+#include "process.h"
 #include "tell/events.h"
 
 #include <ebb/scope.h>
@@ -89,7 +90,8 @@ enum ebb_err ebbi_logs_open(struct ebbi_logs *logs, const struct ebb_daemon_plan
     ebb_log_service_set(plan->name);
     *logs = (struct ebbi_logs){.scope = ebb_scope_new("log"), .path = plan->log_file};
     if (plan->log_file)
-        error = ebb_fd_open(&logs->fd, logs->scope, plan->log_file, LOG_FLAGS, LOG_MODE);
+        error =
+            ebbi_open_for(&logs->fd, logs->scope, plan->log_file, LOG_FLAGS, LOG_MODE, plan->user);
     else if (format == EBB_LOG_JOURNAL)
         error = open_journal(logs);
     if (error)

@@ -139,19 +139,19 @@ static enum ebb_err held_by_another(int fd, const char *path) {
 
 /* In the user's folder (/run/memcached) root without CAP_DAC_OVERRIDE may write no more than
  * anybody, and in root's (/run) the user may not. */
-static enum ebb_err open_as_either(ebb_fd *handle, struct ebb_scope *scope, const char *path,
-                                   const char *user) {
+enum ebb_err ebbi_open_for(ebb_fd *handle, struct ebb_scope *scope, const char *path, int flags,
+                           unsigned mode, const char *user) {
     enum ebb_err error = ebb_files_as(user);
     if (error)
         return error;
-    error = ebb_fd_open(handle, scope, path, O_RDWR | O_CREAT, 0644);
+    error = ebb_fd_open(handle, scope, path, flags, mode);
     ebb_files_as_ourselves();
-    return error && user ? ebb_fd_open(handle, scope, path, O_RDWR | O_CREAT, 0644) : error;
+    return error && user ? ebb_fd_open(handle, scope, path, flags, mode) : error;
 }
 
 enum ebb_err ebbi_pid_file_open(ebb_fd *handle, struct ebb_scope *scope, const char *path,
                                 const char *user) {
-    enum ebb_err error = open_as_either(handle, scope, path, user);
+    enum ebb_err error = ebbi_open_for(handle, scope, path, O_RDWR | O_CREAT, 0644, user);
     if (error == EBB_ERR_USAGE)
         return error; /* no such user */
     if (error) {

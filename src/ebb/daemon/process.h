@@ -28,6 +28,11 @@ bool ebbi_background_fork(int *status);
  * nothing. */
 void ebbi_background_ready(void);
 
+/* Opens as user, whom a file that is made belongs to then; what user may not is done as root. user
+ * NULL, or not root: as ebb_fd_open. Fails: EBB_ERR_USAGE no such user, else as ebb_fd_open. */
+enum ebb_err ebbi_open_for(ebb_fd *handle, struct ebb_scope *scope, const char *path, int flags,
+                           unsigned mode, const char *user) EBB_MUST_CHECK;
+
 /* Writes our pid to path and holds a lock on it; the file is the user's if that may write there.
  * Fails: EBB_ERR_BUSY names the process that holds it. */
 enum ebb_err ebbi_pid_file_open(ebb_fd *handle, struct ebb_scope *scope, const char *path,
