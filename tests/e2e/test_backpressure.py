@@ -9,6 +9,8 @@ VALUE_BYTES = 100 * 1000
 SILENT_PEERS = 8
 ASKED = 3000000      # gets each peer tries to send: more than the kernel keeps for a reader that is not there
 GROWTH_BYTES_MAX = 64 << 20
+UNENDED = 200        # values of which the end is never sent
+LEEWAY_BYTES = 32 << 20
 ADMIN_ASKED = 2000000
 ADMIN_GROWTH_BYTES_MAX = 16 << 20
 
@@ -63,6 +65,23 @@ class Backpressure(unittest.TestCase):
             for peer in silent:
                 peer.close()
             other.close()
+
+    def test_values_that_never_end_keep_the_memory_limit(self):
+        size, limit = 1000 * 1000, 64 << 20
+        for line in (b"set k%d 0 0 1000000", b"append k%d 0 0 1000000", b"ms k%d 1000000 MP"):
+            with Server.ebbd(flags=["-m", str(limit >> 20)]) as server:
+                before = server.rss_bytes()
+                peers = [server.connect() for _ in range(UNENDED)]
+                for number, peer in enumerate(peers):
+                    peer.send(line % number + b"\r\n" + b"x" * (size - 1))
+                other = server.connect()
+                while int(other.stats()["bytes_read"]) < UNENDED * (size - 1):
+                    pass
+                self.assertEqual(other.set(b"small", b"s"), b"STORED")
+                self.assertEqual(other.get(b"small"), b"s")
+                self.assertLess(server.peak_rss_bytes() - before, limit + LEEWAY_BYTES, line)
+                for peer in peers + [other]:
+                    peer.close()
 
     def test_an_admin_peer_that_asks_and_never_reads_costs_no_memory(self):
         with Server.ebbd(admin=True) as server, \

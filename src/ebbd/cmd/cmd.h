@@ -52,7 +52,7 @@ struct cmd_block {
     bool noreply;
     uint32_t client_flags, expires;
     uint64_t cas;
-    struct store_room room; /* at points into it, except for append and prepend */
+    struct store_room room; /* at points into it, except for a short append or prepend */
     uint8_t key_length;     /* of append, prepend and ms */
     char key[REQUEST_KEY_MAX];
     /* of ms */

@@ -5,8 +5,9 @@
  * is there.
  *
  * append and prepend do not know the size of what they will store: their bytes go to a buffer of
- * their own first, and the joined value is built in a room, again and again until no other writer
- * came between.
+ * their own first, or, when they are many, to a room that is given up afterwards, so that who never
+ * sends the last of them takes of the memory limit. The joined value is built in another room,
+ * again and again until no other writer came between.
  *
  * 1. A set that cannot be stored (too large, no memory) removes the old value: a client that tried
  * to replace it must not read it any more. As memcached: set only, not add or the others.
@@ -20,9 +21,10 @@
 
 #include <ebb/mem.h>
 
-#define ITEM_HEADER 56 /* bytes: memcached's item with a cas number */
-#define ITEM_FLAGS  4  /* more when client flags are not 0 */
-#define CRLF        2
+#define ITEM_HEADER     56 /* bytes: memcached's item with a cas number */
+#define ITEM_FLAGS      4  /* more when client flags are not 0 */
+#define CRLF            2
+#define JOIN_BUFFER_MAX (16 * 1024) /* bytes; more of an append go to a room */
 
 static bool too_large(const struct cmd_turn *turn, size_t key_length, uint32_t client_flags,
                       size_t value_length) {
@@ -67,12 +69,8 @@ static void block_init(struct cmd_turn *turn, const struct request *request,
     block->cas = request->number;
 }
 
-enum cmd_result set_begin(struct cmd_turn *turn, struct request *request, struct cmd_block *block) {
-    if (prefix_on() && !block->meta)
-        prefix_count(request->key, PREFIX_SET);
-    if (too_large(turn, request->key.length, request->client_flags, request->value_length))
-        return refuse(turn, request, block, STORE_TOO_LARGE);
-    block_init(turn, request, block);
+static enum cmd_result begin_in_room(struct cmd_turn *turn, const struct request *request,
+                                     struct cmd_block *block) {
     struct store_new likely = {.client_flags = block->client_flags, .expires = block->expires};
     enum store_verdict verdict = store_reserve(turn->worker, request->key, request->value_length,
                                                &likely, turn->now, &block->room);
@@ -82,6 +80,15 @@ enum cmd_result set_begin(struct cmd_turn *turn, struct request *request, struct
     return CMD_BLOCK;
 }
 
+enum cmd_result set_begin(struct cmd_turn *turn, struct request *request, struct cmd_block *block) {
+    if (prefix_on() && !block->meta)
+        prefix_count(request->key, PREFIX_SET);
+    if (too_large(turn, request->key.length, request->client_flags, request->value_length))
+        return refuse(turn, request, block, STORE_TOO_LARGE);
+    block_init(turn, request, block);
+    return begin_in_room(turn, request, block);
+}
+
 enum cmd_result set_begin_join(struct cmd_turn *turn, struct request *request,
                                struct cmd_block *block) {
     if (prefix_on() && !block->meta)
@@ -89,12 +96,12 @@ enum cmd_result set_begin_join(struct cmd_turn *turn, struct request *request,
     if (too_large(turn, request->key.length, request->client_flags, request->value_length))
         return refuse(turn, request, block, STORE_TOO_LARGE);
     block_init(turn, request, block);
-    block->at = ebb_try_bytes(request->value_length + CRLF);
-    if (block->at == NULL)
-        return refuse(turn, request, block, STORE_NO_MEMORY);
     block->key_length = (uint8_t)request->key.length;
     memcpy(block->key, request->key.at, request->key.length);
-    return CMD_BLOCK;
+    if (request->value_length > JOIN_BUFFER_MAX)
+        return begin_in_room(turn, request, block);
+    block->at = ebb_try_bytes(request->value_length + CRLF);
+    return block->at ? CMD_BLOCK : refuse(turn, request, block, STORE_NO_MEMORY);
 }
 
 enum cmd_result cmd_set(struct cmd_turn *turn, struct request *request, struct cmd_block *block) {
@@ -214,13 +221,19 @@ static enum store_verdict join_once(struct cmd_turn *turn, const struct cmd_bloc
     return store_commit(turn->worker, &room, turn->now, new, decide_join, &old.cas);
 }
 
-static enum store_verdict join(struct cmd_turn *turn, const struct cmd_block *block,
+static enum store_verdict join(struct cmd_turn *turn, struct cmd_block *block,
                                struct store_new *new, size_t *length) {
     enum store_verdict verdict;
     do {
         verdict = join_once(turn, block, new, length);
     } while (verdict == STORE_AGAIN);
+    if (block->room.record)
+        store_abandon(turn->worker, &block->room);
     return verdict;
+}
+
+static bool is_join(const struct cmd_block *block) {
+    return block->verb == REQUEST_append || block->verb == REQUEST_prepend;
 }
 
 static void count(const struct cmd_block *block, enum store_verdict verdict) {
@@ -278,12 +291,11 @@ void cmd_block_done(struct cmd_turn *turn, struct cmd_block *block, bool crlf) {
     struct store_new new = {.client_flags = block->client_flags,
                             .expires = block->expires,
                             .marks = block->key_is_base64 ? STORE_KEY_BASE64 : 0};
-    if (block->room.record) {
+    if (is_join(block))
+        verdict = join(turn, block, &new, &length);
+    else
         verdict = store_commit(turn->worker, &block->room, turn->now, &new, decide_of(block->verb),
                                block);
-    } else {
-        verdict = join(turn, block, &new, &length);
-    }
     count(block, verdict);
     if (watch_on(WATCH_MUTATIONS) && watched)
         watch_stored(turn, block->verb, (struct ebb_span){block->key, block->key_length}, verdict,
