@@ -64,6 +64,10 @@ void ebb_unreserve(size_t bytes);
  * more) and of those that are reserved. NULL: nobody, and all fits. */
 void ebb_taken_by(bool (*make_room)(uint64_t bytes), size_t step);
 
+/* Large objects that were reclaimed stay resident for who takes memory next; what is more than so
+ * many bytes of them goes back to the system, now. Cheap when it is not. */
+void ebb_spare_bound(size_t bytes);
+
 /* About so many bytes became unreachable. Collects in this thread when the threshold is passed and
  * no other collection is running; returns true when it did. */
 bool ebb_dropped(size_t bytes);

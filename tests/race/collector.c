@@ -92,6 +92,10 @@ bool ebb_taken(size_t bytes) {
     return true; /* no bound */
 }
 
+void ebb_spare_bound(size_t bytes) {
+    (void)bytes;
+}
+
 bool ebb_dropped(size_t bytes) {
     (void)bytes;
     return false;

@@ -269,6 +269,7 @@ void ebb_collect_fully(enum ebb_cause cause) {
     cause_now = cause;
     GC_gcollect_and_unmap();
     cause_now = EBB_CAUSE_allocation;
+    ebb_spare_bound(0);
 }
 
 void ebb_taken_by(bool (*fn)(uint64_t), size_t step) {

@@ -16,6 +16,7 @@
  * 5. In debug builds a done object is filled with POISON, and disclaim looks whether it still is.
  */
 #include "gc/object.h"
+#include "gc/spare.h"
 #include "gc/types.h"
 #include "tell/events.h"
 #include "tell/metrics.h"
@@ -77,6 +78,8 @@ static int GC_CALLBACK disclaim(void *base) {
         ebbi_used_after_done_count(header);
     count_gone(header, type);
     header->check = 0;
+    if (header->size >= SPARE_LEAST)
+        ebbi_spare_add(base, sizeof *header + header->size);
     return 0;
 }
 
@@ -92,6 +95,7 @@ void ebbi_objects_start(void) {
     GC_register_disclaim_proc((int)kind_bytes, disclaim, 0);
     GC_set_find_leak(find_leak);
     GC_register_displacement(sizeof(struct object_header));
+    ebbi_spare_start();
     ebbi_types_add_own();
 }
 
@@ -153,6 +157,8 @@ static void *allocate(struct ebb_type *type, size_t size, void *frame_address) {
     struct object_header *header = cell_take(type, sizeof *header + size);
     if (header == NULL)
         return NULL;
+    if (size >= SPARE_LEAST)
+        ebbi_spare_take(header, sizeof *header + size);
     bool sited = wants_site(type, size);
     uint16_t site = sited ? take_site(type, size, frame_address) : 0;
     count(&type->allocated, 1);

@@ -14,7 +14,9 @@
  * 3. An entry's generation rises when it is given out again, so a chunk or room knows that its
  * segment left.
  * 4. held = live + dropped but not yet collected, what the index dropped included; held + index
- * stays within the limit (segment_budget).
+ * stays within the limit (segment_budget), with the memory of what was collected that is still
+ * resident (ebb_spare_bound): holes that nothing fits in are given back, before new memory is
+ * written to.
  * 5. A live segment is in the FIFO of its pool, in the order of its making; huge ones that survive
  * are requeued. */
 #include "store/internal.h"
@@ -196,6 +198,8 @@ static uint32_t segment_new(struct store *store, uint32_t capacity, bool huge, e
     fifo_append(store, segment);
     if (huge)
         atomic_fetch_add_explicit(&store->huge, 1, memory_order_relaxed);
+    uint64_t held = segment_bytes_held(store), budget = segment_budget(store);
+    ebb_spare_bound(budget > held ? budget - held : 0);
     return segment;
 }
 
