@@ -24,7 +24,7 @@ static void check_slot(struct store *store, uint32_t number, uint64_t slot) {
     const struct record *record = (const struct record *)(segment_data(store, segment) + offset);
     struct ebb_span key = {record_key(record, record->lead), lead_key_length(record->lead)};
     uint64_t hash = store_hash(store, key);
-    ebb_assert(key.length > 0 && tag_of(store, hash) == (slot & tag_mask(store)),
+    ebb_assert(key.length > 0 && tag_of(store, hash) == (slot & store->tag_mask),
                "bucket %u: tag differs", number);
     struct stamps stamps = stamps_read(entry, record, record->lead);
     uint32_t expires = stamps.expires;
@@ -37,39 +37,46 @@ static void check_slot(struct store *store, uint32_t number, uint64_t slot) {
     index_unlock(home);
     ebb_assert(home == index_bucket_at(store, number), "an item of another bucket in bucket %u",
                number);
-    ebb_assert(found.bucket &&
-                   slot_place(store, slot_load(found.bucket, found.at)) == slot_place(store, slot),
+    ebb_assert(found.head && slot_place(store, slot_load(found)) == slot_place(store, slot),
                "bucket %u: a key with two slots", number);
 }
 
 static void check_bucket(struct store *store, uint32_t number, struct sums *sums) {
-    struct bucket *at = index_bucket_at(store, number);
-    ebb_assert(!(at->version & 1), "bucket %u is locked", number);
-    for (int hops = 0; at; hops++) {
-        ebb_assert(hops <= INDEX_CHAIN_MAX, "bucket %u: a chain too long for a reader", number);
-        int taken = 0;
-        for (int i = 0; i < BUCKET_SLOTS; i++)
-            if (slot_load(at, i) != 0) {
-                check_slot(store, number, slot_load(at, i));
+    struct bucket *bucket = index_bucket_at(store, number);
+    ebb_assert(!(bucket->version & 1), "bucket %u is locked", number);
+    struct run run = run_of_bucket(bucket);
+    int hops = 0;
+    bool more;
+    do {
+        struct run here = run;
+        int taken = 0, last = 0;
+        more = run_next(store, &run);
+        for (int i = 0; i < here.slots - more; i++)
+            if (!place_empty(run_at(&here, i))) {
+                check_slot(store, number, slot_load(run_at(&here, i)));
                 taken++;
+                last = i + 1;
             }
-        ebb_assert(hops == 0 || taken > 0, "bucket %u: an empty overflow bucket", number);
+        ebb_assert(!more || taken == here.slots - 1, "bucket %u: a hole before a link", number);
+        ebb_assert(hops == 0 || (taken > 1 && taken == last),
+                   "bucket %u: an overflow bucket of %d items, the last at %d", number, taken,
+                   last - 1);
         sums->items += (uint64_t)taken;
-        uint32_t next = at->overflow;
-        at = next ? index_overflow_at(store, next - 1) : NULL;
-        sums->overflow += next != 0;
-    }
+        sums->overflow += more;
+        hops += more;
+        ebb_assert(hops <= INDEX_CHAIN_MAX, "bucket %u: a chain too long", number);
+    } while (more);
 }
 
 static void check_overflow_free(const struct store *store) {
     const struct index *index = &store->index;
-    uint32_t free = 0, total = index->overflow_pages * index_page_buckets(index);
-    for (uint32_t at = index->overflow_free; at; free++) {
-        ebb_assert(at <= total && free < total, "free overflow bucket %u of %u", at, total);
-        const struct bucket *bucket = index_overflow_at(store, at - 1);
-        for (int i = 0; i < BUCKET_SLOTS; i++)
-            ebb_assert(slot_load(bucket, i) == 0, "free overflow bucket %u holds a slot", at);
-        at = bucket->overflow;
+    uint32_t free = 0, total = index->overflow_pages * 2 * index_page_buckets(index);
+    for (uint32_t at = index->overflow_free; at != OVERFLOW_NONE; free++) {
+        ebb_assert(at < total && free < total, "free overflow bucket %u of %u", at, total);
+        const struct overflow *overflow = index_overflow_at(store, at);
+        for (int i = 0; i < OVERFLOW_SLOTS; i++)
+            ebb_assert(overflow->head[i] == 0, "free overflow bucket %u holds a slot", at);
+        at = overflow->tail[0];
     }
     ebb_assert(free == index->overflow_free_count && free + index->overflow_count == total,
                "%u overflow buckets: %u free (%u counted), %u used", total, free,
@@ -106,10 +113,11 @@ static uint32_t live_at(struct store *store, uint32_t segment, uint32_t offset, 
     if (length == 0)
         return 0;
     struct ebb_span key = {record_key(record, record->lead), length};
-    struct bucket *home = index_lock(store, store_hash(store, key));
-    struct place place = index_find_place(store, home, place_make(store, segment, offset));
+    uint64_t hash = store_hash(store, key);
+    struct bucket *home = index_lock(store, hash);
+    struct place place = index_find_place(store, home, hash, place_make(store, segment, offset));
     index_unlock(home);
-    return place.bucket ? size : 0;
+    return place.head ? size : 0;
 }
 
 static void check_segment(struct store *store, uint32_t segment, struct sums *sums) {

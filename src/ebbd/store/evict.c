@@ -135,11 +135,12 @@ static bool leave(const struct walk *walk, uint64_t hash, struct record *record,
     struct store *store = walk->store;
     uint32_t offset = (uint32_t)((char *)record - segment_data(store, walk->segment));
     struct bucket *bucket = index_lock(store, hash);
-    struct place place = index_find_place(store, bucket, place_make(store, walk->segment, offset));
+    struct place place =
+        index_find_place(store, bucket, hash, place_make(store, walk->segment, offset));
     bool answered = true, remember = false, evicted = false;
     uint64_t slot = 0;
-    if (place.bucket) {
-        slot = slot_load(place.bucket, place.at);
+    if (place.head) {
+        slot = slot_load(place);
         if (room && room->record) {
             answered = record_move(store, place, room, freq_after(walk, slot));
             if (answered)
@@ -160,7 +161,7 @@ static bool leave(const struct walk *walk, uint64_t hash, struct record *record,
         ghost_add(store, hash);
     if (evicted && store->config.evicted)
         tell_evicted(walk, record, slot);
-    if (room && room->record && (place.bucket == NULL || !answered)) /* deleted, or too narrow */
+    if (room && room->record && (place.head == NULL || !answered)) /* deleted, or too narrow */
         segment_unreserve(store->evictor, room);
     return answered;
 }
@@ -218,13 +219,13 @@ static bool huge_stays(const struct walk *walk) {
     struct record *record = (struct record *)segment_data(store, walk->segment);
     if (lead_key_length(atomic_load_explicit(&record->lead, memory_order_acquire)) == 0)
         return false;
-    struct bucket *bucket = index_lock(store, record_hash(store, record));
-    struct place place = index_find_place(store, bucket, place_make(store, walk->segment, 0));
-    uint64_t slot = place.bucket ? slot_load(place.bucket, place.at) : 0;
-    bool stays = place.bucket && survives(walk, record, walk->entry->capacity, slot);
+    uint64_t hash = record_hash(store, record);
+    struct bucket *bucket = index_lock(store, hash);
+    struct place place = index_find_place(store, bucket, hash, place_make(store, walk->segment, 0));
+    uint64_t slot = place.head ? slot_load(place) : 0;
+    bool stays = place.head && survives(walk, record, walk->entry->capacity, slot);
     if (stays) {
-        slot_store(place.bucket, place.at,
-                   (slot & ~SLOT_FREQ_ALL) | freq_after(walk, slot) | SLOT_MAIN);
+        slot_store(place, (slot & ~SLOT_FREQ_ALL) | freq_after(walk, slot) | SLOT_MAIN);
     }
     index_unlock(bucket);
     if (stays) {

@@ -3,15 +3,16 @@
  * Linear hashing: `buckets` grows one by one; bucket number = hash modulo the next power of two, or
  * the one below when that bucket does not exist yet. Splitting bucket s moves half its items to the
  * new last bucket. So there is never a rehash of the whole table, and its memory follows the number
- * of items. A bucket has nine slots; more go to overflow buckets chained behind it. Buckets lie in
- * pages, pages in a directory; an unused page is dropped and collected.
+ * of items. A bucket has ten slots; the last of a full one leads to an overflow bucket of half its
+ * size, whose last slot may lead to another. Buckets lie in pages, pages in a directory; an unused
+ * page is dropped and collected.
  *
  * 1. A bucket's lock is its version being odd; it covers its overflow chain. Whoever changes a
  * slot's place holds it.
  * 2. A reader takes (version, slot, segment pointer) and checks the version before it follows the
  * pointer: evicting clears the slot, under the lock, before it clears the root, so an unchanged
  * version means a valid pointer, and the pointer in the reader's register holds the segment from
- * then on.
+ * then on. It checks the version before it follows a link, too.
  * 3. A reader that finds nothing asks again whether the key's bucket is still this one, and then
  * once more for its version: a split or merge may have moved the item meanwhile, or a merge before
  * and a split after its look.
@@ -19,7 +20,8 @@
  * harmless.
  * 5. Pages and overflow buckets are made ahead, outside bucket locks. An insert that finds none
  * takes another item's slot in the same bucket: an eviction, counted by the caller.
- * 6. A chain has at most INDEX_CHAIN_MAX overflow buckets: what a reader follows is all there is.
+ * 6. A chain has at most INDEX_CHAIN_MAX overflow buckets. All but its last run of slots are full;
+ * the items of an overflow bucket, at least two, are at its front.
  */
 #include "store/internal.h"
 #include <sched.h>
@@ -68,8 +70,9 @@ struct bucket *index_bucket_at(const struct store *store, uint32_t number) {
     return bucket_in(store->index.pages, &store->index, number);
 }
 
-struct bucket *index_overflow_at(const struct store *store, uint32_t number) {
-    return bucket_in(store->index.overflow, &store->index, number);
+struct overflow *index_overflow_at(const struct store *store, uint32_t number) {
+    struct bucket *room = bucket_in(store->index.overflow, &store->index, number / 2);
+    return (struct overflow *)room + number % 2;
 }
 
 static uint32_t number_of(uint64_t hash, uint32_t buckets) {
@@ -92,6 +95,7 @@ void index_start(struct store *store) {
     index->pages = ebb_new_sized(&ebb_type_index_directory, bytes);
     index->overflow = ebb_new_sized(&ebb_type_index_directory, bytes);
     store->index_bytes += 2 * bytes;
+    index->overflow_free = OVERFLOW_NONE;
     pthread_mutex_init(&index->resize_lock, NULL);
     atomic_flag_clear(&index->overflow_lock);
     atomic_store(&index->pages[0], page_new(store));
@@ -112,15 +116,14 @@ static void overflow_unlocked(struct index *index) {
     atomic_flag_clear_explicit(&index->overflow_lock, memory_order_release);
 }
 
-/* 1 + number of a clean overflow bucket, or 0. */
+/* The number of one that is empty, or OVERFLOW_NONE. */
 static uint32_t overflow_take(struct store *store) {
     struct index *index = &store->index;
     overflow_locked(index);
     uint32_t taken = index->overflow_free;
-    if (taken) {
-        struct bucket *bucket = index_overflow_at(store, taken - 1);
-        index->overflow_free = atomic_load_explicit(&bucket->overflow, memory_order_relaxed);
-        atomic_store_explicit(&bucket->overflow, 0, memory_order_relaxed);
+    if (taken != OVERFLOW_NONE) {
+        index->overflow_free =
+            atomic_load_explicit(&index_overflow_at(store, taken)->tail[0], memory_order_relaxed);
         atomic_fetch_sub_explicit(&index->overflow_free_count, 1, memory_order_relaxed);
         atomic_fetch_add_explicit(&index->overflow_count, 1, memory_order_relaxed);
     }
@@ -128,14 +131,13 @@ static uint32_t overflow_take(struct store *store) {
     return taken;
 }
 
-static void overflow_put(struct store *store, uint32_t number_plus_1) {
+/* An empty one goes back. */
+static void overflow_put(struct store *store, uint32_t number) {
     struct index *index = &store->index;
-    struct bucket *bucket = index_overflow_at(store, number_plus_1 - 1);
-    for (int i = 0; i < BUCKET_SLOTS; i++)
-        slot_store(bucket, i, 0);
     overflow_locked(index);
-    atomic_store_explicit(&bucket->overflow, index->overflow_free, memory_order_relaxed);
-    index->overflow_free = number_plus_1;
+    atomic_store_explicit(&index_overflow_at(store, number)->tail[0], index->overflow_free,
+                          memory_order_relaxed);
+    index->overflow_free = number;
     atomic_fetch_add_explicit(&index->overflow_free_count, 1, memory_order_relaxed);
     atomic_fetch_sub_explicit(&index->overflow_count, 1, memory_order_relaxed);
     overflow_unlocked(index);
@@ -150,15 +152,15 @@ static void provision(struct store *store) {
     struct bucket *page = page_new(store);
     if (page == NULL)
         return;
-    uint32_t page_buckets = index_page_buckets(index), first = index->overflow_pages * page_buckets;
-    for (uint32_t i = 0; i < page_buckets - 1; i++)
-        atomic_store_explicit(&page[i].overflow, first + i + 2, memory_order_relaxed);
+    uint32_t count = 2 * index_page_buckets(index), first = index->overflow_pages * count;
+    struct overflow *fresh = (struct overflow *)page;
+    for (uint32_t i = 0; i < count - 1; i++)
+        atomic_store_explicit(&fresh[i].tail[0], first + i + 1, memory_order_relaxed);
     atomic_store_explicit(&index->overflow[index->overflow_pages++], page, memory_order_release);
     overflow_locked(index);
-    atomic_store_explicit(&page[page_buckets - 1].overflow, index->overflow_free,
-                          memory_order_relaxed);
-    index->overflow_free = first + 1;
-    atomic_fetch_add_explicit(&index->overflow_free_count, page_buckets, memory_order_relaxed);
+    atomic_store_explicit(&fresh[count - 1].tail[0], index->overflow_free, memory_order_relaxed);
+    index->overflow_free = first;
+    atomic_fetch_add_explicit(&index->overflow_free_count, count, memory_order_relaxed);
     overflow_unlocked(index);
 }
 
@@ -216,11 +218,6 @@ void index_unlock(struct bucket *bucket) {
 
 /* ---- slots, under the lock ---- */
 
-static struct bucket *chain_next(const struct store *store, const struct bucket *bucket) {
-    uint32_t next = atomic_load_explicit(&bucket->overflow, memory_order_relaxed);
-    return next ? index_overflow_at(store, next - 1) : NULL;
-}
-
 static bool record_has_key(const struct record *record, struct ebb_span key) {
     uint64_t lead = atomic_load_explicit(&record->lead, memory_order_relaxed);
     return lead_key_length(lead) == key.length &&
@@ -233,81 +230,95 @@ struct tag {
 };
 
 static struct tag tag_make(const struct store *store, uint64_t hash) {
-    return (struct tag){(uint16_t)(tag_mask(store) >> SLOT_TAIL_BITS),
+    return (struct tag){(uint16_t)(store->tag_mask >> SLOT_TAIL_BITS),
                         (uint16_t)(tag_of(store, hash) >> SLOT_TAIL_BITS)};
 }
 
-static bool tag_is(struct tag tag, const struct bucket *bucket, int at) {
-    return (atomic_load_explicit(&bucket->head[at], memory_order_relaxed) & tag.mask) == tag.bits;
+/* The first slot from this one on that has the tag, or run->slots. */
+static int tagged(const struct run *run, struct tag tag, int from) {
+    while (from < run->slots &&
+           (atomic_load_explicit(&run->first.head[from], memory_order_relaxed) & tag.mask) !=
+               tag.bits)
+        from++;
+    return from;
 }
 
 struct place index_find(struct store *store, struct bucket *bucket, struct ebb_span key,
                         uint64_t hash) {
     struct tag tag = tag_make(store, hash);
-    for (struct bucket *at = bucket; at; at = chain_next(store, at))
-        for (int i = 0; i < BUCKET_SLOTS; i++) {
-            uint64_t slot;
-            if (!tag_is(tag, at, i) || (slot = slot_load(at, i)) == 0)
-                continue;
-            if (record_has_key(slot_record(store, slot), key))
-                return (struct place){at, i};
+    struct run run = run_of_bucket(bucket);
+    do {
+        for (int i = 0; (i = tagged(&run, tag, i)) < run.slots; i++) {
+            struct place place = run_at(&run, i);
+            if (record_has_key(slot_record(store, slot_load(place)), key))
+                return place;
         }
-    return (struct place){NULL, 0};
+    } while (run_next(store, &run));
+    return (struct place){NULL, NULL};
 }
 
-struct place index_find_place(struct store *store, struct bucket *bucket, uint64_t points_to) {
-    for (struct bucket *at = bucket; at; at = chain_next(store, at))
-        for (int i = 0; i < BUCKET_SLOTS; i++)
-            if (slot_place(store, slot_load(at, i)) == points_to)
-                return (struct place){at, i};
-    return (struct place){NULL, 0};
+struct place index_find_place(struct store *store, struct bucket *bucket, uint64_t hash,
+                              uint64_t points_to) {
+    struct tag tag = tag_make(store, hash);
+    struct run run = run_of_bucket(bucket);
+    do {
+        for (int i = 0; (i = tagged(&run, tag, i)) < run.slots; i++) {
+            struct place place = run_at(&run, i);
+            if (slot_place(store, slot_load(place)) == points_to)
+                return place;
+        }
+    } while (run_next(store, &run));
+    return (struct place){NULL, NULL};
 }
 
 static uint64_t index_insert(struct store *store, struct bucket *bucket, uint64_t slot) {
-    struct bucket *last = bucket;
+    struct run run = run_of_bucket(bucket);
     int length = 0;
-    for (struct bucket *at = bucket; at; last = at, at = chain_next(store, at), length++)
-        for (int i = 0; i < BUCKET_SLOTS; i++)
-            if (slot_load(at, i) == 0) {
-                slot_store(at, i, slot);
+    do {
+        for (int i = 0; i < run.slots; i++)
+            if (place_empty(run_at(&run, i))) {
+                slot_store(run_at(&run, i), slot);
                 return 0;
             }
-    uint32_t more = length <= INDEX_CHAIN_MAX ? overflow_take(store) : 0; /* invariant 6 */
-    if (more) {
-        slot_store(index_overflow_at(store, more - 1), 0, slot);
-        atomic_store_explicit(&last->overflow, more, memory_order_release);
-        return 0;
+        length++;
+    } while (run_next(store, &run));
+    uint32_t more = length <= INDEX_CHAIN_MAX ? overflow_take(store) : OVERFLOW_NONE;
+    struct place last = run_last(&run);
+    if (more == OVERFLOW_NONE) {
+        uint64_t lost = slot_load(last);
+        slot_store(last, slot);
+        return lost;
     }
-    int victim = (int)(slot % BUCKET_SLOTS);
-    uint64_t lost = slot_load(bucket, victim);
-    slot_store(bucket, victim, slot);
-    return lost;
+    struct run fresh = run_of_overflow(index_overflow_at(store, more));
+    slot_store(run_at(&fresh, 0), slot_load(last));
+    slot_store(run_at(&fresh, 1), slot);
+    slot_store(last, (uint64_t)HEAD_LINK << SLOT_TAIL_BITS | more);
+    return 0;
 }
 
-/* The chain stays dense: its last slot fills the hole, so overflow buckets are given back as soon
- * as they can be. */
+/* The chain's last item fills the hole (invariant 6). */
 void index_remove(struct store *store, struct bucket *bucket, struct place place) {
-    struct bucket *before = NULL, *last = bucket, *next;
-    while ((next = chain_next(store, last)) != NULL) {
-        before = last;
-        last = next;
+    struct run run = run_of_bucket(bucket);
+    struct place link = {NULL, NULL};
+    while (place_links(run_last(&run))) {
+        link = run_last(&run);
+        run_next(store, &run);
     }
-    if (before == NULL) {
-        slot_store(place.bucket, place.at, 0);
+    if (link.head == NULL) {
+        slot_store(place, 0);
         return;
     }
-    int filled = 0, taken = 0;
-    for (int i = 0; i < BUCKET_SLOTS; i++)
-        if (slot_load(last, i) != 0) {
-            filled++;
-            taken = i;
-        }
-    slot_store(place.bucket, place.at, slot_load(last, taken));
-    slot_store(last, taken, 0);
-    if (filled > 1)
+    int taken = run.slots - 1;
+    while (place_empty(run_at(&run, taken)))
+        taken--;
+    slot_store(place, slot_load(run_at(&run, taken)));
+    slot_store(run_at(&run, taken), 0);
+    if (taken > 1)
         return;
-    uint32_t empty = atomic_exchange_explicit(&before->overflow, 0, memory_order_relaxed);
-    overflow_put(store, empty);
+    uint32_t number = link_number(link); /* one is left, which can stand in the link's place */
+    slot_store(link, slot_load(run_at(&run, 0)));
+    slot_store(run_at(&run, 0), 0);
+    overflow_put(store, number);
 }
 
 /* ---- reading ---- */
@@ -321,27 +332,31 @@ static bool still(const struct bucket *bucket, uint32_t version) {
 
 static enum look look_in(const struct store *store, struct ebb_span key, struct tag tag,
                          struct found *found) {
-    int hops = 0;
-    for (struct bucket *at = found->bucket; at; at = chain_next(store, at)) {
-        for (int i = 0; i < BUCKET_SLOTS; i++) {
-            uint64_t slot;
-            if (!tag_is(tag, at, i) || (slot = slot_load(at, i)) == 0)
-                continue;
+    struct run run = run_of_bucket(found->bucket);
+    for (;;) {
+        for (int i = 0; (i = tagged(&run, tag, i)) < run.slots; i++) {
+            struct place place = run_at(&run, i);
+            uint64_t slot = slot_load(place);
             uint32_t segment = slot_segment(store, slot); /* any, when the halves are of two */
             char *data = segment < store->segments_max ? segment_data(store, segment) : NULL;
             if (!still(found->bucket, found->version)) /* invariant 2 */
                 return LOOK_AGAIN;
             if (!record_has_key((struct record *)(data + slot_offset(store, slot)), key))
                 continue;
-            found->place = (struct place){at, i};
+            found->place = place;
             found->slot = slot;
             found->data = data;
             return LOOK_FOUND;
         }
-        if (++hops > INDEX_CHAIN_MAX)
-            break;
+        struct place last = run_last(&run);
+        bool links = place_links(last);
+        uint32_t number = link_number(last);
+        if (!still(found->bucket, found->version))
+            return LOOK_AGAIN;
+        if (!links)
+            return LOOK_NOTHING;
+        run = run_of_overflow(index_overflow_at(store, number));
     }
-    return still(found->bucket, found->version) ? LOOK_NOTHING : LOOK_AGAIN;
 }
 
 bool index_lookup(const struct store *store, struct ebb_span key, uint64_t hash,
@@ -369,31 +384,34 @@ bool index_lookup(const struct store *store, struct ebb_span key, uint64_t hash,
 
 /* ---- growing and shrinking ---- */
 
-/* Takes all slots out of a locked bucket and its chain; the overflow buckets go back. Returns how
- * many, or -1 (and takes nothing) when they are more than max. */
-static int take_all(struct store *store, struct bucket *bucket, uint64_t *slots, int max) {
-    int n = 0;
-    for (struct bucket *at = bucket; at; at = chain_next(store, at))
-        for (int i = 0; i < BUCKET_SLOTS; i++) {
-            uint64_t slot = slot_load(at, i);
-            if (slot && n == max)
-                return -1;
-            if (slot)
-                slots[n++] = slot;
-        }
-    for (int i = 0; i < BUCKET_SLOTS; i++)
-        slot_store(bucket, i, 0);
-    uint32_t next = atomic_exchange_explicit(&bucket->overflow, 0, memory_order_relaxed);
-    while (next) {
-        uint32_t after = atomic_load_explicit(&index_overflow_at(store, next - 1)->overflow,
-                                              memory_order_relaxed);
-        overflow_put(store, next);
-        next = after;
-    }
-    return n;
-}
+enum { CHAIN_ITEMS_MAX = BUCKET_SLOTS + INDEX_CHAIN_MAX * (OVERFLOW_SLOTS - 1) };
 
-enum { SPLIT_MAX = BUCKET_SLOTS * (INDEX_CHAIN_MAX + 1) };
+/* Takes all items out of a locked bucket and its chain; the overflow buckets go back. Returns how
+ * many. */
+static int take_all(struct store *store, struct bucket *bucket, uint64_t slots[CHAIN_ITEMS_MAX]) {
+    struct run run = run_of_bucket(bucket);
+    uint32_t number = OVERFLOW_NONE;
+    int n = 0;
+    for (;;) {
+        struct place last = run_last(&run);
+        uint32_t next = place_links(last) ? link_number(last) : OVERFLOW_NONE;
+        if (next != OVERFLOW_NONE)
+            slot_store(last, 0);
+        for (int i = 0; i < run.slots; i++) {
+            struct place place = run_at(&run, i);
+            if (place_empty(place))
+                continue;
+            slots[n++] = slot_load(place);
+            slot_store(place, 0);
+        }
+        if (number != OVERFLOW_NONE)
+            overflow_put(store, number);
+        if (next == OVERFLOW_NONE)
+            return n;
+        number = next;
+        run = run_of_overflow(index_overflow_at(store, number));
+    }
+}
 
 /* Puts a slot in; one that found no room for it any more is an item gone. */
 void index_put(struct store *store, struct bucket *bucket, uint64_t slot) {
@@ -420,13 +438,9 @@ static bool split_one(struct store *store) {
     }
     struct bucket *from = index_bucket_at(store, number_of(last, last));
     struct bucket *to = index_bucket_at(store, last);
-    uint64_t slots[SPLIT_MAX];
+    uint64_t slots[CHAIN_ITEMS_MAX];
     lock_bucket(from);
-    int n = take_all(store, from, slots, SPLIT_MAX);
-    if (n < 0) {
-        index_unlock(from);
-        return false;
-    }
+    int n = take_all(store, from, slots);
     lock_bucket(to);
     atomic_store_explicit(&index->buckets, last + 1, memory_order_release);
     for (int i = 0; i < n; i++) {
@@ -447,26 +461,24 @@ static bool merge_one(struct store *store) {
         return false;
     struct bucket *to = index_bucket_at(store, number_of(last, last));
     struct bucket *from = index_bucket_at(store, last);
-    uint64_t slots[SPLIT_MAX];
+    uint64_t slots[CHAIN_ITEMS_MAX];
     lock_bucket(to);
     lock_bucket(from);
-    int n = take_all(store, from, slots, SPLIT_MAX);
-    if (n >= 0) {
-        atomic_store_explicit(&index->buckets, last, memory_order_release);
-        for (int i = 0; i < n; i++)
-            index_put(store, to, slots[i]);
-    }
+    int n = take_all(store, from, slots);
+    atomic_store_explicit(&index->buckets, last, memory_order_release);
+    for (int i = 0; i < n; i++)
+        index_put(store, to, slots[i]);
     index_unlock(from);
     index_unlock(to);
     uint32_t page = index_page_of(index, last);
-    if (n >= 0 && last == page * index_page_buckets(index) && page > 0) {
+    if (last == page * index_page_buckets(index) && page > 0) {
         atomic_store_explicit(&index->pages[page], NULL, memory_order_release);
         index->pages_count--;
         size_t bytes = index_page_bytes(index);
         store->index_bytes -= bytes;
         ebb_dropped(bytes);
     }
-    return n >= 0;
+    return true;
 }
 
 void index_resize(struct store *store, uint64_t items, int steps) {
@@ -488,11 +500,10 @@ void index_resize(struct store *store, uint64_t items, int steps) {
 }
 
 static uint32_t sweep_bucket(struct store *store, struct bucket *bucket) {
-    uint64_t slots[SPLIT_MAX];
+    uint64_t slots[CHAIN_ITEMS_MAX];
     uint32_t cleared = 0;
     lock_bucket(bucket);
-    int n = take_all(store, bucket, slots, SPLIT_MAX);
-    ebb_assert(n >= 0, "a chain of more than %d slots", SPLIT_MAX);
+    int n = take_all(store, bucket, slots);
     for (int i = 0; i < n; i++)
         if (atomic_load(&store->entries[slot_segment(store, slots[i])].flushed))
             cleared++;

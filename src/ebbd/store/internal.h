@@ -153,26 +153,35 @@ enum { GHOST_WAYS = 8, GHOST_AGE_BITS = 5 };
 
 /* ---- The index ---- */
 
-/* A slot is 48 bits, in two pieces, so that nine fit in a cache line:
- *   head 16: freq 2 | huge 1 | main 1 | tag and the place's high bits 12;  tail 32: the place's
- * rest The place is a segment's number and an offset in units of RECORD_ALIGN; how many bits each
- * takes follows from the limit (place_bits, offset_bits), the tag has what is left of 12. Segment
- * numbers start at 1, so no item's slot is 0: that is an empty one. */
+/* A slot is 48 bits, in two pieces, so that ten and a lock fit in a cache line:
+ *   head 16: freq 2 | huge 1 | main 1 | tag and the place's high bits 12
+ *   tail 32: the place's rest
+ * The place is a segment's number and an offset in units of RECORD_ALIGN; how many bits each takes
+ * follows from the limit (place_mask, offset_bits), the tag has what is left of 12. An item's tag
+ * is never 0: a head of 0 is an empty slot, HEAD_LINK the last slot of a full bucket, whose tail is
+ * the number of the overflow bucket that goes on. */
 enum {
-    BUCKET_SLOTS = 9,
+    BUCKET_SLOTS = 10,
+    OVERFLOW_SLOTS = 5,
     INDEX_CHAIN_MAX = 32, /* overflow buckets behind one bucket */
+    HEAD_LINK = 1 << 15,  /* outside the tag */
     SLOT_TAIL_BITS = 32,
     SLOT_TAG_END = 44,  /* the bit above the tag */
     SLOT_PLACE_MAX = 40 /* bits: at least four are left for the tag */
 };
 
 struct bucket {
-    _Atomic uint32_t version;  /* odd: locked */
-    _Atomic uint32_t overflow; /* 1 + number of the overflow bucket; 0: none */
+    _Atomic uint32_t version; /* odd: locked */
     _Atomic uint32_t tail[BUCKET_SLOTS];
-    _Atomic uint16_t head[BUCKET_SLOTS], spare;
+    _Atomic uint16_t head[BUCKET_SLOTS];
+};
+#define OVERFLOW_NONE UINT32_MAX
+struct overflow {
+    _Atomic uint32_t tail[OVERFLOW_SLOTS]; /* of a free one the first is the next free one */
+    _Atomic uint16_t head[OVERFLOW_SLOTS], spare;
 };
 _Static_assert(sizeof(struct bucket) == 64, "a bucket is a cache line");
+_Static_assert(sizeof(struct overflow) == 32, "two overflow buckets are one");
 
 #define SLOT_FREQ_SHIFT 46
 #define SLOT_FREQ_ONE   ((uint64_t)1 << SLOT_FREQ_SHIFT)
@@ -180,23 +189,56 @@ _Static_assert(sizeof(struct bucket) == 64, "a bucket is a cache line");
 #define SLOT_HUGE       ((uint64_t)1 << 45)
 #define SLOT_MAIN       ((uint64_t)1 << SLOT_TAG_END)
 
-/* Where a slot stands. */
+/* Where a slot stands, in a bucket or an overflow bucket. */
 struct place {
-    struct bucket *bucket; /* or an overflow bucket; NULL: nowhere */
-    int at;
+    _Atomic uint32_t *tail;
+    _Atomic uint16_t *head; /* NULL: nowhere */
 };
 
 /* Without the bucket's lock: a slot only if the bucket's version says so afterwards. */
-static inline uint64_t slot_load(const struct bucket *bucket, int at) {
-    return (uint64_t)atomic_load_explicit(&bucket->head[at], memory_order_relaxed)
-               << SLOT_TAIL_BITS |
-           atomic_load_explicit(&bucket->tail[at], memory_order_relaxed);
+static inline uint64_t slot_load(struct place place) {
+    return (uint64_t)atomic_load_explicit(place.head, memory_order_relaxed) << SLOT_TAIL_BITS |
+           atomic_load_explicit(place.tail, memory_order_relaxed);
 }
 
-static inline void slot_store(struct bucket *bucket, int at, uint64_t slot) {
-    atomic_store_explicit(&bucket->head[at], (uint16_t)(slot >> SLOT_TAIL_BITS),
-                          memory_order_relaxed);
-    atomic_store_explicit(&bucket->tail[at], (uint32_t)slot, memory_order_relaxed);
+static inline void slot_store(struct place place, uint64_t slot) {
+    atomic_store_explicit(place.head, (uint16_t)(slot >> SLOT_TAIL_BITS), memory_order_relaxed);
+    atomic_store_explicit(place.tail, (uint32_t)slot, memory_order_relaxed);
+}
+
+/* The slots of a bucket, or of one overflow bucket of its chain. */
+struct run {
+    struct place first;
+    int slots;
+};
+
+static inline struct run run_of_bucket(struct bucket *bucket) {
+    return (struct run){{bucket->tail, bucket->head}, BUCKET_SLOTS};
+}
+
+static inline struct run run_of_overflow(struct overflow *overflow) {
+    return (struct run){{overflow->tail, overflow->head}, OVERFLOW_SLOTS};
+}
+
+static inline struct place run_at(const struct run *run, int at) {
+    return (struct place){run->first.tail + at, run->first.head + at};
+}
+
+static inline struct place run_last(const struct run *run) {
+    return run_at(run, run->slots - 1);
+}
+
+static inline bool place_empty(struct place place) {
+    return atomic_load_explicit(place.head, memory_order_relaxed) == 0;
+}
+
+static inline bool place_links(struct place place) {
+    return atomic_load_explicit(place.head, memory_order_relaxed) == HEAD_LINK;
+}
+
+/* Of the overflow bucket that a link leads to. */
+static inline uint32_t link_number(struct place link) {
+    return atomic_load_explicit(link.tail, memory_order_relaxed);
 }
 
 struct index {
@@ -207,7 +249,7 @@ struct index {
     _Atomic(struct bucket *) *pages, *overflow; /* directories (scanned): a page each, or NULL */
     pthread_mutex_t resize_lock;                /* one resize at a time */
     atomic_flag overflow_lock;                  /* guards the free list, a few instructions long */
-    uint32_t overflow_free; /* first of a list linked by `overflow`; 1 + number */
+    uint32_t overflow_free;                     /* first of a list; OVERFLOW_NONE ends it */
     _Atomic uint32_t overflow_free_count, overflow_count;
     uint32_t overflow_pages, pages_count;
     uint32_t sweep_at; /* buckets that a sweep has seen; under resize_lock */
@@ -260,8 +302,9 @@ struct store {
     uint32_t chunk_bytes;
     uint32_t huge_from; /* records of so many bytes and more get a segment of their own */
     uint32_t segments_max;
-    uint8_t offset_bits, place_bits; /* of a slot */
-    _Atomic(char *) *data;           /* segment_roots: entry n holds segment n; NULL: free */
+    uint8_t offset_bits; /* of a slot's place */
+    uint64_t offset_mask, place_mask, tag_mask;
+    _Atomic(char *) *data; /* segment_roots: entry n holds segment n; NULL: free */
     struct segment_entry *entries;
     struct index index;
     struct store_worker **workers;
@@ -294,7 +337,7 @@ struct store {
 /* ---- slots ---- */
 
 static inline uint64_t slot_place(const struct store *store, uint64_t slot) {
-    return slot & (((uint64_t)1 << store->place_bits) - 1);
+    return slot & store->place_mask;
 }
 
 static inline uint32_t slot_segment(const struct store *store, uint64_t slot) {
@@ -302,20 +345,17 @@ static inline uint32_t slot_segment(const struct store *store, uint64_t slot) {
 }
 
 static inline uint32_t slot_offset(const struct store *store, uint64_t slot) {
-    return (uint32_t)(slot & (((uint64_t)1 << store->offset_bits) - 1)) * RECORD_ALIGN;
+    return (uint32_t)(slot & store->offset_mask) * RECORD_ALIGN;
 }
 
 static inline uint64_t place_make(const struct store *store, uint32_t segment, uint32_t offset) {
     return (uint64_t)segment << store->offset_bits | offset / RECORD_ALIGN;
 }
 
-static inline uint64_t tag_mask(const struct store *store) {
-    return SLOT_MAIN - ((uint64_t)1 << store->place_bits);
-}
-
-/* The hash's high bits, where a slot has them. */
+/* The hash's high bits, where a slot has them; never 0. */
 static inline uint64_t tag_of(const struct store *store, uint64_t hash) {
-    return hash >> (64 - SLOT_TAG_END) & tag_mask(store);
+    uint64_t tag = hash >> (64 - SLOT_TAG_END) & store->tag_mask;
+    return tag ? tag : SLOT_MAIN >> 1;
 }
 
 static inline char *segment_data(const struct store *store, uint32_t segment) {
@@ -432,8 +472,10 @@ void index_unlock(struct bucket *bucket);
 /* Under the lock: where the key's slot is, if anywhere. */
 struct place index_find(struct store *store, struct bucket *bucket, struct ebb_span key,
                         uint64_t hash);
-/* Under the lock: where the slot is that points to exactly this place (place_make), if anywhere. */
-struct place index_find_place(struct store *store, struct bucket *bucket, uint64_t points_to);
+/* Under the lock: where the slot of that hash is that points to exactly this place (place_make), if
+ * anywhere. */
+struct place index_find_place(struct store *store, struct bucket *bucket, uint64_t hash,
+                              uint64_t points_to);
 /* Under the lock: puts a new slot in. When there is no room another item of the bucket leaves. */
 void index_put(struct store *store, struct bucket *bucket, uint64_t slot);
 /* Under the lock: empties a slot that index_find returned. */
@@ -455,7 +497,17 @@ void index_resize(struct store *store, uint64_t items, int steps);
 void index_sweep_start(struct store *store);
 bool index_sweep(struct store *store);
 struct bucket *index_bucket_at(const struct store *store, uint32_t number);
-struct bucket *index_overflow_at(const struct store *store, uint32_t number);
+struct overflow *index_overflow_at(const struct store *store, uint32_t number);
+/* The run that the last slot of this one leads to takes its place. False: there is none. Under the
+ * bucket's lock. */
+static inline bool run_next(const struct store *store, struct run *run) {
+    struct place last = run_last(run);
+    if (!place_links(last))
+        return false;
+    *run = run_of_overflow(index_overflow_at(store, link_number(last)));
+    return true;
+}
+
 /* Enough spare overflow buckets for what a few inserts may need. Outside locks. */
 void index_provision(struct store *store);
 /* Fetches the bucket of a hash into the processor's cache. */

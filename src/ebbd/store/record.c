@@ -80,7 +80,7 @@ bool stamps_likely_narrow(const struct store *store, const struct stamps *stamps
 
 bool record_move(struct store *store, struct place place, const struct store_room *room,
                  uint64_t freq) {
-    uint64_t slot = slot_load(place.bucket, place.at);
+    uint64_t slot = slot_load(place);
     struct record *from = slot_record(store, slot), *to = room->record;
     struct segment_entry *to_entry = &store->entries[room->segment_id];
     uint64_t lead = atomic_load_explicit(&from->lead, memory_order_relaxed);
@@ -94,9 +94,8 @@ bool record_move(struct store *store, struct place place, const struct store_roo
     atomic_store_explicit(&to->lead, fresh, memory_order_release);
     segment_expires_raise(to_entry, stamps.expires);
     segment_live_add(store, room->segment_id, room->size);
-    slot_store(place.bucket, place.at,
-               (slot & tag_mask(store)) | freq | segment_slot_bits(to_entry) |
-                   place_make(store, room->segment_id, room->offset));
+    slot_store(place, (slot & store->tag_mask) | freq | segment_slot_bits(to_entry) |
+                          place_make(store, room->segment_id, room->offset));
     segment_slot_gone(store, slot);
     return true;
 }

@@ -16,10 +16,10 @@ static bool find(struct store *store, const char *data, uint32_t segment, uint32
                  struct ebb_span key, uint32_t now, struct store_item *item) {
     uint64_t hash = store_hash(store, key);
     struct bucket *bucket = index_lock(store, hash);
-    struct place place = index_find_place(store, bucket, place_make(store, segment, offset));
-    bool found = place.bucket && segment_data(store, segment) == data;
+    struct place place = index_find_place(store, bucket, hash, place_make(store, segment, offset));
+    bool found = place.head && segment_data(store, segment) == data;
     if (found)
-        store_view(store, slot_load(place.bucket, place.at), data, now, item);
+        store_view(store, slot_load(place), data, now, item);
     index_unlock(bucket);
     return found && !is_expired(item->expires, now);
 }

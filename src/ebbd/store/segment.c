@@ -61,9 +61,12 @@ void segments_start(struct store *store) {
     if (count > (size_t)1 << (SLOT_PLACE_MAX - store->offset_bits))
         count = (size_t)1 << (SLOT_PLACE_MAX - store->offset_bits);
     store->segments_max = (uint32_t)count;
-    store->place_bits = (uint8_t)(32 - __builtin_clz((uint32_t)count - 1) + store->offset_bits);
-    if (store->place_bits < SLOT_TAIL_BITS) /* the tag stands in the head only */
-        store->place_bits = SLOT_TAIL_BITS;
+    int place_bits = 32 - __builtin_clz((uint32_t)count - 1) + store->offset_bits;
+    if (place_bits < SLOT_TAIL_BITS) /* the tag stands in the head only */
+        place_bits = SLOT_TAIL_BITS;
+    store->offset_mask = ((uint64_t)1 << store->offset_bits) - 1;
+    store->place_mask = ((uint64_t)1 << place_bits) - 1;
+    store->tag_mask = SLOT_MAIN - 1 - store->place_mask;
     store->data = ebb_new_sized(&ebb_type_segment_roots, count * sizeof *store->data);
     store->entries = ebb_new_sized(&ebb_type_segment_table, count * sizeof *store->entries);
     memset(store->entries, 0, count * sizeof *store->entries);

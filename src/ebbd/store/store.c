@@ -156,8 +156,7 @@ bool store_find(struct store_worker *worker, struct ebb_span key, uint32_t now,
         read->bucket = found.bucket;
         read->version = found.version;
         read->slot = found.slot;
-        read->place = found.place.bucket;
-        read->at = found.place.at;
+        read->head = found.place.head;
         read->now = now;
         read->worker = worker;
         /* A huge value's length stands in the segment's entry: right only if the slot still is. */
@@ -186,23 +185,22 @@ static void record_accessed(struct record *record, uint8_t mark, uint32_t now) {
                                               memory_order_relaxed);
 }
 
-static void slot_used(struct store_worker *worker, struct place place, uint64_t slot) {
+static void slot_used(struct store_worker *worker, _Atomic uint16_t *head, uint64_t slot) {
     if (slot & SLOT_MAIN)
         own_add(&worker->main_hits, 1);
     if ((slot & SLOT_FREQ_ALL) == SLOT_FREQ_ALL)
         return;
-    uint16_t head = (uint16_t)(slot >> SLOT_TAIL_BITS);
-    atomic_compare_exchange_weak_explicit(&place.bucket->head[place.at], &head,
-                                          head + (uint16_t)(SLOT_FREQ_ONE >> SLOT_TAIL_BITS),
+    uint16_t old = (uint16_t)(slot >> SLOT_TAIL_BITS);
+    atomic_compare_exchange_weak_explicit(head, &old,
+                                          old + (uint16_t)(SLOT_FREQ_ONE >> SLOT_TAIL_BITS),
                                           memory_order_relaxed, memory_order_relaxed);
 }
 
 void store_touched(const struct store_read *read) {
     char *data = (char *)(uintptr_t)read->item.pin;
-    struct place place = {(struct bucket *)(uintptr_t)read->place, read->at};
     uint32_t offset = slot_offset(read->worker->store, read->slot);
     record_accessed((struct record *)(data + offset), STORE_FETCHED, read->now);
-    slot_used(read->worker, place, read->slot);
+    slot_used(read->worker, (_Atomic uint16_t *)(uintptr_t)read->head, read->slot);
 }
 
 static uint64_t cas_next(struct store *store, uint64_t old) {
@@ -212,7 +210,7 @@ static uint64_t cas_next(struct store *store, uint64_t old) {
 
 static void unlink_slot(struct store_worker *worker, struct bucket *bucket, struct place place) {
     struct store *store = worker->store;
-    uint64_t slot = slot_load(place.bucket, place.at);
+    uint64_t slot = slot_load(place);
     index_remove(store, bucket, place);
     segment_slot_gone(store, slot);
     items_add(worker, -1);
@@ -224,15 +222,15 @@ static struct place find_living(struct store_worker *worker, struct bucket *buck
                                 struct store_item *item) {
     struct store *store = worker->store;
     struct place place = index_find(store, bucket, key, hash);
-    if (place.bucket == NULL)
+    if (place.head == NULL)
         return place;
-    uint64_t slot = slot_load(place.bucket, place.at);
+    uint64_t slot = slot_load(place);
     store_view(store, slot, segment_data(store, slot_segment(store, slot)), now, item);
     if (!is_expired(item->expires, now))
         return place;
     own_add(&worker->expired_lookups, 1);
     unlink_slot(worker, bucket, place);
-    return (struct place){NULL, 0};
+    return (struct place){NULL, NULL};
 }
 
 /* Who comes for an expired item takes it away, so it is counted once. False: it lives. */
@@ -240,7 +238,7 @@ static bool drop_expired(struct store_worker *worker, struct ebb_span key, uint6
                          uint32_t now) {
     struct store_item item;
     struct bucket *bucket = index_lock(worker->store, hash);
-    bool lives = find_living(worker, bucket, key, hash, now, &item).bucket != NULL;
+    bool lives = find_living(worker, bucket, key, hash, now, &item).head != NULL;
     index_unlock(bucket);
     return !lives;
 }
@@ -249,7 +247,7 @@ static bool drop_expired(struct store_worker *worker, struct ebb_span key, uint6
 static void edit_apply(struct store_worker *worker, struct place place,
                        const struct store_edit *edit, uint32_t now) {
     struct store *store = worker->store;
-    uint64_t slot = slot_load(place.bucket, place.at);
+    uint64_t slot = slot_load(place);
     struct segment_entry *entry = &store->entries[slot_segment(store, slot)];
     struct record *record = slot_record(store, slot);
     struct stamps stamps = {edit->item.client_flags, edit->expires,
@@ -268,7 +266,7 @@ static void edit_apply(struct store_worker *worker, struct place place,
         *edit->cas_told = stamps.cas;
     if (edit->accessed || edit->changed) {
         record_accessed(record, edit->accessed ? STORE_FETCHED : 0, now);
-        slot_used(worker, place, slot);
+        slot_used(worker, place.head, slot);
     }
 }
 
@@ -315,7 +313,7 @@ static enum store_verdict room_make(struct store_worker *worker, struct ebb_span
 /* Whether an edit can keep its cas and expiry in the header that there is. */
 static bool edit_fits(const struct store *store, struct place place, uint64_t cas,
                       uint32_t expires) {
-    uint64_t slot = slot_load(place.bucket, place.at);
+    uint64_t slot = slot_load(place);
     if (lead_wide(atomic_load_explicit(&slot_record(store, slot)->lead, memory_order_relaxed)))
         return true;
     uint64_t latest = atomic_load_explicit(&store->cas, memory_order_relaxed);
@@ -336,8 +334,8 @@ static bool widen(struct store_worker *worker, struct ebb_span key, uint64_t has
     struct bucket *bucket = index_lock(store, hash);
     struct place place = index_find(store, bucket, key, hash);
     bool moved = false;
-    if (place.bucket && segment_alive(store, room.segment_id, room.segment_generation)) {
-        uint64_t slot = slot_load(place.bucket, place.at);
+    if (place.head && segment_alive(store, room.segment_id, room.segment_generation)) {
+        uint64_t slot = slot_load(place);
         uint64_t lead = atomic_load_explicit(&slot_record(store, slot)->lead, memory_order_relaxed);
         moved = lead_value_length(lead) == room.value_length &&
                 record_move(store, place, &room, slot & SLOT_FREQ_ALL);
@@ -372,12 +370,12 @@ bool store_edit(struct store_worker *worker, struct ebb_span key, uint32_t now, 
         struct store_edit edit = {0};
         struct bucket *bucket = index_lock(store, hash);
         struct place place = find_living(worker, bucket, key, hash, now, &edit.item);
-        bool fits = place.bucket == NULL || edit_fits(store, place, edit.item.cas, expires);
-        if (place.bucket && fits)
+        bool fits = place.head == NULL || edit_fits(store, place, edit.item.cas, expires);
+        if (place.head && fits)
             edit_there(worker, bucket, place, &edit, now, edit_fn, context);
         index_unlock(bucket);
         if (fits)
-            return place.bucket != NULL;
+            return place.head != NULL;
         if (!widen(worker, key, hash, now))
             return false;
     }
@@ -444,11 +442,11 @@ static void publish(struct store_worker *worker, struct store_room *room, struct
     stamps_write(entry, record, room->wide, &stamps);
     segment_expires_raise(entry, new->expires);
     segment_live_add(store, room->segment_id, room->size);
-    uint64_t old = place.bucket ? slot_load(place.bucket, place.at) : 0;
+    uint64_t old = place.head ? slot_load(place) : 0;
     uint64_t slot = tag_of(store, room->hash) | segment_slot_bits(entry) | (old & SLOT_FREQ_ALL) |
                     place_make(store, room->segment_id, room->offset);
-    if (place.bucket) {
-        slot_store(place.bucket, place.at, slot);
+    if (place.head) {
+        slot_store(place, slot);
         segment_slot_gone(store, old);
     } else {
         index_put(store, bucket, slot);
@@ -466,7 +464,7 @@ static __attribute__((noinline)) void value_overwrite(const struct store_item *o
  * dies, nothing is copied later, and the room goes back. */
 static bool overwrite(struct store *store, struct place place, const struct store_room *room,
                       const struct store_item *old, const struct store_new *new, uint32_t now) {
-    uint64_t slot = slot_load(place.bucket, place.at);
+    uint64_t slot = slot_load(place);
     struct segment_entry *entry = &store->entries[slot_segment(store, slot)];
     struct stamps stamps = stamps_of(new);
     struct record *record = slot_record(store, slot);
@@ -504,12 +502,12 @@ static enum tried commit_there(struct store_worker *worker, struct store_room *r
     if (!segment_alive(store, room->segment_id, room->segment_generation))
         return TRY_ELSEWHERE;
     struct place place = find_living(worker, bucket, room_key(room), room->hash, now, &old);
-    *verdict = decide ? decide(place.bucket ? &old : NULL, new, context) : STORE_STORED;
+    *verdict = decide ? decide(place.head ? &old : NULL, new, context) : STORE_STORED;
     if (*verdict != STORE_STORED)
         return TRIED;
     if (new->cas == 0)
-        new->cas = cas_next(store, place.bucket ? old.cas : 0);
-    if (place.bucket && overwrite(store, place, room, &old, new, now))
+        new->cas = cas_next(store, place.head ? old.cas : 0);
+    if (place.head && overwrite(store, place, room, &old, new, now))
         return TRIED_IN_PLACE;
     struct stamps stamps = stamps_of(new);
     if (!room->wide && !stamps_fit(&store->entries[room->segment_id], &stamps))

@@ -70,8 +70,7 @@ struct store_item {
 struct store_read {
     struct store_item item;
     /* private: where it was found */
-    const void *bucket, *place;
-    int at;
+    const void *bucket, *head;
     uint64_t slot;
     uint32_t version, now;
     struct store_worker *worker;

@@ -81,6 +81,27 @@ START_TEST(an_expired_item_is_a_miss_from_its_second_on) {
 }
 END_TEST
 
+START_TEST(the_index_takes_less_than_nine_bytes_an_item_whatever_their_number) {
+    enum { ITEMS = 100000, STEP = 10000, PAGES_BEGUN = 2 * (16 << 10) /* bytes */ };
+    struct store *store = open_store(8 << 20, 1);
+    struct store_worker *worker = store_worker_at(store, 0);
+    struct store_stats empty, stats;
+    char key[32];
+    store_stats_read(store, &empty);
+    for (int n = 1; n <= ITEMS; n++) {
+        snprintf(key, sizeof key, "key-%d", n);
+        ck_assert_int_eq(put(worker, key, "", 0, 0, 2), STORE_STORED);
+        if (n % STEP > 0)
+            continue;
+        store_stats_read(store, &stats);
+        ck_assert_uint_eq(stats.items, n); /* none was pushed out of its bucket */
+        ck_assert_uint_lt(stats.index_bytes - empty.index_bytes, stats.items * 9 + PAGES_BEGUN);
+    }
+    store_check(store);
+    store_close(store);
+}
+END_TEST
+
 static void remove_it(struct store_edit *edit, void *context) {
     (void)context;
     edit->remove = true;
@@ -459,9 +480,11 @@ END_TEST
 /* The tests with large values come last: a stale pointer in the test runner's own frames may hold
  * one segment, which is much of a small store. */
 HARNESS_MAIN_COLLECTED(
-    "store", what_was_set_is_found, an_expired_item_is_a_miss_from_its_second_on,
-    an_edit_changes_in_place_and_removes, a_refused_commit_leaves_the_old_and_wastes_nothing,
-    a_room_outlives_the_eviction_of_its_segment, a_flush_takes_what_was_before_and_nothing_after,
+    "store", what_was_set_is_found,
+    the_index_takes_less_than_nine_bytes_an_item_whatever_their_number,
+    an_expired_item_is_a_miss_from_its_second_on, an_edit_changes_in_place_and_removes,
+    a_refused_commit_leaves_the_old_and_wastes_nothing, a_room_outlives_the_eviction_of_its_segment,
+    a_flush_takes_what_was_before_and_nothing_after,
     what_was_flushed_is_freed_by_the_tick_or_by_need,
     small_values_stay_longer_than_large_ones_read_as_often, without_eviction_a_full_store_refuses,
     threads_see_whole_values_of_their_keys_while_segments_leave,
