@@ -5,6 +5,7 @@
 #include <ebb/admin.h>
 #include <ebb/alarm.h>
 #include <ebb/assert.h>
+#include <ebb/base64.h>
 #include <ebb/clock.h>
 #include <ebb/collector.h>
 #include <ebb/daemon.h>

@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import resource
+import socket
 import subprocess
 import time
 import unittest
@@ -191,6 +192,17 @@ class Pressure(unittest.TestCase):
                 "MEMORY_PRESSURE_WATCH": fifo, "MEMORY_PRESSURE_WRITE": base64.b64encode(b"some 1 2\0").decode()})
         finally:
             os.close(keep)
+
+    def test_a_socket_named_by_the_service_manager_is_told_what_to_watch_for(self):
+        with socket.socket(socket.AF_UNIX) as manager:
+            manager.settimeout(WAIT_SECONDS_MAX)
+            manager.bind(os.path.join(test_folder("pressure"), "s"))
+            manager.listen()
+            with Server.ebbd(environment={"MEMORY_PRESSURE_WATCH": manager.getsockname(),
+                                          "MEMORY_PRESSURE_WRITE": base64.b64encode(b"some 1 2\0").decode()}):
+                with manager.accept()[0] as told:
+                    told.settimeout(WAIT_SECONDS_MAX)
+                    self.assertEqual(told.recv(100), b"some 1 2\0")
 
     def test_the_cgroups_events_are_heard(self):
         root, group = stand_in(2, hard=4096 * MIB)

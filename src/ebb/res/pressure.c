@@ -7,6 +7,7 @@
  * A file that cannot be waited for at all (a stand-in on a disk) is looked at each second. */
 #include <ebb/pressure.h>
 
+#include <ebb/base64.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -22,32 +23,18 @@
 #include "tell/events.h"
 
 /* 150 ms of standing still within 2 s. Shorter windows are for the privileged alone. */
-#define THRESHOLD      "some 150000 2000000"
-#define WRITE_TEXT     256
-#define PATH_TEXT      1024
-#define NS_OF(moment)  ((int64_t)(moment).tv_sec * 1000000000 + (moment).tv_nsec)
-#define BASE64_NOTHING 64
+#define THRESHOLD     "some 150000 2000000"
+#define WRITE_TEXT    256
+#define PATH_TEXT     1024
+#define NS_OF(moment) ((int64_t)(moment).tv_sec * 1000000000 + (moment).tv_nsec)
 
-static unsigned base64_value(char letter) {
-    static const char letters[] =
-        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    const char *at = letter == '\0' ? NULL : strchr(letters, letter);
-    return at == NULL ? BASE64_NOTHING : (unsigned)(at - letters);
-}
-
-/* Returns how many bytes came out; stops at what is no base64. */
-static size_t base64_decode(const char *text, char *out, size_t size) {
-    unsigned bits = 0, count = 0;
-    size_t length = 0;
-    for (; base64_value(*text) != BASE64_NOTHING && length < size; text++) {
-        bits = bits << 6 | base64_value(*text);
-        count += 6;
-        if (count >= 8) {
-            count -= 8;
-            out[length++] = (char)(bits >> count);
-        }
-    }
-    return length;
+/* Decodes $MEMORY_PRESSURE_WRITE; 0: it is not set, no base64, or too long. */
+static size_t read_say(char say[WRITE_TEXT]) {
+    const char *text = getenv("MEMORY_PRESSURE_WRITE");
+    size_t length = text == NULL ? 0 : strlen(text);
+    if (length / 4 * 3 > WRITE_TEXT)
+        return 0;
+    return ebb_base64_decode((struct ebb_span){text, length}, say);
 }
 
 static int64_t changed_ns(const struct ebb_pressure *pressure) {
@@ -116,13 +103,12 @@ static enum ebb_err listen_to(struct ebb_pressure *pressure, struct ebb_scope *s
 enum ebb_err ebb_pressure_open(struct ebb_pressure *pressure, struct ebb_scope *scope,
                                const struct ebb_memory_limits *limits, const char *root) {
     char say[WRITE_TEXT], path[PATH_TEXT];
-    const char *watch = getenv("MEMORY_PRESSURE_WATCH"), *text = getenv("MEMORY_PRESSURE_WRITE");
+    const char *watch = getenv("MEMORY_PRESSURE_WATCH");
     *pressure = (struct ebb_pressure){.what = "nowhere"};
     if (watch != NULL && strcmp(watch, "/dev/null") == 0)
         return EBB_OK;
     if (watch != NULL && watch[0] != '\0')
-        return listen_to(pressure, scope, watch, say,
-                         text == NULL ? 0 : base64_decode(text, say, sizeof say));
+        return listen_to(pressure, scope, watch, say, read_say(say));
     if (limits->version == 2) {
         snprintf(path, sizeof path, "%s/memory.pressure", limits->folder);
         if (listen_to(pressure, scope, path, THRESHOLD, sizeof THRESHOLD) == EBB_OK)

@@ -9,10 +9,10 @@
  * any size takes neither much memory nor long turns. */
 #include "stream.h"
 
-#include "proto/base64.h"
 #include "proto/number.h"
 
 #include <stdio.h>
+#include <ebb/base64.h>
 
 #define STEP_RECORDS 512
 #define LINE_MAX     1024 /* bytes: a key of 750, and numbers */
@@ -56,7 +56,7 @@ static bool show_get(struct cmd_stream *stream, struct ebb_span key,
     char *at = reply->text + reply->used;
     memcpy(at, "mg ", 3);
     if (encoded)
-        at = base64_write(at + 3, key);
+        at = ebb_base64_write(at + 3, key);
     else
         at = (char *)memcpy(at + 3, key.at, key.length) + key.length;
     reply->used = (size_t)(at - reply->text);

@@ -13,9 +13,9 @@
 
 #include "metrics.h"
 #include "watch.h"
-#include "proto/base64.h"
 
 #include <stdio.h>
+#include <ebb/base64.h>
 
 #define FLAGS_SHOWN                                                                                \
     (META_FLAG('s') | META_FLAG('t') | META_FLAG('c') | META_FLAG('f') | META_FLAG('l') |          \
@@ -185,7 +185,7 @@ static void answer_debug(struct cmd_turn *turn, struct ebb_span key,
     char *at = reply->text + reply->used;
     memcpy(at, "ME ", 3);
     at += 3;
-    at = item->marks & STORE_KEY_BASE64 ? base64_write(at, key)
+    at = item->marks & STORE_KEY_BASE64 ? ebb_base64_write(at, key)
                                         : (char *)memcpy(at, key.at, key.length) + key.length;
     reply->used = (size_t)(at - reply->text);
     size_t size = ITEM_HEADER + (item->client_flags ? ITEM_FLAGS : 0) + key.length +

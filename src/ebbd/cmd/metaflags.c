@@ -4,14 +4,14 @@
  * and a reply that is not full has REPLY_ROOM. */
 #include "metaflags.h"
 
-#include "proto/base64.h"
 #include "proto/number.h"
+#include <ebb/base64.h>
 
 char *metaflags_write_key(char *at, struct ebb_span key, bool is_base64) {
     *at++ = ' ';
     *at++ = 'k';
     if (is_base64) {
-        at = base64_write(at, key);
+        at = ebb_base64_write(at, key);
         *at++ = ' ';
         *at++ = 'b';
         return at;

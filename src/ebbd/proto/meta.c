@@ -9,8 +9,8 @@
  * 2. Once the length of a block is known the block is swallowed, whatever else is wrong. */
 #include "meta.h"
 
-#include "base64.h"
 #include "number.h"
+#include <ebb/base64.h>
 
 #define WORDS_MAX        19 /* the name included */
 #define VALUE_LENGTH_MAX (INT32_MAX - 2)
@@ -24,7 +24,7 @@ static const struct ebb_span error_flags = EBB_SPAN("CLIENT_ERROR invalid or dup
 
 /* Decodes the key in place of its text. */
 static bool decode_key(struct meta *meta) {
-    size_t length = base64_decode(meta->key, meta->decoded);
+    size_t length = ebb_base64_decode(meta->key, meta->decoded);
     meta->key = (struct ebb_span){meta->decoded, length};
     meta->key_is_base64 = true;
     return length > 0;
@@ -173,6 +173,6 @@ bool meta_parse_debug(struct ebb_span rest, struct ebb_span *key, char room[REQU
         return false;
     if (!request_next_key(&rest, &flag) || !ebb_span_equal(flag, EBB_SPAN("b")))
         return true;
-    *key = (struct ebb_span){room, base64_decode(*key, room)};
+    *key = (struct ebb_span){room, ebb_base64_decode(*key, room)};
     return key->length > 0;
 }

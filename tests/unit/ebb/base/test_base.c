@@ -1,7 +1,8 @@
-/* base: errors, clocks, hash, writers, lists and the panic. */
+/* base: errors, clocks, hash, base64, writers, lists and the panic. */
 #include "harness.h"
 
 #include <ebb/assert.h>
+#include <ebb/base64.h>
 #include <ebb/clock.h>
 #include <ebb/hash.h>
 #include <ebb/list.h>
@@ -165,6 +166,31 @@ START_TEST(a_failed_assertion_names_its_place_and_what_it_held) {
 }
 END_TEST
 
+START_TEST(base64_goes_there_and_back) {
+    for (size_t length = 1; length <= 64; length++) {
+        char bytes[64], text[EBB_BASE64_LENGTH(64)], back[64];
+        for (size_t i = 0; i < length; i++)
+            bytes[i] = (char)(i * 37 + length);
+        char *end = ebb_base64_write(text, (struct ebb_span){bytes, length});
+        ck_assert_uint_eq((size_t)(end - text), EBB_BASE64_LENGTH(length));
+        ck_assert_uint_eq(ebb_base64_decode((struct ebb_span){text, (size_t)(end - text)}, back),
+                          length);
+        ck_assert_mem_eq(bytes, back, length);
+    }
+}
+END_TEST
+
+START_TEST(base64_is_read_as_leniently_as_memcached_reads_it) {
+    char out[64];
+    ck_assert_uint_eq(ebb_base64_decode(EBB_SPAN("!Y!Q!=!="), out), 1);
+    ck_assert_uint_eq(ebb_base64_decode(EBB_SPAN("YQ==YQ=="), out), 1);
+    ck_assert_uint_eq(ebb_base64_decode(EBB_SPAN("YQ"), out), 0);
+    ck_assert_uint_eq(ebb_base64_decode(EBB_SPAN("===="), out), 0);
+    ck_assert_uint_eq(ebb_base64_decode(EBB_SPAN("A==="), out), 0);
+    ck_assert_uint_eq(ebb_base64_decode(EBB_SPAN("!!!!"), out), 0);
+}
+END_TEST
+
 HARNESS_MAIN("base", an_error_keeps_its_sentence_and_may_quote_the_last_one,
              a_long_sentence_is_cut_at_511_bytes, the_clock_never_goes_back_and_cpu_time_rises,
              the_hash_is_xxh3_and_depends_on_seed_and_bytes,
@@ -172,4 +198,5 @@ HARNESS_MAIN("base", an_error_keeps_its_sentence_and_may_quote_the_last_one,
              a_json_string_escapes_what_json_cannot_hold,
              a_json_string_is_utf8_whatever_the_bytes_are,
              a_descriptor_writer_stops_at_the_first_error, a_list_keeps_order_while_members_leave,
+             base64_goes_there_and_back, base64_is_read_as_leniently_as_memcached_reads_it,
              a_failed_assertion_names_its_place_and_what_it_held)

@@ -1,5 +1,4 @@
 /* meta lines: what they become, and the errors memcached 1.6.18 has for them. */
-#include "ebbd/proto/base64.h"
 #include "ebbd/proto/meta.h"
 #include "harness.h"
 
@@ -72,32 +71,6 @@ START_TEST(an_opaque_that_is_too_long_hides_what_follows) {
 }
 END_TEST
 
-START_TEST(base64_goes_there_and_back) {
-    for (size_t length = 1; length <= 64; length++) {
-        char bytes[64], text[BASE64_LENGTH(64)], back[64];
-        for (size_t i = 0; i < length; i++)
-            bytes[i] = (char)(i * 37 + length);
-        char *end = base64_write(text, (struct ebb_span){bytes, length});
-        ck_assert_uint_eq((size_t)(end - text), BASE64_LENGTH(length));
-        ck_assert_uint_eq(base64_decode((struct ebb_span){text, (size_t)(end - text)}, back),
-                          length);
-        ck_assert_mem_eq(bytes, back, length);
-    }
-}
-END_TEST
-
-START_TEST(base64_is_read_as_leniently_as_memcached_reads_it) {
-    char out[64];
-    ck_assert_uint_eq(base64_decode(EBB_SPAN("!Y!Q!=!="), out), 1);
-    ck_assert_uint_eq(base64_decode(EBB_SPAN("YQ==YQ=="), out), 1);
-    ck_assert_uint_eq(base64_decode(EBB_SPAN("YQ"), out), 0);
-    ck_assert_uint_eq(base64_decode(EBB_SPAN("===="), out), 0);
-    ck_assert_uint_eq(base64_decode(EBB_SPAN("A==="), out), 0);
-    ck_assert_uint_eq(base64_decode(EBB_SPAN("!!!!"), out), 0);
-}
-END_TEST
-
 HARNESS_MAIN("meta", flags_come_in_their_order_with_their_tokens, delta_is_one_unless_it_is_given,
              errors_are_memcacheds, a_block_follows_once_its_length_is_known,
-             an_opaque_that_is_too_long_hides_what_follows, base64_goes_there_and_back,
-             base64_is_read_as_leniently_as_memcached_reads_it)
+             an_opaque_that_is_too_long_hides_what_follows)

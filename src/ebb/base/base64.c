@@ -1,5 +1,5 @@
 /* base64 -- RFC 4648 with padding; reading is as lenient as memcached's. */
-#include "base64.h"
+#include <ebb/base64.h>
 
 #include <stdint.h>
 
@@ -27,7 +27,7 @@ static size_t characters(struct ebb_span text) {
     return count;
 }
 
-size_t base64_decode(struct ebb_span text, char *out) {
+size_t ebb_base64_decode(struct ebb_span text, char *out) {
     char *at = out;
     uint32_t group = 0;
     size_t count = 0, padding = 0, all = characters(text);
@@ -53,7 +53,7 @@ size_t base64_decode(struct ebb_span text, char *out) {
     return padding > 2 ? 0 : (size_t)(at - out);
 }
 
-char *base64_write(char *at, struct ebb_span bytes) {
+char *ebb_base64_write(char *at, struct ebb_span bytes) {
     const unsigned char *from = (const unsigned char *)bytes.at;
     size_t left = bytes.length;
     for (; left > 0; left = left > 3 ? left - 3 : 0, from += 3) {
