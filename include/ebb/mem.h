@@ -109,6 +109,12 @@ const struct ebb_type *ebb_type_of(const void *object, size_t *size);
 void ebb_root_add(void *at, size_t size);
 void ebb_root_remove(void *at, size_t size);
 
+/* Overwrites the stack below the caller's frame (16 KiB of it), and the vector registers. Calls
+ * that have returned left pointers there, and what they pointed to is held when a later frame, as a
+ * signal's, covers them without writing all of itself. For who has just let go of something large.
+ * A fraction of a microsecond. */
+void ebb_stack_clear(void);
+
 /* Keeps p reachable up to this line: put after the last use of memory inside p. */
 #define ebb_keep(p) __asm__ volatile("" ::"r"(p) : "memory")
 

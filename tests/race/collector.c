@@ -79,6 +79,8 @@ void ebb_collect_fully(enum ebb_cause cause) {
     census();
 }
 
+void ebb_stack_clear(void) {}
+
 uint32_t ebb_collect_per_mille(void) {
     return 10;
 }

@@ -48,14 +48,6 @@ static inline int harness_run(const char *name, const TTest *const *tests, size_
     return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }
 
-/* Stale pointers in dead frames hold what they point to: overwrites what lies below the caller's.
- */
-static __attribute__((noinline, unused)) void harness_clear_stack(void) {
-    volatile char old[16384];
-    memset((char *)old, 0, sizeof old);
-    ebb_keep(old);
-}
-
 /* What waitpid says of a child that misuses something and says so where nobody reads; it leaves
  * with 7 when it survives. */
 static inline int harness_status_of(void (*misuse)(void)) {

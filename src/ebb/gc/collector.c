@@ -250,6 +250,7 @@ void ebb_collect(enum ebb_cause cause) {
     cause_now = cause;
     GC_gcollect();
     cause_now = EBB_CAUSE_allocation;
+    ebb_stack_clear(); /* the marker's own stack lay there: it would hold a hundred objects */
 }
 
 static int GC_CALLBACK never(void) {
@@ -269,6 +270,7 @@ void ebb_collect_fully(enum ebb_cause cause) {
     cause_now = cause;
     GC_gcollect_and_unmap();
     cause_now = EBB_CAUSE_allocation;
+    ebb_stack_clear();
     ebb_spare_bound(0);
 }
 

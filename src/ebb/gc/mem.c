@@ -32,7 +32,7 @@
 #include <gc/gc_disclaim.h>
 #include <gc/gc_mark.h>
 
-enum { POISON = 0xDB };
+enum { POISON = 0xDB, LARGE = 8 << 10 /* bytes: a heap may have to grow for it */ };
 
 static unsigned kind_pointers, kind_bytes;
 static uint32_t check_seed;
@@ -125,6 +125,8 @@ static struct object_header *cell_take(const struct ebb_type *type, size_t size)
     void *cell = from_collector(type, size);
     if (cell == NULL)
         cell = from_collector(type, size);
+    if (size >= LARGE)
+        ebb_stack_clear(); /* the collector may have copied the list of its heap's sections */
     if (find_leak) {
         if (cell && type->scan == EBB_POINTERS)
             memset(cell, 0, size);

@@ -14,6 +14,7 @@
 #include "gc/types.h"
 #include <ebb/assert.h>
 #include <ebb/list.h>
+#include <ebb/mem.h>
 #include <ebb/thread.h>
 #include <string.h>
 #include <sys/syscall.h>
@@ -37,7 +38,11 @@ static pthread_mutex_t threads_lock = PTHREAD_MUTEX_INITIALIZER;
 static void *main_slot;
 static _Thread_local struct ebb_thread *self;
 
-enum { TURN_NS = 100 * 1000 }; /* the shortest that there is */
+enum {
+    TURN_NS = 100 * 1000, /* the shortest that there is */
+    STACK_CLEARED = 16 << 10,
+    LONG_COPY = 1 << 10, /* uses the registers that copies of that size and longer use */
+};
 
 /* The kernel's, first version; its header does not go together with libc's. */
 struct sched_attributes {
@@ -103,6 +108,18 @@ void **ebb_thread_slot(void) {
     if (self)
         return &self->slot;
     return GC_thread_is_registered() ? &main_slot : NULL;
+}
+
+/* A copy too: what a long one leaves in vector registers stays until the next, and each signal
+ * writes them to the stack. */
+__attribute__((noinline)) void ebb_stack_clear(void) {
+    char below[STACK_CLEARED];
+    memset(below, 0, sizeof below);
+    ebb_keep(below);
+    size_t size = LONG_COPY;
+    __asm__("" : "+r"(size)); /* libc's copy, not one that the compiler makes of a known size */
+    memmove(below, below + size, size);
+    ebb_keep(below);
 }
 
 struct sleep {

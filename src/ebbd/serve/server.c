@@ -24,6 +24,8 @@
 #define EBB_TYPE EBB_TYPE_DEFINE
 #include "tbl/types.def"
 
+enum { HOUSE_NS = 2000000 };
+
 static struct server *the_server;
 
 static void close_idle(void *arg) {
@@ -162,10 +164,22 @@ bool server_memory_set(size_t target) {
     return store_limit_set(the_server->shared.store, target, second_now(the_server));
 }
 
+/* In turns of a few milliseconds, so that the loop goes on meanwhile. */
+static void keep_house(void *arg) {
+    struct server *server = arg;
+    if (server != the_server)
+        return;
+    uint64_t until = ebb_clock_ns() + HOUSE_NS;
+    do
+        server->house_is_on = store_tick(server->shared.store, second_now(server));
+    while (server->house_is_on && ebb_clock_ns() < until);
+    if (server->house_is_on)
+        ebb_loop_post(server->loop, keep_house, server);
+}
+
 void server_tick(void) {
-    struct server *server = the_server;
-    store_tick(server->shared.store,
-               exptime_now(&server->shared.clock, ebb_loop_now_ns(server->loop)));
+    if (!the_server->house_is_on)
+        keep_house(the_server);
 }
 
 static void resume(void *arg) {

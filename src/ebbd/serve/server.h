@@ -54,6 +54,7 @@ struct server {
     _Atomic uint64_t conns;      /* open or on their way to a worker */
     _Atomic bool paused;         /* the limit of connections is reached */
     uint64_t paused_ns;          /* since when; the main loop's */
+    bool house_is_on; /* the store has more to tidy up in coming turns; the main loop's */
     bool draining;
     /* The search for the oldest idle connection, see leave.c. */
     struct {

@@ -93,13 +93,13 @@ static void check_pages(const struct store *store) {
     }
     ebb_assert(pages == index->pages_count, "%u index pages, %u counted", pages,
                index->pages_count);
-    const struct ghost_table *ghost = store->ghost.table;
+    const struct ghost *ghost = &store->ghost;
     uint64_t bytes =
         (uint64_t)(pages + index->overflow_pages) * index_page_bytes(index) +
         2 * (uint64_t)index->directory_size * sizeof *index->pages +
         (uint64_t)store->segments_max * (sizeof *store->data + sizeof *store->entries) +
         (uint64_t)store->config.workers * sizeof *store->workers +
-        (ghost ? sizeof *ghost + (uint64_t)ghost->rows * GHOST_WAYS * sizeof *ghost->cells : 0);
+        ghost->directory_size * sizeof *ghost->pages + ghost->pages_count * ghost_page_bytes(ghost);
     ebb_assert(bytes == store->index_bytes, "index takes %lu bytes, counted %lu", bytes,
                store->index_bytes);
 }
@@ -202,11 +202,15 @@ static void check_segments(struct store *store, struct sums *sums) {
                segment_bytes_held(store));
 }
 
-static void check_ghost(const struct store *store) {
-    const struct ghost_table *table = store->ghost.table;
-    for (uint64_t i = 0; table && i < (uint64_t)table->rows * GHOST_WAYS; i++)
-        ebb_assert(table->cells[i] == 0 || table->cells[i] >> GHOST_AGE_BITS != 0,
-                   "ghost cell %lu: an age without a fingerprint", i);
+static void check_ghost(const struct ghost *ghost) {
+    for (uint32_t page = 0; page < ghost->directory_size; page++) {
+        const _Atomic uint16_t *cells = ghost->pages[page];
+        ebb_assert((cells != NULL) == (page < ghost->pages_count), "ghost page %u of %u", page,
+                   ghost->pages_count);
+        for (uint32_t i = 0; cells && i < ghost->page_rows * GHOST_WAYS; i++)
+            ebb_assert(cells[i] == 0 || cells[i] >> GHOST_AGE_BITS != 0,
+                       "ghost page %u, cell %u: an age without a fingerprint", page, i);
+    }
 }
 
 void store_check(struct store *store) {
@@ -221,5 +225,5 @@ void store_check(struct store *store) {
     check_overflow_free(store);
     check_pages(store);
     check_segments(store, &sums);
-    check_ghost(store);
+    check_ghost(&store->ghost);
 }

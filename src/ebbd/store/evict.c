@@ -51,6 +51,7 @@ enum {
     CLEAN_DEAD_TENTHS_LOW = 2,
     NEVER_CLEAN = 10,
     WALK_GROUP = 16,
+    WALK_PIECE = 1 << 20, /* bytes of records while somebody may wait for evict_lock */
 };
 
 static uint64_t live_most(const struct store *store) {
@@ -295,11 +296,23 @@ static void walk_on(struct store *store, uint32_t bytes, uint32_t now) {
     }
     uint32_t used = walk->entry->used;
     walk_records(walk, bytes < used - walk->at ? walk->at + bytes : used);
+    ebb_stack_clear(); /* else each thread that walked holds its last segment */
     if (walk->at == used)
         walk_end(store);
 }
 
 /* ---- choosing; under evict_lock ---- */
+
+/* Nothing in it, or nothing that lives; of a segment that is not open. */
+static bool is_over(const struct segment_entry *entry, uint32_t now) {
+    uint32_t last = atomic_load_explicit(&entry->expires_last, memory_order_relaxed);
+    if (atomic_load(&entry->flushed))
+        return true;
+    /* An empty huge segment that nothing was ever published in may be a room under construction. */
+    if (atomic_load_explicit(&entry->live_bytes, memory_order_relaxed) == 0)
+        return last != 0 || !entry->huge;
+    return last <= now;
+}
 
 /* An open segment is dead when all that it ever held has expired: its memory is wanted even when
  * nothing more is stored in its class. */
@@ -308,14 +321,7 @@ static bool is_dead(const struct segment_entry *entry, uint32_t now) {
     uint8_t state = atomic_load(&entry->state);
     if (state == SEGMENT_OPEN)
         return last != 0 && last <= now;
-    if (state != SEGMENT_SEALED)
-        return false;
-    if (atomic_load(&entry->flushed))
-        return true;
-    /* An empty huge segment that nothing was ever published in may be a room under construction. */
-    if (atomic_load_explicit(&entry->live_bytes, memory_order_relaxed) == 0)
-        return last != 0 || !entry->huge;
-    return last <= now;
+    return state == SEGMENT_SEALED && is_over(entry, now);
 }
 
 /* What a look for dead data sees besides. */
@@ -557,21 +563,30 @@ bool evict_instead(struct store *store, uint64_t bytes, uint32_t now) {
     return live < before;
 }
 
-uint64_t evict_expired(struct store *store, uint32_t now) {
-    uint64_t bytes = 0;
+/* Goes on with a walk whose segment is dead, or else begins the next; another that is on its way
+ * ends first. Under evict_lock. False: none is dead. */
+static bool walk_dead(struct store *store, uint32_t now) {
     struct seen seen;
-    uint32_t segment;
-    pthread_mutex_lock(&store->evict_lock);
-    walk_on(store, UINT32_MAX, now);
-    while ((segment = find_dead(store, NEVER_CLEAN, now, &seen)) != SEGMENT_NONE) {
-        bytes += store->entries[segment].capacity;
-        walk_begin(store, segment, BY_CLEANING, now);
-        walk_on(store, UINT32_MAX, now);
+    if (store->walk.entry == NULL || !is_over(store->walk.entry, now)) {
+        uint32_t segment = find_dead(store, NEVER_CLEAN, now, &seen);
+        if (segment == SEGMENT_NONE)
+            return false;
+        if (store->walk.entry == NULL)
+            walk_begin(store, segment, BY_CLEANING, now);
     }
+    walk_on(store, WALK_PIECE, now);
+    return true;
+}
+
+bool evict_expired(struct store *store, uint32_t now) {
+    pthread_mutex_lock(&store->evict_lock);
+    uint64_t live = live_now(store);
+    bool more = walk_dead(store, now) || ghost_shrink(store);
+    uint64_t left = live - live_now(store);
     pthread_mutex_unlock(&store->evict_lock);
-    if (bytes > 0)
-        ebb_dropped(bytes);
-    return bytes;
+    if (left > 0)
+        ebb_dropped(left);
+    return more;
 }
 
 void evict_to_budget(struct store *store, uint32_t now) {
@@ -617,20 +632,22 @@ static uint64_t drop_flushed(struct store *store, enum pool pool) {
     return bytes;
 }
 
-void evict_flushed(struct store *store) {
+bool evict_flushed(struct store *store) {
+    if (!atomic_load(&store->flushed))
+        return false;
+    if (!index_sweep(store))
+        return true;
     uint64_t bytes = 0;
-    while (atomic_load(&store->flushed)) {
-        while (!index_sweep(store))
-            continue;
-        pthread_mutex_lock(&store->evict_lock); /* no other flush from here on */
-        if (index_sweep(store)) {
-            pthread_mutex_lock(&store->lock);
-            bytes = drop_flushed(store, PROBATION) + drop_flushed(store, MAIN);
-            pthread_mutex_unlock(&store->lock);
-            atomic_store(&store->flushed, false);
-        }
-        pthread_mutex_unlock(&store->evict_lock);
+    pthread_mutex_lock(&store->evict_lock); /* no other flush from here on */
+    bool all = index_sweep(store);
+    if (all) {
+        pthread_mutex_lock(&store->lock);
+        bytes = drop_flushed(store, PROBATION) + drop_flushed(store, MAIN);
+        pthread_mutex_unlock(&store->lock);
+        atomic_store(&store->flushed, false);
     }
+    pthread_mutex_unlock(&store->evict_lock);
     if (bytes > 0)
         ebb_dropped(bytes);
+    return true;
 }

@@ -1,22 +1,29 @@
 /* ghost -- remembers keys that left probation unread: one that is set again soon goes straight to
  * main.
  *
- * A table of rows of eight 16-bit cells: 11 bits of the hash and 5 bits of age. Age counts
- * sixteenths of the table's own capacity in inserts, so a cell is believed for as long as about one
- * cacheful of keys leaves, then it is stale and the first to be overwritten. The table has about as
- * many cells as the cache has items; when that no longer fits, a fresh one takes its place and the
- * old one is collected: some ghosts are lost, no harm.
+ * Rows of eight 16-bit cells: 11 bits of the hash and 5 bits of age. Age counts sixteenths of the
+ * capacity in inserts, so a cell is believed for as long as about one cacheful of keys leaves, then
+ * it is stale and the first to be overwritten. There are about as many cells as the cache has
+ * items. Rows lie in pages, which come and go one by one as in the index (linear hashing), so
+ * nobody waits for a table. A new page is empty: what half of another remembered is lost, no harm.
  *
- * 1. One writer of ages and places (the evictor); a taker only writes 0 over a cell it believed.
+ * 1. One writer of ages, places and pages (under evict_lock); a taker only writes 0 over a cell it
+ * believed.
  * 2. 0 is an empty cell: a fingerprint is never 0.
- * 3. A table knows its own size, so whoever has the pointer stays inside. */
+ * 3. A page is there before it is counted; a taker that counted it too late to find it misses. */
 #include "store/internal.h"
 #include <string.h>
 
 enum {
     AGE_MASK = (1 << GHOST_AGE_BITS) - 1,
     AGES_BELIEVED = 16, /* of 32: half the circle, so old and young can be told apart */
-    ROWS_MIN = 128,
+    PAGES_PER_SEGMENT = 4,
+    PAGE_BYTES_MAX = 4 << 20, /* it is cleared while others wait to evict */
+    DIRECTORY_SHARE = 4,      /* of the limit: a cell is far less than a quarter of an item */
+    DIRECTORY_MIN = 16,
+    GROW_EVERY = 256,  /* inserts */
+    SHRINK_UNUSED = 3, /* cells an item */
+    ROW_BYTES = GHOST_WAYS * sizeof(uint16_t),
 };
 
 static uint16_t fingerprint(uint64_t hash) {
@@ -24,51 +31,85 @@ static uint16_t fingerprint(uint64_t hash) {
     return (uint16_t)((bits ? bits : 1) << GHOST_AGE_BITS);
 }
 
-static uint32_t row_of(uint64_t hash, uint32_t rows) {
-    return (uint32_t)((hash & UINT32_MAX) * rows >> 32);
-}
-
-static uint16_t age_now(const struct ghost *ghost, uint32_t rows) {
-    uint64_t capacity = (uint64_t)rows * GHOST_WAYS,
-             inserts = atomic_load_explicit(&ghost->inserts, memory_order_relaxed);
-    return (uint16_t)(inserts * AGES_BELIEVED / capacity & AGE_MASK);
-}
-
 static uint16_t age_behind(uint16_t cell, uint16_t now) {
     return (uint16_t)((now - cell) & AGE_MASK);
 }
 
-/* A table for the number of items there are: when the present one is too small, or far too large.
- */
-static void fit(struct store *store) {
-    const struct ghost_table *old = atomic_load_explicit(&store->ghost.table, memory_order_relaxed);
-    uint64_t wanted = store_items(store) / GHOST_WAYS + ROWS_MIN;
-    if (old && wanted < (uint64_t)old->rows * 5 / 4 && wanted > old->rows / 3)
+static uint64_t capacity(const struct ghost *ghost) {
+    return (uint64_t)ghost->pages_count * ghost->page_rows * GHOST_WAYS;
+}
+
+size_t ghost_page_bytes(const struct ghost *ghost) {
+    return (size_t)ghost->page_rows * ROW_BYTES;
+}
+
+void ghost_start(struct store *store) {
+    struct ghost *ghost = &store->ghost;
+    size_t page = segment_bytes(store) / PAGES_PER_SEGMENT;
+    if (page > PAGE_BYTES_MAX)
+        page = PAGE_BYTES_MAX;
+    ghost->page_rows = (uint32_t)(page / ROW_BYTES);
+    ghost->directory_size = (uint32_t)(store_limit(store) / DIRECTORY_SHARE / page) + DIRECTORY_MIN;
+    size_t bytes = ghost->directory_size * sizeof *ghost->pages;
+    ghost->pages = ebb_new_sized(&ebb_type_ghost_directory, bytes);
+    store->index_bytes += bytes;
+}
+
+static void grow(struct store *store) {
+    struct ghost *ghost = &store->ghost;
+    if (store_items(store) <= capacity(ghost) || ghost->pages_count == ghost->directory_size)
         return;
-    wanted += wanted / 16;
-    size_t bytes = sizeof *old + wanted * GHOST_WAYS * sizeof(uint16_t);
-    struct ghost_table *table = ebb_try_sized(&ebb_type_ghost_cells, bytes);
-    if (table == NULL)
+    size_t bytes = ghost_page_bytes(ghost);
+    _Atomic uint16_t *page = ebb_try_sized(&ebb_type_ghost_page, bytes);
+    if (page == NULL)
         return;
-    memset(table, 0, bytes);
-    table->rows = (uint32_t)wanted;
-    size_t old_bytes = old ? sizeof *old + (size_t)old->rows * GHOST_WAYS * sizeof(uint16_t) : 0;
-    atomic_store_explicit(&store->ghost.table, table, memory_order_release);
-    atomic_store_explicit(&store->ghost.inserts, 0, memory_order_relaxed);
-    atomic_fetch_add(&store->index_bytes, bytes - old_bytes);
-    ebb_dropped(old_bytes);
+    memset(page, 0, bytes);
+    store->index_bytes += bytes;
+    atomic_store_explicit(&ghost->pages[ghost->pages_count], page, memory_order_release);
+    atomic_fetch_add_explicit(&ghost->pages_count, 1, memory_order_release);
+}
+
+bool ghost_shrink(struct store *store) {
+    struct ghost *ghost = &store->ghost;
+    size_t bytes = ghost_page_bytes(ghost);
+    if (ghost->pages_count < 2 ||
+        store_items(store) * SHRINK_UNUSED >= capacity(ghost) - bytes / sizeof(uint16_t))
+        return false;
+    uint32_t last = atomic_fetch_sub_explicit(&ghost->pages_count, 1, memory_order_release) - 1;
+    atomic_store_explicit(&ghost->pages[last], NULL, memory_order_release);
+    store->index_bytes -= bytes;
+    ebb_dropped(bytes);
+    return true;
+}
+
+/* NULL: none yet, or just gone. */
+static _Atomic uint16_t *row_of(const struct ghost *ghost, uint64_t hash) {
+    uint32_t count = atomic_load_explicit(&ghost->pages_count, memory_order_acquire);
+    if (count == 0)
+        return NULL;
+    _Atomic uint16_t *page =
+        atomic_load_explicit(&ghost->pages[index_number_of(hash, count)], memory_order_acquire);
+    return page ? page + ((hash & UINT32_MAX) * ghost->page_rows >> 32) * GHOST_WAYS : NULL;
+}
+
+static uint16_t grow_older(struct ghost *ghost) {
+    uint16_t age = atomic_load_explicit(&ghost->age, memory_order_relaxed);
+    if (++ghost->inserts * AGES_BELIEVED >= capacity(ghost)) {
+        ghost->inserts = 0;
+        age = (uint16_t)(age + 1) & AGE_MASK;
+        atomic_store_explicit(&ghost->age, age, memory_order_relaxed);
+    }
+    return age;
 }
 
 void ghost_add(struct store *store, uint64_t hash) {
     struct ghost *ghost = &store->ghost;
-    if (atomic_load_explicit(&ghost->inserts, memory_order_relaxed) % 1024 == 0)
-        fit(store);
-    struct ghost_table *table = atomic_load_explicit(&ghost->table, memory_order_relaxed);
-    if (table == NULL)
+    if (ghost->inserts % GROW_EVERY == 0)
+        grow(store);
+    _Atomic uint16_t *row = row_of(ghost, hash), *place = row;
+    if (row == NULL)
         return;
-    uint16_t now = age_now(ghost, table->rows), oldest = 0;
-    _Atomic uint16_t *row = table->cells + (size_t)row_of(hash, table->rows) * GHOST_WAYS,
-                     *place = row;
+    uint16_t now = grow_older(ghost), oldest = 0;
     for (int i = 0; i < GHOST_WAYS; i++) {
         uint16_t cell = atomic_load_explicit(&row[i], memory_order_relaxed);
         uint16_t behind = cell == 0 ? AGE_MASK + 1 : age_behind(cell & AGE_MASK, now);
@@ -78,17 +119,13 @@ void ghost_add(struct store *store, uint64_t hash) {
         }
     }
     atomic_store_explicit(place, fingerprint(hash) | now, memory_order_relaxed);
-    atomic_fetch_add_explicit(&ghost->inserts, 1, memory_order_relaxed);
 }
 
 bool ghost_take(struct store *store, uint64_t hash) {
     struct ghost *ghost = &store->ghost;
-    struct ghost_table *table = atomic_load_explicit(&ghost->table, memory_order_acquire);
-    if (table == NULL)
-        return false;
-    uint16_t now = age_now(ghost, table->rows);
-    _Atomic uint16_t *row = table->cells + (size_t)row_of(hash, table->rows) * GHOST_WAYS;
-    for (int i = 0; i < GHOST_WAYS; i++) {
+    _Atomic uint16_t *row = row_of(ghost, hash);
+    uint16_t now = atomic_load_explicit(&ghost->age, memory_order_relaxed);
+    for (int i = 0; row && i < GHOST_WAYS; i++) {
         uint16_t cell = atomic_load_explicit(&row[i], memory_order_relaxed);
         if ((cell & ~AGE_MASK) != fingerprint(hash) ||
             age_behind(cell & AGE_MASK, now) > AGES_BELIEVED)

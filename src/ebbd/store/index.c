@@ -75,10 +75,10 @@ struct overflow *index_overflow_at(const struct store *store, uint32_t number) {
     return (struct overflow *)room + number % 2;
 }
 
-static uint32_t number_of(uint64_t hash, uint32_t buckets) {
-    uint32_t mask = buckets <= 1 ? 0 : UINT32_MAX >> __builtin_clz(buckets - 1);
+uint32_t index_number_of(uint64_t hash, uint32_t count) {
+    uint32_t mask = count <= 1 ? 0 : UINT32_MAX >> __builtin_clz(count - 1);
     uint32_t number = (uint32_t)hash & mask;
-    return number < buckets ? number : number & mask >> 1;
+    return number < count ? number : number & mask >> 1;
 }
 
 void index_start(struct store *store) {
@@ -179,7 +179,7 @@ void index_provision(struct store *store) {
 
 void index_prefetch(const struct store *store, uint64_t hash) {
     uint32_t buckets = atomic_load_explicit(&store->index.buckets, memory_order_relaxed);
-    const struct bucket *bucket = index_bucket_at(store, number_of(hash, buckets));
+    const struct bucket *bucket = index_bucket_at(store, index_number_of(hash, buckets));
     __builtin_prefetch(bucket, 1);
 }
 
@@ -201,12 +201,12 @@ static void lock_bucket(struct bucket *bucket) {
 struct bucket *index_lock(struct store *store, uint64_t hash) {
     for (;;) {
         uint32_t buckets = atomic_load_explicit(&store->index.buckets, memory_order_acquire);
-        struct bucket *bucket = index_bucket_at(store, number_of(hash, buckets));
+        struct bucket *bucket = index_bucket_at(store, index_number_of(hash, buckets));
         if (bucket == NULL)
             continue;
         lock_bucket(bucket);
         buckets = atomic_load_explicit(&store->index.buckets, memory_order_acquire);
-        if (index_bucket_at(store, number_of(hash, buckets)) == bucket)
+        if (index_bucket_at(store, index_number_of(hash, buckets)) == bucket)
             return bucket;
         index_unlock(bucket);
     }
@@ -364,7 +364,7 @@ bool index_lookup(const struct store *store, struct ebb_span key, uint64_t hash,
     struct tag tag = tag_make(store, hash);
     for (int spins = 0;; pause_spin(&spins)) {
         uint32_t buckets = atomic_load_explicit(&store->index.buckets, memory_order_acquire);
-        found->bucket = index_bucket_at(store, number_of(hash, buckets));
+        found->bucket = index_bucket_at(store, index_number_of(hash, buckets));
         if (found->bucket == NULL)
             continue;
         found->version = atomic_load_explicit(&found->bucket->version, memory_order_acquire);
@@ -376,7 +376,7 @@ bool index_lookup(const struct store *store, struct ebb_span key, uint64_t hash,
         if (look == LOOK_AGAIN)
             continue;
         uint32_t now = atomic_load_explicit(&store->index.buckets, memory_order_acquire);
-        if (index_bucket_at(store, number_of(hash, now)) == found->bucket &&
+        if (index_bucket_at(store, index_number_of(hash, now)) == found->bucket &&
             still(found->bucket, found->version))
             return false; /* invariant 3 */
     }
@@ -436,7 +436,7 @@ static bool split_one(struct store *store) {
         index->pages_count++;
         atomic_store_explicit(&index->pages[page], fresh, memory_order_release);
     }
-    struct bucket *from = index_bucket_at(store, number_of(last, last));
+    struct bucket *from = index_bucket_at(store, index_number_of(last, last));
     struct bucket *to = index_bucket_at(store, last);
     uint64_t slots[CHAIN_ITEMS_MAX];
     lock_bucket(from);
@@ -445,8 +445,9 @@ static bool split_one(struct store *store) {
     atomic_store_explicit(&index->buckets, last + 1, memory_order_release);
     for (int i = 0; i < n; i++) {
         struct bucket *home =
-            number_of(record_hash(store, slot_record(store, slots[i])), last + 1) == last ? to
-                                                                                          : from;
+            index_number_of(record_hash(store, slot_record(store, slots[i])), last + 1) == last
+                ? to
+                : from;
         index_put(store, home, slots[i]);
     }
     index_unlock(to);
@@ -459,7 +460,7 @@ static bool merge_one(struct store *store) {
     uint32_t last = atomic_load_explicit(&index->buckets, memory_order_relaxed) - 1;
     if (last < BUCKETS_MIN)
         return false;
-    struct bucket *to = index_bucket_at(store, number_of(last, last));
+    struct bucket *to = index_bucket_at(store, index_number_of(last, last));
     struct bucket *from = index_bucket_at(store, last);
     uint64_t slots[CHAIN_ITEMS_MAX];
     lock_bucket(to);
@@ -481,22 +482,22 @@ static bool merge_one(struct store *store) {
     return true;
 }
 
-void index_resize(struct store *store, uint64_t items, int steps) {
+bool index_resize(struct store *store, uint64_t items, int steps) {
     struct index *index = &store->index;
     if (pthread_mutex_trylock(&index->resize_lock) != 0)
-        return;
-    for (; steps > 0; steps--) {
+        return false;
+    bool moved = true;
+    for (; moved && steps > 0; steps--) {
         provision(store);
         uint64_t buckets = atomic_load_explicit(&index->buckets, memory_order_relaxed);
-        bool moved = false;
+        moved = false;
         if (items * 10 > buckets * LOAD_GROW_TENTHS)
             moved = split_one(store);
         else if (items * 10 < buckets * LOAD_SHRINK_TENTHS && !atomic_load(&store->flushed))
             moved = merge_one(store); /* not while a sweep is on: it would miss what moves back */
-        if (!moved)
-            break;
     }
     pthread_mutex_unlock(&index->resize_lock);
+    return moved;
 }
 
 static uint32_t sweep_bucket(struct store *store, struct bucket *bucket) {

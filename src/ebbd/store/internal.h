@@ -142,12 +142,12 @@ struct fifo {
 /* Keys that left probation unread, remembered by 11 bits for as long as about one cacheful of keys
  * leaves. */
 struct ghost {
-    _Atomic(struct ghost_table *) table;
-    _Atomic uint64_t inserts; /* into this table */
-};
-struct ghost_table {
-    uint32_t rows;
-    _Atomic uint16_t cells[]; /* rows of GHOST_WAYS */
+    _Atomic(_Atomic uint16_t *)
+        *pages; /* directory (scanned): page_rows of GHOST_WAYS cells each */
+    uint32_t page_rows, directory_size;
+    _Atomic uint32_t pages_count;
+    _Atomic uint16_t age;
+    uint64_t inserts; /* since it became so old; under evict_lock */
 };
 enum { GHOST_WAYS = 8, GHOST_AGE_BITS = 5 };
 
@@ -446,18 +446,23 @@ bool evict_instead(struct store *store, uint64_t bytes, uint32_t now);
 /* Evicts ahead of need, if nobody else does: a piece of work for so many bytes that were carved,
  * fresh: out of a new segment. Without locks held. */
 void evict_ahead(struct store *store, uint32_t carved, bool fresh, uint32_t now);
-/* Drops empty and wholly expired segments; returns their bytes. Without locks held. */
-uint64_t evict_expired(struct store *store, uint32_t now);
+/* Drops empty and wholly expired segments, and ghosts of a cache that was larger, piece by piece.
+ * False: there are none. Without locks held. */
+bool evict_expired(struct store *store, uint32_t now);
 /* Evicts until segments fit the budget. Without locks held. */
 void evict_to_budget(struct store *store, uint32_t now);
 /* All there is is over from now on. due not 0: only if that is still the second of the flush to
  * come, which is then done. Without locks held. */
 void evict_flush(struct store *store, uint32_t due);
-/* Frees what was flushed. Without locks held. */
-void evict_flushed(struct store *store);
+/* Frees what was flushed, piece by piece. False: all is free. Without locks held. */
+bool evict_flushed(struct store *store);
 
 /* ---- ghost.c ---- */
 
+void ghost_start(struct store *store);
+size_t ghost_page_bytes(const struct ghost *ghost);
+/* Under evict_lock. Drops a page that is not needed. False: there is none. */
+bool ghost_shrink(struct store *store);
 /* Under evict_lock. */
 void ghost_add(struct store *store, uint64_t hash);
 /* Was it there? Then it is forgotten. Any thread. */
@@ -466,6 +471,8 @@ bool ghost_take(struct store *store, uint64_t hash);
 /* ---- index.c ---- */
 
 void index_start(struct store *store);
+/* Linear hashing: which of `count` places a hash belongs to. */
+uint32_t index_number_of(uint64_t hash, uint32_t count);
 /* Locks the bucket of hash; returns it. Short holds only, no allocation inside. */
 struct bucket *index_lock(struct store *store, uint64_t hash);
 void index_unlock(struct bucket *bucket);
@@ -490,8 +497,8 @@ struct found {
 };
 bool index_lookup(const struct store *store, struct ebb_span key, uint64_t hash,
                   struct found *found);
-/* Grows or shrinks by up to `steps` buckets towards what `items` ask for. */
-void index_resize(struct store *store, uint64_t items, int steps);
+/* Grows or shrinks by up to `steps` buckets towards what `items` ask for. False: it is there. */
+bool index_resize(struct store *store, uint64_t items, int steps);
 /* Begins a sweep anew, and goes on with it for some buckets: clears each slot whose segment was
  * flushed before it began. True: no such slot is left. */
 void index_sweep_start(struct store *store);

@@ -102,7 +102,8 @@ uint64_t segment_bytes_live(const struct store *store) {
 uint64_t segment_bytes_held(const struct store *store) {
     static const struct ebb_type *const types[] = {
         &ebb_type_segment,         &ebb_type_segment_roots, &ebb_type_segment_table,
-        &ebb_type_index_directory, &ebb_type_index_page,    &ebb_type_ghost_cells,
+        &ebb_type_index_directory, &ebb_type_index_page,    &ebb_type_ghost_page,
+        &ebb_type_ghost_directory,
     };
     uint64_t index = atomic_load(&store->index_bytes), bytes = 0;
     for (size_t i = 0; i < sizeof types / sizeof *types; i++)

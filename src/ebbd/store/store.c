@@ -32,7 +32,7 @@ enum {
     RESIZE_EVERY = 16,    /* inserts between two looks at the index's load */
     RESIZE_STEPS = 8,
     CAS_MARGIN = 1 << 20, /* changes that others may make meanwhile */
-    TICK_STEPS = 65536,
+    TICK_STEPS = 1024,
     LIMIT_MIN = 1 << 20,
     LIMIT_SEGMENTS_MIN = 16, /* fewer cannot be used: some are open, some are garbage */
     MEMCACHED_ITEM_HEADER =
@@ -60,6 +60,7 @@ struct store *store_new(const struct store_config *config) {
     pthread_mutex_init(&store->evict_lock, NULL);
     segments_start(store);
     index_start(store);
+    ghost_start(store);
     store->workers =
         ebb_new_sized(&ebb_type_index_directory, (size_t)config->workers * sizeof *store->workers);
     store->index_bytes += (size_t)config->workers * sizeof *store->workers;
@@ -559,11 +560,10 @@ void store_flush(struct store *store, uint32_t at, uint32_t now) {
     evict_flush(store, 0);
 }
 
-void store_tick(struct store *store, uint32_t now) {
+bool store_tick(struct store *store, uint32_t now) {
     flush_when_due(store, now);
-    evict_flushed(store);
-    evict_expired(store, now);
-    index_resize(store, store_items(store), TICK_STEPS);
+    return evict_flushed(store) || evict_expired(store, now) ||
+           index_resize(store, store_items(store), TICK_STEPS);
 }
 
 bool store_limit_set(struct store *store, size_t limit_bytes, uint32_t now) {

@@ -157,9 +157,10 @@ void store_abandon(struct store_worker *worker, struct store_room *room);
 /* Everything stored so far is gone from second `at` on (at <= now: at once). */
 void store_flush(struct store *store, uint32_t at, uint32_t now);
 
-/* Drops what has expired or was flushed, returns its memory, finishes slow work. Each second, from
- * one thread. */
-void store_tick(struct store *store, uint32_t now);
+/* Drops what has expired or was flushed, returns its memory, fits the index: a piece of that, of
+ * about a millisecond. Each second, and again soon while it says true: there is more. From one
+ * thread. */
+bool store_tick(struct store *store, uint32_t now);
 
 /* Changes the limit at run time; gives memory back at once. False: too small or too large. */
 bool store_limit_set(struct store *store, size_t limit_bytes, uint32_t now);

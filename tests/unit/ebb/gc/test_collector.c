@@ -93,7 +93,7 @@ START_TEST(the_heap_grows_by_what_is_asked_for_and_holds_none_of_it) {
     uint64_t bytes = ebb_type_bytes_held(&ebb_type_bytes);
     grow(held, &before);
     memset(held, 0, sizeof held);
-    harness_clear_stack();
+    ebb_stack_clear();
     ebb_collect_fully(EBB_CAUSE_demand);
     ck_assert_uint_le(ebb_type_bytes_held(&ebb_type_bytes), bytes + GROWN_LITTLE);
 }

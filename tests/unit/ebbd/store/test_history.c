@@ -342,7 +342,8 @@ static void keep_house(struct player *me, int i) {
     struct round *round = me->round;
     if (i % 1000 == 0) {
         uint32_t now = atomic_fetch_add(&round->now, 1) + 1;
-        store_tick(round->store, now);
+        while (store_tick(round->store, now))
+            continue;
     }
     if (round->evict && i % 7001 == 7000)
         flush(me);
