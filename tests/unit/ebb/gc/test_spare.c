@@ -22,7 +22,7 @@ static __attribute__((noinline)) void fill(void **objects, int count, size_t byt
 static uint64_t drop(void) {
     uint64_t bytes = ebb_type_bytes_held(&ebb_type_bytes);
     memset(held, 0, sizeof held);
-    harness_clear_stack();
+    ebb_stack_clear();
     ebb_collect(EBB_CAUSE_demand);
     bytes -= ebb_type_bytes_held(&ebb_type_bytes);
     ck_assert_uint_gt(bytes, PIECES / 4 * MIB);
