@@ -79,8 +79,8 @@ class Refusals(unittest.TestCase):
             self.refuse(flag, value, names=[flag, value])
 
     def test_an_address_list_without_an_address_and_a_delimiter_without_a_character(self):
-        for value in ("", ",", ";,"):
-            self.refuse("-l", value, names=["-l"])
+        for value in ("", ",", ";,", ":11211", "[]", "[]:11211"):
+            self.refuse("-l", value, names=["-l", value])
         self.refuse("-D", "", names=["-D"])
 
     def test_an_unknown_profile(self):

@@ -125,6 +125,8 @@ static enum ebb_err bad_address(const char *address) {
 static enum ebb_err split_address(char *address, char **host, int *port) {
     char *colon = strrchr(address, ':');
     *host = address;
+    if (colon == address || strncmp(address, "[]", 2) == 0) /* not every interface by mistake */
+        return bad_address(address);
     if (address[0] == '[') {
         char *end = strchr(address, ']');
         if (end == NULL || (end[1] != '\0' && end[1] != ':'))
