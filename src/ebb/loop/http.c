@@ -40,7 +40,6 @@
 #define HTTP_BODY_MAX        (64 * 1024)
 #define HTTP_HEADERS_MAX     (16 * 1024)
 #define HTTP_UNREAD_MAX      (HTTP_BODY_MAX + HTTP_HEADERS_MAX)
-#define HTTP_TIMEOUT_SECONDS 10
 #define HTTP_CONNECTIONS_MAX 64
 #define HTTP_LOOK_AGAIN_MS   50
 #define HTTP_BACKLOG         64
@@ -432,6 +431,12 @@ static void later_gone(struct evhttp_connection *connection, void *arg) {
     later->gone(later->arg);
 }
 
+/* Only while the bufferevent reads: libevent forgets no timeout else. */
+void ebbi_http_may_be_silent(struct evhttp_connection *connection) {
+    static const struct timeval writing = {HTTP_TIMEOUT_SECONDS, 0};
+    bufferevent_set_timeouts(evhttp_connection_get_bufferevent(connection), NULL, &writing);
+}
+
 /* evhttp reads on only once it answers. Until then reading, which here ends at the buffer, hears of
  * the connection's end; that nothing comes while it waits is no fault of the peer's. */
 static void hear_of_end(struct evhttp_connection *connection) {
@@ -442,7 +447,7 @@ static void hear_of_end(struct evhttp_connection *connection) {
     bufferevent_getcb(its, NULL, &on_write, &on_event, &arg);
     bufferevent_setcb(its, NULL, on_write, on_event, arg);
     bufferevent_enable(its, EV_READ);
-    bufferevent_set_timeouts(its, NULL, NULL); /* in this order: libevent forgets no timeout else */
+    ebbi_http_may_be_silent(connection);
 }
 
 struct ebb_http_later *ebb_http_keep(struct ebb_http_request *request, void (*gone)(void *arg),

@@ -7,7 +7,8 @@
 #include <event2/keyvalq_struct.h>
 #include <sys/queue.h>
 
-#define HTTP_PATH_MAX 1024
+#define HTTP_PATH_MAX        1024
+#define HTTP_TIMEOUT_SECONDS 10
 
 struct body_writer {
     struct ebb_writer writer;
@@ -23,6 +24,8 @@ struct ebb_http_request {
     char path[HTTP_PATH_MAX];
 };
 
+/* From now on the peer may be silent, for it waits for us; until evhttp_connection_set_timeout. */
+void ebbi_http_may_be_silent(struct evhttp_connection *connection);
 /* The headers that every reply has. */
 void ebbi_http_headers(struct evhttp_request *evhttp, const char *content_type);
 /* For the close callback of a connection: lets go of the request whose answer was not complete. */

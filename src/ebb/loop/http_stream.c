@@ -59,6 +59,7 @@ static void on_readable(int events, void *arg) {
         struct evhttp_request *evhttp = stream->evhttp;
         struct evhttp_connection *connection = evhttp_request_get_connection(evhttp);
         evhttp_connection_set_closecb(connection, NULL, NULL);
+        evhttp_connection_set_timeout(connection, HTTP_TIMEOUT_SECONDS);
         if (stream_end(stream, got == 0))
             evhttp_send_reply_end(evhttp);
         else
@@ -83,4 +84,5 @@ void ebb_http_reply_from(struct ebb_http_request *request, int status, const cha
                                   stream);
     ebbi_http_headers(request->evhttp, content_type);
     evhttp_send_reply_start(request->evhttp, status, NULL);
+    ebbi_http_may_be_silent(evhttp_request_get_connection(request->evhttp));
 }
