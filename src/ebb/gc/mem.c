@@ -32,7 +32,7 @@
 #include <gc/gc_disclaim.h>
 #include <gc/gc_mark.h>
 
-enum { POISON = 0xDB, LARGE = 8 << 10 /* bytes: a heap may have to grow for it */ };
+enum { POISON = 0xDB };
 
 static unsigned kind_pointers, kind_bytes;
 static uint32_t check_seed;
@@ -125,8 +125,6 @@ static struct object_header *cell_take(const struct ebb_type *type, size_t size)
     void *cell = from_collector(type, size);
     if (cell == NULL)
         cell = from_collector(type, size);
-    if (size >= LARGE)
-        ebb_stack_clear(); /* the collector may have copied the list of its heap's sections */
     if (find_leak) {
         if (cell && type->scan == EBB_POINTERS)
             memset(cell, 0, size);
@@ -159,8 +157,10 @@ static void *allocate(struct ebb_type *type, size_t size, void *frame_address) {
     struct object_header *header = cell_take(type, sizeof *header + size);
     if (header == NULL)
         return NULL;
-    if (size >= SPARE_LEAST)
+    if (size >= SPARE_LEAST) {
         ebbi_spare_take(header, sizeof *header + size);
+        ebb_stack_clear(); /* the collector may have copied the list of its heap's sections too */
+    }
     bool sited = wants_site(type, size);
     uint16_t site = sited ? take_site(type, size, frame_address) : 0;
     count(&type->allocated, 1);

@@ -12,6 +12,7 @@
  * 3. What is remembered is not held: the collector does not look here. */
 #include "gc/spare.h"
 #include <ebb/collector.h>
+#include <ebb/mem.h>
 #include <stdatomic.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -110,6 +111,8 @@ static void *GC_CALLBACK bound(void *arg) {
 }
 
 void ebb_spare_bound(size_t bytes) {
-    if (atomic_load_explicit(&sum, memory_order_relaxed) > bytes)
-        GC_call_with_alloc_lock(bound, &bytes);
+    if (atomic_load_explicit(&sum, memory_order_relaxed) <= bytes)
+        return;
+    GC_call_with_alloc_lock(bound, &bytes);
+    ebb_stack_clear(); /* what was remembered is somebody's memory soon */
 }
