@@ -1,12 +1,12 @@
 /* evict -- which items leave when room is needed: S3-FIFO over whole segments.
  *
  * Dead data goes first: empty segments, wholly expired ones, then (by copying what lives) those
- * with more than 40% dead bytes. Then, if probation holds more than a tenth, its oldest segment:
- * items that were read at least twice move to main, the others leave and are remembered as ghosts.
- * Else main's oldest: items that were read since last time stay, their frequency one lower; the
- * others leave. Survivors share one open main segment per class. A hit counts the same whatever its
- * size, and memory is what it costs: of items smaller than the average fewer reads are asked, down
- * to none, of larger ones more (reads_asked).
+ * with more dead bytes than 20% to 40%, as much is copied. Then, if probation holds more than a
+ * tenth, its oldest segment: items that were read at least twice move to main, the others leave and
+ * are remembered as ghosts. Else main's oldest: items that were read since last time stay, their
+ * frequency one lower; the others leave. Survivors share one open main segment per class. A hit
+ * counts the same whatever its size, and memory is what it costs: of items smaller than the average
+ * fewer reads are asked, down to none, of larger ones more (reads_asked).
  *
  * A segment leaves in four steps: it is marked as leaving; its records are walked and each slot
  * that points into it is cleared or moved; its root is cleared; the
@@ -46,10 +46,13 @@ enum {
     READS_LEAST = 4,       /* somebody reads when there is a look-up for so many items stored, */
     MAIN_READS_LEAST = 64, /* main is read when it is hit once for so many */
     MAIN_UNREAD_EVERY = 8,
-    STRICTER_EVERY = 8,    /* one more for so many segments that were walked and freed nothing */
-    CLEAN_DEAD_TENTHS = 4, /* of a segment's used bytes */
-    CLEAN_DEAD_TENTHS_LOW = 2,
-    NEVER_CLEAN = 10,
+    STRICTER_EVERY = 8,   /* one more for so many segments that were walked and freed nothing */
+    CLEAN_DEAD_MOST = 40, /* percent of a segment's used bytes */
+    CLEAN_DEAD_LEAST = 20,
+    CLEAN_STEP = 2,
+    COPIES_PERCENT = 130, /* of what is written may be copied, */
+    COPIES_JUDGED = 20,   /* as seen when a twentieth of the limit was written */
+    NEVER_CLEAN = 100,
     WALK_GROUP = 16,
     WALK_PIECE = 1 << 20, /* bytes of records while somebody may wait for evict_lock */
 };
@@ -332,7 +335,7 @@ struct seen {
 
 /* The first dead segment, or the one with the largest share of dead bytes when that passes the
  * threshold. */
-static uint32_t find_dead(struct store *store, uint32_t tenths, uint32_t now, struct seen *seen) {
+static uint32_t find_dead(struct store *store, uint32_t percent, uint32_t now, struct seen *seen) {
     uint32_t worst = SEGMENT_NONE;
     uint64_t worst_dead = 0;
     *seen = (struct seen){0};
@@ -352,7 +355,7 @@ static uint32_t find_dead(struct store *store, uint32_t tenths, uint32_t now, st
             if (atomic_load(&entry->state) != SEGMENT_SEALED || entry->huge || live >= used)
                 continue;
             uint64_t dead = used - live;
-            if (dead * 10 > (uint64_t)used * tenths && dead > worst_dead) {
+            if (dead * 100 > (uint64_t)used * percent && dead > worst_dead) {
                 worst = at;
                 worst_dead = dead;
             }
@@ -411,12 +414,32 @@ static uint32_t oldest(struct store *store) {
     return segment;
 }
 
+/* The percentage of dead bytes from which a segment is cleaned. The lower, the more is copied for
+ * what it frees; so it is as low as what is copied for what is written allows. */
+static uint32_t clean_from(struct store *store) {
+    if (!store->config.evict)
+        return CLEAN_DEAD_LEAST;
+    uint64_t written = 0, copied = atomic_load_explicit(&store->copied_bytes, memory_order_relaxed);
+    for (int i = 0; i < store->config.workers; i++)
+        written += atomic_load_explicit(&store->workers[i]->written_bytes, memory_order_relaxed);
+    struct window *copies = &store->copies;
+    uint64_t more = written - copies->stored;
+    if (more >= store_limit(store) / COPIES_JUDGED) {
+        bool many = (copied - copies->count) * 100 > more * COPIES_PERCENT;
+        if (many && store->clean_sooner > 0)
+            store->clean_sooner -= CLEAN_STEP;
+        else if (!many && store->clean_sooner < CLEAN_DEAD_MOST - CLEAN_DEAD_LEAST)
+            store->clean_sooner += CLEAN_STEP;
+        *copies = (struct window){written, copied};
+    }
+    return CLEAN_DEAD_MOST - store->clean_sooner;
+}
+
 /* Begins one step towards room; the tries-th without success. False: nothing may leave. */
 static bool step_begin(struct store *store, uint32_t tries, uint32_t now) {
     enum leaving leaving = BY_CLEANING;
     struct seen seen;
-    uint32_t segment = find_dead(
-        store, store->config.evict ? CLEAN_DEAD_TENTHS : CLEAN_DEAD_TENTHS_LOW, now, &seen);
+    uint32_t segment = find_dead(store, clean_from(store), now, &seen);
     if (segment == SEGMENT_NONE && store->config.evict) {
         leaving = BY_POLICY;
         segment = oldest(store);

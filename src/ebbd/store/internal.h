@@ -318,10 +318,10 @@ struct store {
     uint32_t ttl_classes;              /* in use: fewer when segments are scarce */
     uint32_t free_entries;             /* linked by next */
     _Atomic bool has_evicted;
-    _Atomic uint64_t batch_bytes;    /* garbage between two collections */
-    struct window reads, main_reads; /* these under evict_lock; see evict.c */
+    _Atomic uint64_t batch_bytes;            /* garbage between two collections */
+    struct window reads, main_reads, copies; /* these under evict_lock; see evict.c */
     bool nobody_reads, main_unread;
-    uint32_t choices;
+    uint32_t choices, clean_sooner;
     struct walk walk; /* the one that was begun and not ended */
     struct trying trying_ahead;
     _Atomic size_t index_bytes; /* pages, overflow pages, tables */

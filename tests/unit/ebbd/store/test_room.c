@@ -144,6 +144,30 @@ START_TEST(sets_go_on_while_readers_hold_segments) {
 }
 END_TEST
 
+/* Values too long to be written over in place, of half as many keys again as there is room for. */
+START_TEST(random_overwrites_leave_most_of_the_memory_alive_and_copy_little) {
+    enum { LIMIT = 16 << 20, KEYS = 17500, WRITES = 150000 };
+    struct store *store = open_store(LIMIT, 1, VALUE_MAX);
+    struct store_worker *worker = store_worker_at(store, 0);
+    struct store_item item;
+    uint32_t random = 1;
+    char key[64];
+    for (int i = 0; i < WRITES; i++) {
+        random = random * 1664525 + 1013904223;
+        snprintf(key, sizeof key, "key-%u", (random >> 8) % KEYS);
+        ck_assert_int_eq(put(worker, key, 1500, 0, NOW, NULL), STORE_STORED);
+        random = random * 1664525 + 1013904223;
+        snprintf(key, sizeof key, "key-%u", (random >> 8) % KEYS);
+        read_now(worker, key, NOW, &item);
+    }
+    struct store_stats stats = stats_of(store);
+    ck_assert_uint_gt(stats.bytes, LIMIT / 100 * 80);
+    ck_assert_uint_lt(stats.copied_bytes, stats.written_bytes / 2 * 3);
+    store_check(store);
+    store_close(store);
+}
+END_TEST
+
 struct filler {
     struct store *store;
     int index;
@@ -336,6 +360,7 @@ START_TEST(the_ghosts_follow_the_number_of_items) {
 END_TEST
 
 HARNESS_MAIN_COLLECTED("room", a_limit_below_a_mebibyte_is_raised_to_one,
+                       random_overwrites_leave_most_of_the_memory_alive_and_copy_little,
                        a_large_store_shrinks_as_far_as_its_segments_allow,
                        records_of_a_size_leave_no_room_between_them, what_moves_stays_what_it_was,
                        the_sweeper_returns_expired_memory_without_traffic,
