@@ -21,7 +21,7 @@ enum {
     PAGE_BYTES_MAX = 4 << 20, /* it is cleared while others wait to evict */
     DIRECTORY_SHARE = 4,      /* of the limit: a cell is far less than a quarter of an item */
     DIRECTORY_MIN = 16,
-    GROW_EVERY = 256,  /* inserts */
+    GROW_SHARE = 16,   /* of a page's cells: so many inserts make one more, which takes room */
     SHRINK_UNUSED = 3, /* cells an item */
     ROW_BYTES = GHOST_WAYS * sizeof(uint16_t),
 };
@@ -104,8 +104,10 @@ static uint16_t grow_older(struct ghost *ghost) {
 
 void ghost_add(struct store *store, uint64_t hash) {
     struct ghost *ghost = &store->ghost;
-    if (ghost->inserts % GROW_EVERY == 0)
+    if (ghost->until_grown-- == 0) {
+        ghost->until_grown = ghost->page_rows * GHOST_WAYS / GROW_SHARE;
         grow(store);
+    }
     _Atomic uint16_t *row = row_of(ghost, hash), *place = row;
     if (row == NULL)
         return;
