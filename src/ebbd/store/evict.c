@@ -1,12 +1,12 @@
 /* evict -- which items leave when room is needed: S3-FIFO over whole segments.
  *
  * Dead data goes first: empty segments, wholly expired ones, then (by copying what lives) those
- * with more dead bytes than 20% to 40%, as much is copied. Then, if probation holds more than a
- * tenth, its oldest segment: items that were read at least twice move to main, the others leave and
- * are remembered as ghosts. Else main's oldest: items that were read since last time stay, their
- * frequency one lower; the others leave. Survivors share one open main segment per class. A hit
- * counts the same whatever its size, and memory is what it costs: of items smaller than the average
- * fewer reads are asked, down to none, of larger ones more (reads_asked).
+ * with many dead bytes: from 20%, or up to 40% where much is copied. Then, if probation holds more
+ * than a tenth, its oldest segment: items that were read at least twice move to main, the others
+ * leave and are remembered as ghosts. Else main's oldest: items that were read since last time
+ * stay, their frequency one lower; the others leave. Survivors share one open main segment per
+ * class. A hit counts the same whatever its size, and memory is what it costs: of items smaller
+ * than the average fewer reads are asked, down to none, of larger ones more (reads_asked).
  *
  * A segment leaves in four steps: it is marked as leaving; its records are walked and each slot
  * that points into it is cleared or moved; its root is cleared; the
@@ -228,9 +228,8 @@ static bool huge_stays(const struct walk *walk) {
     struct place place = index_find_place(store, bucket, hash, place_make(store, walk->segment, 0));
     uint64_t slot = place.head ? slot_load(place) : 0;
     bool stays = place.head && survives(walk, record, walk->entry->capacity, slot);
-    if (stays) {
+    if (stays)
         slot_store(place, (slot & ~SLOT_FREQ_ALL) | freq_after(walk, slot) | SLOT_MAIN);
-    }
     index_unlock(bucket);
     if (stays) {
         pthread_mutex_lock(&store->lock);
@@ -265,7 +264,8 @@ static void walk_begin(struct store *store, uint32_t segment, enum leaving leavi
     atomic_thread_fence(memory_order_seq_cst);
 }
 
-static void walk_end(struct store *store) {
+/* Returns the bytes that left. */
+static uint64_t walk_end(struct store *store) {
     const struct walk walk = store->walk;
     uint64_t bytes = walk.entry->capacity;
     /* A sweep leaves what it cleared in the count. */
@@ -280,28 +280,28 @@ static void walk_end(struct store *store) {
         ebb_trace_slice(EBB_TRACK_EVICTIONS,
                         walk.leaving == BY_POLICY ? "by policy" : "by cleaning", walk.begin_ns,
                         ebb_clock_ns(), NULL, "bytes", bytes);
+    return bytes;
 }
 
-/* Goes on with the walk that was begun, if any: for so many bytes of records. */
-static void walk_on(struct store *store, uint32_t bytes, uint32_t now) {
+/* Goes on with the walk that was begun: for so many bytes of records. Returns the bytes that left:
+ * the segment, or 0. */
+static uint64_t walk_on(struct store *store, uint32_t bytes, uint32_t now) {
     struct walk *walk = &store->walk;
-    if (walk->entry == NULL)
-        return;
+    uint64_t left = 0;
     walk->now = now;
-    if (walk->entry->huge) {
-        if (huge_stays(walk)) {
-            walk->entry = NULL;
-            return;
-        }
+    if (!walk->entry->huge) {
+        uint32_t used = walk->entry->used;
+        walk_records(walk, bytes < used - walk->at ? walk->at + bytes : used);
+        if (walk->at == used)
+            left = walk_end(store);
+    } else if (huge_stays(walk)) {
+        walk->entry = NULL;
+    } else {
         huge_leaves(walk);
-        walk_end(store);
-        return;
+        left = walk_end(store);
     }
-    uint32_t used = walk->entry->used;
-    walk_records(walk, bytes < used - walk->at ? walk->at + bytes : used);
     ebb_stack_clear(); /* else each thread that walked holds its last segment */
-    if (walk->at == used)
-        walk_end(store);
+    return left;
 }
 
 /* ---- choosing; under evict_lock ---- */
@@ -588,7 +588,7 @@ bool evict_instead(struct store *store, uint64_t bytes, uint32_t now) {
 
 /* Goes on with a walk whose segment is dead, or else begins the next; another that is on its way
  * ends first. Under evict_lock. False: none is dead. */
-static bool walk_dead(struct store *store, uint32_t now) {
+static bool walk_dead(struct store *store, uint32_t now, uint64_t *left) {
     struct seen seen;
     if (store->walk.entry == NULL || !is_over(store->walk.entry, now)) {
         uint32_t segment = find_dead(store, NEVER_CLEAN, now, &seen);
@@ -597,15 +597,14 @@ static bool walk_dead(struct store *store, uint32_t now) {
         if (store->walk.entry == NULL)
             walk_begin(store, segment, BY_CLEANING, now);
     }
-    walk_on(store, WALK_PIECE, now);
+    *left = walk_on(store, WALK_PIECE, now);
     return true;
 }
 
 bool evict_expired(struct store *store, uint32_t now) {
+    uint64_t left = 0;
     pthread_mutex_lock(&store->evict_lock);
-    uint64_t live = live_now(store);
-    bool more = walk_dead(store, now) || ghost_shrink(store);
-    uint64_t left = live - live_now(store);
+    bool more = walk_dead(store, now, &left) || ghost_shrink(store);
     pthread_mutex_unlock(&store->evict_lock);
     if (left > 0)
         ebb_dropped(left);

@@ -2,11 +2,13 @@
  * reads; what has expired gives its memory back; and what moves stays what it was. */
 #include "harness.h"
 #include "ebbd/store/store.h"
+#include "tell/metrics.h"
 #include <ebb/assert.h>
 #include <ebb/collector.h>
 #include <ebb/mem.h>
 #include <ebb/thread.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -359,6 +361,29 @@ START_TEST(the_ghosts_follow_the_number_of_items) {
 }
 END_TEST
 
+static atomic_bool writes;
+
+static void write_fresh(void *arg) {
+    put_many(arg, "fresh", 40000, 900, 0, NOW);
+    atomic_store(&writes, false);
+}
+
+START_TEST(a_tick_beside_a_writer_counts_only_what_left) {
+    struct store *store = open_store(64 << 20, 1, VALUE_MAX);
+    uint64_t dropped = ebb_metric_value(&ebb_metric_dropped_bytes);
+    struct ebb_thread *writer;
+    atomic_store(&writes, true);
+    ck_assert_int_eq(ebb_thread_start(&writer, "writer", write_fresh, store_worker_at(store, 0)),
+                     EBB_OK);
+    while (atomic_load(&writes))
+        store_tick(store, NOW);
+    ebb_thread_join(writer);
+    ck_assert_uint_eq(ebb_metric_value(&ebb_metric_dropped_bytes), dropped);
+    store_check(store);
+    store_close(store);
+}
+END_TEST
+
 HARNESS_MAIN_COLLECTED("room", a_limit_below_a_mebibyte_is_raised_to_one,
                        random_overwrites_leave_most_of_the_memory_alive_and_copy_little,
                        a_large_store_shrinks_as_far_as_its_segments_allow,
@@ -368,4 +393,5 @@ HARNESS_MAIN_COLLECTED("room", a_limit_below_a_mebibyte_is_raised_to_one,
                        many_threads_never_run_out_of_a_tiny_store,
                        one_collection_frees_all_that_left_whoever_walked_it,
                        the_ghosts_follow_the_number_of_items,
+                       a_tick_beside_a_writer_counts_only_what_left,
                        values_of_all_sizes_fit_the_smallest_store_or_are_refused)
