@@ -288,7 +288,6 @@ class Bound(unittest.TestCase):
             peer.close()
 
 
-@unittest.skipIf(SANITIZED, "a sanitizer keeps what was freed")
 @unittest.skipIf(SANITIZED, "the sanitizer wants address space of its own")
 class Refused(unittest.TestCase):
     """The system gives less memory than -m promises: ulimit -v, LimitAS=, vm.overcommit_memory=2."""
@@ -312,6 +311,7 @@ class Refused(unittest.TestCase):
                 peer.close()
 
 
+@unittest.skipIf(SANITIZED, "a sanitizer keeps what was freed")
 class GivingBack(unittest.TestCase):
     def falls(self, act, ttl=0, mib=120):
         """Fills, acts, and waits: without traffic the process must come down to what it was."""

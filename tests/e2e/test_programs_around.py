@@ -22,38 +22,28 @@ CHECK = "/usr/lib/nagios/plugins/check_memcached"
 WAIT_SECONDS_MAX = 60
 
 NGINX = """
-load_module /usr/lib/nginx/modules/ngx_http_memc_module.so;
+{modules}
 daemon off; master_process off; error_log error.log; pid nginx.pid;
 events {{ worker_connections 64; }}
 http {{
     access_log off;
     client_body_temp_path body; proxy_temp_path proxy; fastcgi_temp_path fcgi; uwsgi_temp_path uwsgi; scgi_temp_path scgi;
-    upstream cache {{ server 127.0.0.1:{cache}; keepalive 4; }}
-    server {{
-        listen 127.0.0.1:{port};
-        location /cached/ {{ set $memcached_key $uri; memcached_pass cache; }}
-        location /memc {{
-            set $memc_cmd $arg_cmd; set $memc_key $arg_key; set $memc_value $arg_value; set $memc_exptime $arg_seconds;
-            memc_pass cache;
-        }}
-    }}
+    {upstream}
+    server {{ listen 127.0.0.1:{port}; {locations} }}
 }}
+"""
+NGINX_MODULES = "/usr/lib/nginx/modules"
+
+PAGES_UPSTREAM = "upstream cache {{ server 127.0.0.1:{cache}; keepalive 4; }}"
+PAGES = """
+location /cached/ { set $memcached_key $uri; memcached_pass cache; }
+location /memc {
+    set $memc_cmd $arg_cmd; set $memc_key $arg_key; set $memc_value $arg_value; set $memc_exptime $arg_seconds;
+    memc_pass cache;
+}
 """
 
-LUA = """
-load_module /usr/lib/nginx/modules/ndk_http_module.so;
-load_module /usr/lib/nginx/modules/ngx_http_lua_module.so;
-daemon off; master_process off; error_log error.log; pid nginx.pid;
-events {{ worker_connections 64; }}
-http {{
-    access_log off;
-    client_body_temp_path body; proxy_temp_path proxy; fastcgi_temp_path fcgi; uwsgi_temp_path uwsgi; scgi_temp_path scgi;
-    server {{
-        listen 127.0.0.1:{port};
-        location /round {{ content_by_lua_file {source}/tests/e2e/clients/resty.lua; }}
-    }}
-}}
-"""
+ROUND = f"location /round {{ content_by_lua_file {SOURCE}/tests/e2e/clients/resty.lua; }}"
 
 APACHE = """
 LoadModule mpm_event_module {modules}/mod_mpm_event.so
@@ -192,13 +182,20 @@ class Around(unittest.TestCase):
         with urllib.request.urlopen(url, timeout=REPLY_SECONDS_MAX) as reply:
             return reply.read().decode()
 
-    def test_nginx_serves_pages_out_of_it(self):
-        server = self.serve(Server.ebbd)
+    def start_nginx(self, server, modules, locations, upstream=""):
+        """Returns its address."""
         port = free_port()
-        path = self.write(server, "nginx.conf", NGINX.format(cache=server.port, port=port))
+        load = "\n".join(f"load_module {NGINX_MODULES}/{module}_module.so;" for module in modules)
+        path = self.write(server, "nginx.conf",
+                          NGINX.format(modules=load, upstream=upstream, port=port, locations=locations))
         self.start(server, "/usr/sbin/nginx", "-p", server.folder, "-e", "error.log", "-c", path)
         self.wait_for_port(port)
-        base, page = f"http://127.0.0.1:{port}", "<p>" + "page " * 50000
+        return f"http://127.0.0.1:{port}"
+
+    def test_nginx_serves_pages_out_of_it(self):
+        server = self.serve(Server.ebbd)
+        base = self.start_nginx(server, ("ngx_http_memc",), PAGES, PAGES_UPSTREAM.format(cache=server.port))
+        page = "<p>" + "page " * 50000
         peer = server.connect()
         peer.set(b"/cached/page", page.encode())
         for _ in range(20):  # over kept connections
@@ -227,11 +224,7 @@ class Around(unittest.TestCase):
     def test_lua_in_nginx_does_its_round(self):
         for kind in (Server.ebbd, Server.memcached):
             server = self.serve(kind)
-            port = free_port()
-            path = self.write(server, "nginx.conf", LUA.format(port=port, source=SOURCE))
-            self.start(server, "/usr/sbin/nginx", "-p", server.folder, "-e", "error.log", "-c", path)
-            self.wait_for_port(port)
-            url = f"http://127.0.0.1:{port}/round?port={server.port}"
+            url = f"{self.start_nginx(server, ('ndk_http', 'ngx_http_lua'), ROUND)}/round?port={server.port}"
             self.assertEqual(self.fetch(url), "good\n", server.name)
             server.restart()
             self.assertEqual(self.fetch(url + "&again=1"), "good\n", server.name)

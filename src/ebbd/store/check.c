@@ -204,10 +204,10 @@ static void check_segments(struct store *store, struct sums *sums) {
 
 static void check_ghost(const struct ghost *ghost) {
     for (uint32_t page = 0; page < ghost->directory_size; page++) {
-        const _Atomic uint16_t *cells = ghost->pages[page];
+        const ghost_cell *cells = ghost->pages[page];
         ebb_assert((cells != NULL) == (page < ghost->pages_count), "ghost page %u of %u", page,
                    ghost->pages_count);
-        for (uint32_t i = 0; cells && i < ghost->page_rows * GHOST_WAYS; i++)
+        for (uint32_t i = 0; cells && i < ghost->page_cells; i++)
             ebb_assert(cells[i] == 0 || cells[i] >> GHOST_AGE_BITS != 0,
                        "ghost page %u, cell %u: an age without a fingerprint", page, i);
     }

@@ -23,7 +23,6 @@ enum {
     DIRECTORY_MIN = 16,
     GROW_SHARE = 16,   /* of a page's cells: so many inserts make one more, which takes room */
     SHRINK_UNUSED = 3, /* cells an item */
-    ROW_BYTES = GHOST_WAYS * sizeof(uint16_t),
 };
 
 static uint16_t fingerprint(uint64_t hash) {
@@ -36,19 +35,20 @@ static uint16_t age_behind(uint16_t cell, uint16_t now) {
 }
 
 static uint64_t capacity(const struct ghost *ghost) {
-    return (uint64_t)ghost->pages_count * ghost->page_rows * GHOST_WAYS;
+    return (uint64_t)ghost->pages_count * ghost->page_cells;
 }
 
 size_t ghost_page_bytes(const struct ghost *ghost) {
-    return (size_t)ghost->page_rows * ROW_BYTES;
+    return ghost->page_cells * sizeof(ghost_cell);
 }
 
 void ghost_start(struct store *store) {
     struct ghost *ghost = &store->ghost;
-    size_t page = segment_bytes(store) / PAGES_PER_SEGMENT;
+    size_t page = (segment_bytes(store) + OBJECT_SLACK) / PAGES_PER_SEGMENT;
     if (page > PAGE_BYTES_MAX)
         page = PAGE_BYTES_MAX;
-    ghost->page_rows = (uint32_t)(page / ROW_BYTES);
+    page -= OBJECT_SLACK;
+    ghost->page_cells = (uint32_t)(page / sizeof(ghost_cell) / GHOST_WAYS) * GHOST_WAYS;
     ghost->directory_size = (uint32_t)(store_limit(store) / DIRECTORY_SHARE / page) + DIRECTORY_MIN;
     size_t bytes = ghost->directory_size * sizeof *ghost->pages;
     ghost->pages = ebb_new_sized(&ebb_type_ghost_directory, bytes);
@@ -60,7 +60,7 @@ static void grow(struct store *store) {
     if (store_items(store) <= capacity(ghost) || ghost->pages_count == ghost->directory_size)
         return;
     size_t bytes = ghost_page_bytes(ghost);
-    _Atomic uint16_t *page = ebb_try_sized(&ebb_type_ghost_page, bytes);
+    ghost_cell *page = ebb_try_sized(&ebb_type_ghost_page, bytes);
     if (page == NULL)
         return;
     memset(page, 0, bytes);
@@ -71,10 +71,10 @@ static void grow(struct store *store) {
 
 bool ghost_shrink(struct store *store) {
     struct ghost *ghost = &store->ghost;
-    size_t bytes = ghost_page_bytes(ghost);
     if (ghost->pages_count < 2 ||
-        store_items(store) * SHRINK_UNUSED >= capacity(ghost) - bytes / sizeof(uint16_t))
+        store_items(store) * SHRINK_UNUSED >= capacity(ghost) - ghost->page_cells)
         return false;
+    size_t bytes = ghost_page_bytes(ghost);
     uint32_t last = atomic_fetch_sub_explicit(&ghost->pages_count, 1, memory_order_release) - 1;
     atomic_store_explicit(&ghost->pages[last], NULL, memory_order_release);
     store->index_bytes -= bytes;
@@ -83,13 +83,14 @@ bool ghost_shrink(struct store *store) {
 }
 
 /* NULL: none yet, or just gone. */
-static _Atomic uint16_t *row_of(const struct ghost *ghost, uint64_t hash) {
+static ghost_cell *row_of(const struct ghost *ghost, uint64_t hash) {
     uint32_t count = atomic_load_explicit(&ghost->pages_count, memory_order_acquire);
     if (count == 0)
         return NULL;
-    _Atomic uint16_t *page =
+    ghost_cell *page =
         atomic_load_explicit(&ghost->pages[index_number_of(hash, count)], memory_order_acquire);
-    return page ? page + ((hash & UINT32_MAX) * ghost->page_rows >> 32) * GHOST_WAYS : NULL;
+    uint32_t rows = ghost->page_cells / GHOST_WAYS;
+    return page ? page + ((hash & UINT32_MAX) * rows >> 32) * GHOST_WAYS : NULL;
 }
 
 static uint16_t grow_older(struct ghost *ghost) {
@@ -105,10 +106,10 @@ static uint16_t grow_older(struct ghost *ghost) {
 void ghost_add(struct store *store, uint64_t hash) {
     struct ghost *ghost = &store->ghost;
     if (ghost->until_grown-- == 0) {
-        ghost->until_grown = ghost->page_rows * GHOST_WAYS / GROW_SHARE;
+        ghost->until_grown = ghost->page_cells / GROW_SHARE;
         grow(store);
     }
-    _Atomic uint16_t *row = row_of(ghost, hash), *place = row;
+    ghost_cell *row = row_of(ghost, hash), *place = row;
     if (row == NULL)
         return;
     uint16_t now = grow_older(ghost), oldest = 0;
@@ -125,7 +126,7 @@ void ghost_add(struct store *store, uint64_t hash) {
 
 bool ghost_take(struct store *store, uint64_t hash) {
     struct ghost *ghost = &store->ghost;
-    _Atomic uint16_t *row = row_of(ghost, hash);
+    ghost_cell *row = row_of(ghost, hash);
     uint16_t now = atomic_load_explicit(&ghost->age, memory_order_relaxed);
     for (int i = 0; row && i < GHOST_WAYS; i++) {
         uint16_t cell = atomic_load_explicit(&row[i], memory_order_relaxed);

@@ -243,32 +243,49 @@ static int tagged(const struct run *run, struct tag tag, int from) {
     return from;
 }
 
+/* A search through a bucket and its chain, under the lock. */
+struct search {
+    struct run run;
+    struct tag tag;
+    int at;
+};
+
+static struct search search_start(const struct store *store, struct bucket *bucket, uint64_t hash) {
+    return (struct search){run_of_bucket(bucket), tag_make(store, hash), 0};
+}
+
+/* The next slot that has the tag, if any. */
+static struct place search_next(const struct store *store, struct search *search) {
+    for (;;) {
+        int at = tagged(&search->run, search->tag, search->at);
+        if (at < search->run.slots) {
+            search->at = at + 1;
+            return run_at(&search->run, at);
+        }
+        if (!run_next(store, &search->run))
+            return (struct place){NULL, NULL};
+        search->at = 0;
+    }
+}
+
 struct place index_find(struct store *store, struct bucket *bucket, struct ebb_span key,
                         uint64_t hash) {
-    struct tag tag = tag_make(store, hash);
-    struct run run = run_of_bucket(bucket);
-    do {
-        for (int i = 0; (i = tagged(&run, tag, i)) < run.slots; i++) {
-            struct place place = run_at(&run, i);
-            if (record_has_key(slot_record(store, slot_load(place)), key))
-                return place;
-        }
-    } while (run_next(store, &run));
-    return (struct place){NULL, NULL};
+    struct search search = search_start(store, bucket, hash);
+    struct place place;
+    do
+        place = search_next(store, &search);
+    while (place.head && !record_has_key(slot_record(store, slot_load(place)), key));
+    return place;
 }
 
 struct place index_find_place(struct store *store, struct bucket *bucket, uint64_t hash,
                               uint64_t points_to) {
-    struct tag tag = tag_make(store, hash);
-    struct run run = run_of_bucket(bucket);
-    do {
-        for (int i = 0; (i = tagged(&run, tag, i)) < run.slots; i++) {
-            struct place place = run_at(&run, i);
-            if (slot_place(store, slot_load(place)) == points_to)
-                return place;
-        }
-    } while (run_next(store, &run));
-    return (struct place){NULL, NULL};
+    struct search search = search_start(store, bucket, hash);
+    struct place place;
+    do
+        place = search_next(store, &search);
+    while (place.head && slot_place(store, slot_load(place)) != points_to);
+    return place;
 }
 
 static uint64_t index_insert(struct store *store, struct bucket *bucket, uint64_t slot) {

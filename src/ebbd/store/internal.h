@@ -92,6 +92,10 @@ static inline uint64_t filler_make(uint32_t bytes) {
 
 /* ---- Segments ---- */
 
+/* Of a large object, for its header and the collector's spare byte: so it fills its blocks exactly.
+ */
+enum { OBJECT_SLACK = 32 };
+
 enum segment_state { SEGMENT_FREE, SEGMENT_OPEN, SEGMENT_SEALED, SEGMENT_LEAVING };
 
 /* New items are on probation; those that were asked for again move to main. */
@@ -141,10 +145,10 @@ struct fifo {
 
 /* Keys that left probation unread, remembered by 11 bits for as long as about one cacheful of keys
  * leaves. */
+typedef _Atomic uint16_t ghost_cell;
 struct ghost {
-    _Atomic(_Atomic uint16_t *)
-        *pages; /* directory (scanned): page_rows of GHOST_WAYS cells each */
-    uint32_t page_rows, directory_size;
+    _Atomic(ghost_cell *) *pages; /* directory (scanned): page_cells each */
+    uint32_t page_cells, directory_size;
     _Atomic uint32_t pages_count;
     _Atomic uint16_t age;
     uint64_t inserts;     /* since it became so old; under evict_lock */

@@ -29,8 +29,6 @@ enum {
         512, /* at least; a pause lasts about half a microsecond longer for each, */
     SEGMENT_BYTES_MANY = 8 << 20, /* so from segments of so many bytes on only */
     SEGMENTS_WHEN_LARGE = 256,
-    SEGMENT_SLACK =
-        32, /* object header and the collector's spare byte: the object fills its blocks exactly */
     BLOCK_BYTES = 4096, /* the collector's: a large object takes whole ones */
     CHUNK_MIN = 2 << 10,
     CHUNK_MAX = 32 << 10,
@@ -49,7 +47,7 @@ void segments_start(struct store *store) {
            bytes < store_limit(store) /
                        (bytes < SEGMENT_BYTES_MANY ? SEGMENTS_PER_LIMIT : SEGMENTS_WHEN_LARGE))
         bytes *= 2;
-    store->segment_capacity = (uint32_t)bytes - SEGMENT_SLACK;
+    store->segment_capacity = (uint32_t)bytes - OBJECT_SLACK;
     store->offset_bits = (uint8_t)__builtin_ctz((uint32_t)bytes / RECORD_ALIGN);
     store->huge_from = (uint32_t)bytes / 4;
     store->chunk_bytes = (uint32_t)bytes / CHUNKS_PER_SEGMENT;
@@ -371,8 +369,8 @@ enum store_verdict segment_reserve(struct store_worker *worker, enum pool pool, 
     struct store *store = worker->store;
     if (size >= store->huge_from) {
         struct chunk own;
-        size = ((size + SEGMENT_SLACK + BLOCK_BYTES - 1) & ~(uint32_t)(BLOCK_BYTES - 1)) -
-               SEGMENT_SLACK; /* what it really takes */
+        size = ((size + OBJECT_SLACK + BLOCK_BYTES - 1) & ~(uint32_t)(BLOCK_BYTES - 1)) -
+               OBJECT_SLACK; /* what it really takes */
         char *data = reserve_huge(store, pool, size, value_length, now, &own);
         if (data == NULL)
             return STORE_NO_MEMORY;
