@@ -283,23 +283,27 @@ static uint64_t walk_end(struct store *store) {
     return bytes;
 }
 
+/* A frame of its own: what it leaves there is cleared by its caller. */
+static __attribute__((noinline)) uint64_t walk_piece(struct store *store, uint32_t bytes) {
+    struct walk *walk = &store->walk;
+    if (walk->entry->huge) {
+        if (!huge_stays(walk)) {
+            huge_leaves(walk);
+            return walk_end(store);
+        }
+        walk->entry = NULL;
+        return 0;
+    }
+    uint32_t used = walk->entry->used;
+    walk_records(walk, bytes < used - walk->at ? walk->at + bytes : used);
+    return walk->at == used ? walk_end(store) : 0;
+}
+
 /* Goes on with the walk that was begun: for so many bytes of records. Returns the bytes that left:
  * the segment, or 0. */
 static uint64_t walk_on(struct store *store, uint32_t bytes, uint32_t now) {
-    struct walk *walk = &store->walk;
-    uint64_t left = 0;
-    walk->now = now;
-    if (!walk->entry->huge) {
-        uint32_t used = walk->entry->used;
-        walk_records(walk, bytes < used - walk->at ? walk->at + bytes : used);
-        if (walk->at == used)
-            left = walk_end(store);
-    } else if (huge_stays(walk)) {
-        walk->entry = NULL;
-    } else {
-        huge_leaves(walk);
-        left = walk_end(store);
-    }
+    store->walk.now = now;
+    uint64_t left = walk_piece(store, bytes);
     ebb_stack_clear(); /* else each thread that walked holds its last segment */
     return left;
 }

@@ -255,7 +255,8 @@ static struct search search_start(const struct store *store, struct bucket *buck
 }
 
 /* The next slot that has the tag, if any. */
-static struct place search_next(const struct store *store, struct search *search) {
+static inline __attribute__((always_inline)) struct place search_next(const struct store *store,
+                                                                      struct search *search) {
     for (;;) {
         int at = tagged(&search->run, search->tag, search->at);
         if (at < search->run.slots) {

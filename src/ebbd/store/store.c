@@ -91,6 +91,7 @@ void store_close(struct store *store) {
     memset((void *)store->index.pages, 0, store->index.directory_size * sizeof *store->index.pages);
     memset((void *)store->index.overflow, 0,
            store->index.directory_size * sizeof *store->index.overflow);
+    memset((void *)store->ghost.pages, 0, store->ghost.directory_size * sizeof *store->ghost.pages);
     uint64_t bytes = segment_bytes_live(store) + store->index_bytes;
     ebb_done(store);
     ebb_dropped(bytes);
