@@ -19,6 +19,12 @@
 
 struct cmd_turn;
 
+/* Bytes that memcached would take for the item: header with a cas number, client flags when they
+ * are not 0, key and NUL, value and CRLF. */
+static inline size_t cmd_item_size(size_t key_length, uint32_t client_flags, size_t value_length) {
+    return 56 + (client_flags ? 4 : 0) + key_length + 1 + value_length + 2;
+}
+
 #define CMD_ECHO_MAX 40 /* bytes */
 
 /* What all workers share; nothing in it changes while they run, but log levels and the store's

@@ -44,7 +44,8 @@ static bool show_meta(struct cmd_stream *stream, struct ebb_span key,
                    " exp=%lld la=%lld cas=%llu fetch=%s cls=1 size=%zu\n",
                    item->expires == 0 ? -1LL : (long long)(item->expires + unix_start),
                    (long long)(item->last_access + unix_start), (unsigned long long)item->cas,
-                   item->marks & STORE_FETCHED ? "yes" : "no", stream_item_size(key, item));
+                   item->marks & STORE_FETCHED ? "yes" : "no",
+                   cmd_item_size(key.length, item->client_flags, item->value_length));
     reply_bytes(turn->reply, line, (size_t)(at - line));
     return true;
 }
@@ -79,7 +80,9 @@ static bool show_cache(struct cmd_stream *stream, struct ebb_span key,
 
 static bool show_size(struct cmd_stream *stream, struct ebb_span key,
                       const struct store_item *item) {
-    size_t at = (stream_item_size(key, item) + SIZE_STEP - 1) / SIZE_STEP;
+    size_t at =
+        (cmd_item_size(key.length, item->client_flags, item->value_length) + SIZE_STEP - 1) /
+        SIZE_STEP;
     stream->sizes[at < SIZES ? at : SIZES - 1]++;
     return true;
 }

@@ -23,9 +23,6 @@
      META_FLAG('R'))
 
 #define DEBUG_LINE_MAX 512 /* bytes behind the key */
-#define ITEM_HEADER    56  /* bytes: memcached's item with a cas number */
-#define ITEM_FLAGS     4
-#define ITEM_ENDS      3 /* the key's NUL, the value's CRLF */
 
 static void add_value(struct reply *reply, const struct meta *meta, const struct store_item *item) {
     if (!meta_has(meta, 'v'))
@@ -188,8 +185,7 @@ static void answer_debug(struct cmd_turn *turn, struct ebb_span key,
     at = item->marks & STORE_KEY_BASE64 ? ebb_base64_write(at, key)
                                         : (char *)memcpy(at, key.at, key.length) + key.length;
     reply->used = (size_t)(at - reply->text);
-    size_t size = ITEM_HEADER + (item->client_flags ? ITEM_FLAGS : 0) + key.length +
-                  item->value_length + ITEM_ENDS;
+    size_t size = cmd_item_size(key.length, item->client_flags, item->value_length);
     int length = snprintf(line, sizeof(line), " exp=%d la=%u cas=%llu fetch=%s cls=%u size=%zu\r\n",
                           item->expires == 0 ? -1 : (int)(turn->now - item->expires),
                           turn->now - item->last_access, (unsigned long long)item->cas,

@@ -21,14 +21,12 @@
 
 #include <ebb/mem.h>
 
-#define ITEM_HEADER     56 /* bytes: memcached's item with a cas number */
-#define ITEM_FLAGS      4  /* more when client flags are not 0 */
 #define CRLF            2
 #define JOIN_BUFFER_MAX (16 * 1024) /* bytes; more of an append go to a room */
 
 static bool too_large(const struct cmd_turn *turn, size_t key_length, uint32_t client_flags,
                       size_t value_length) {
-    return ITEM_HEADER + key_length + 1 + (client_flags ? ITEM_FLAGS : 0) + value_length + CRLF >
+    return cmd_item_size(key_length, client_flags, value_length) >
            turn->shared->settings->item_size_max;
 }
 

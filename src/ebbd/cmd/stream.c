@@ -1,10 +1,6 @@
 /* stream -- what all long answers share. */
 #include "stream.h"
 
-#define ITEM_HEADER 56 /* bytes: memcached's item with a cas number */
-#define ITEM_FLAGS  4
-#define ITEM_ENDS   3 /* the key's NUL, the value's CRLF */
-
 enum cmd_result stream_begin(struct cmd_turn *turn, struct cmd_stream *stream) {
     turn->stream = stream;
     return CMD_STREAM;
@@ -24,11 +20,6 @@ void cmd_stream_close(struct cmd_stream *stream) {
         stream->close(stream);
     stream->sizes = NULL;
     ebb_done(stream);
-}
-
-size_t stream_item_size(struct ebb_span key, const struct store_item *item) {
-    return ITEM_HEADER + (item->client_flags ? ITEM_FLAGS : 0) + key.length + item->value_length +
-           ITEM_ENDS;
 }
 
 static bool is_plain(char c) {

@@ -26,8 +26,6 @@ struct cmd_stream {
 
 /* Makes it the answer. */
 enum cmd_result stream_begin(struct cmd_turn *turn, struct cmd_stream *stream);
-/* Bytes of an item as memcached counts them. */
-size_t stream_item_size(struct ebb_span key, const struct store_item *item);
 /* Percent-encodes key at `at` (room for 3 times its length); returns the end. */
 char *stream_write_uri(char *at, struct ebb_span key);
 
