@@ -130,6 +130,11 @@ CONTROL = [
     ("version and misbehave", [b"version x", b"misbehave", b"misbehave x"]),
 ]
 
+for NAME, FLAGS in ((b"k", 0), (b"k", 5), (b"k" * 100, 0), (b"k" * 100, 7)):  # 512 KiB with all that belongs to the item
+    FITS = 512 * 1024 - 56 - (4 if FLAGS else 0) - len(NAME) - 1 - 2
+    CASES.append((f"the longest value with a number, a key of {len(NAME)} bytes, flags {FLAGS}",
+                  [b"set %s %d 0 %d\r\n5 %s\r\nincr %s 1" % (NAME, FLAGS, size, b"x" * (size - 2), NAME) for size in (FITS, FITS + 1)]))
+
 
 class Protocol(unittest.TestCase):
     @classmethod

@@ -10,15 +10,17 @@
 #include "metrics.h"
 #include "watch.h"
 
-#define NUMERIC_LENGTH_MAX                                                                         \
-    (512 * 1024) /* memcached takes no number from a value that it keeps in chunks */
+/* Bytes of an item as memcached counts them: it takes no number from one that it keeps in chunks.
+ */
+#define NUMERIC_ITEM_MAX (512 * 1024)
 
 /* The new number's digits; false when the old is none, or another cas was wanted. */
 static bool add_up(struct delta *delta, const struct store_item *old) {
     uint64_t number;
     struct ebb_span text = {old->value, old->value_length};
     delta->outcome = DELTA_NOT_NUMERIC;
-    if (old->value_length == 0 || old->value_length > NUMERIC_LENGTH_MAX)
+    if (old->value_length == 0 ||
+        cmd_item_size(delta->key_length, old->client_flags, old->value_length) > NUMERIC_ITEM_MAX)
         return false;
     if (delta->cas_wanted != 0 && delta->cas_wanted != old->cas) {
         delta->outcome = DELTA_EXISTS;
@@ -106,6 +108,7 @@ enum delta_outcome delta_add(struct cmd_turn *turn, struct ebb_span key, struct 
     if (watch_on(WATCH_FETCHERS))
         watch_looked_up(turn, key);
     delta->outcome = DELTA_MISS;
+    delta->key_length = key.length;
     if (store_edit(turn->worker, key, turn->now, delta->expires, edit_number, delta) &&
         delta->outcome == DELTA_GROWS && grow(turn, key, delta) == STORE_NO_MEMORY) {
         ebb_count(&ebb_metric_no_memory, 1);

@@ -28,7 +28,7 @@ struct delta {
     char digits[NUMBER_DIGITS_MAX];
     /* private */
     enum delta_outcome outcome;
-    size_t length_needed;
+    size_t key_length, length_needed;
     struct store_room *room;
 };
 
