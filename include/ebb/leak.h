@@ -21,6 +21,7 @@ struct ebb_site {
     _Atomic uint32_t age_seconds_max;
     _Atomic uint32_t used_after_done;     /* debug builds: written to after ebb_done */
     _Atomic uint32_t untold, untold_used; /* not yet logged */
+    _Atomic uint32_t told;                /* 1: its first leaks were logged */
     _Atomic uint32_t used;                /* 0 free, 1 being filled, 2 filled */
     _Atomic uint32_t label;               /* internal: its text in symbol.c's cache, 0: none yet */
     _Atomic uint32_t excused;             /* 0 not looked yet, 1 no, 2 suppressed */

@@ -213,6 +213,9 @@ void ebb_collector_start(const struct ebb_profile *chosen) {
     ebbi_thread_turns();
     before_init();
     GC_init();
+    if (profile.find_leak)
+        ebbi_second_survive_fork();
+    ebbi_symbols_survive_fork();
     GC_clear_roots();
     GC_allow_register_threads();
     GC_set_warn_proc(on_warning);

@@ -1,8 +1,9 @@
 /* leak_metrics -- leaks by type and call site, as metrics.
  *
  * Each site is a time series for whoever scrapes, so their number is bounded: the first SERIES_MAX
- * sites that leak have a row of their own, what the others leak is summed as site "other". A row
- * never goes away, so a counter never goes back. */
+ * sites that leak have a row of their own, what the others leak is summed as site "other". Sites
+ * that differ in their outer frames alone have one label, and so one row. A row never goes away, so
+ * a counter never goes back. */
 #include "base/utf8.h"
 #include "gc/object.h"
 #include <ebb/metric.h>
@@ -27,12 +28,12 @@ static void take_series(const struct ebb_site *site, void *context) {
         series[series_count++] = ebbi_site_index(site);
 }
 
-struct rest {
+struct sums {
     uint64_t objects, bytes;
 };
 
 static void add_rest(const struct ebb_site *site, void *context) {
-    struct rest *rest = context;
+    struct sums *rest = context;
     if (has_series(ebbi_site_index(site)))
         return;
     rest->objects += site->leaked;
@@ -58,6 +59,27 @@ static void append_escaped(char *out, size_t size, const char *text) {
     out[used] = '\0';
 }
 
+static bool same_labels(const struct ebb_site *one, const struct ebb_site *other) {
+    return one->type == other->type && strcmp(ebb_site_label(one), ebb_site_label(other)) == 0;
+}
+
+/* What the series of this index and all later ones of the same labels have leaked; objects 0: an
+ * earlier one has counted it. */
+static struct sums sum_of(size_t index) {
+    const struct ebb_site *first = ebbi_site_at(series[index]);
+    struct sums sum = {0, 0};
+    for (size_t i = 0; i < series_count; i++) {
+        const struct ebb_site *site = ebbi_site_at(series[i]);
+        if (!same_labels(first, site))
+            continue;
+        if (i < index)
+            return (struct sums){0, 0};
+        sum.objects += site->leaked;
+        sum.bytes += site->leaked_bytes;
+    }
+    return sum;
+}
+
 static void each(void (*see)(const char *, uint64_t, void *), void *context, bool bytes) {
     if (ebb_leaks_count() == 0)
         return;
@@ -65,15 +87,18 @@ static void each(void (*see)(const char *, uint64_t, void *), void *context, boo
     ebb_leaks_each(take_series, NULL);
     for (size_t i = 0; i < series_count; i++) {
         const struct ebb_site *site = ebbi_site_at(series[i]);
+        struct sums sum = sum_of(i);
         char labels[LABELS_MAX];
+        if (sum.objects == 0)
+            continue;
         snprintf(labels, sizeof labels - 1, "type=\"%s\",site=\"",
                  site->type ? site->type->name : "several");
         append_escaped(labels, sizeof labels - 2, ebb_site_label(site));
         strncat(labels, "\"", sizeof labels - strlen(labels) - 1);
-        see(labels, bytes ? site->leaked_bytes : site->leaked, context);
+        see(labels, bytes ? sum.bytes : sum.objects, context);
     }
     ebbi_symbols_end();
-    struct rest rest = {0, 0};
+    struct sums rest = {0, 0};
     ebb_leaks_each(add_rest, &rest);
     if (rest.objects > 0)
         see("type=\"several\",site=\"all others\"", bytes ? rest.bytes : rest.objects, context);

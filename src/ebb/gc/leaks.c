@@ -25,8 +25,8 @@ static void tell_used(struct ebb_site *site) {
 
 static void tell_site(struct ebb_site *site, struct telling *telling) {
     uint32_t untold = atomic_exchange_explicit(&site->untold, 0, memory_order_relaxed);
-    if (untold == 0 || site->leaked > untold) /* once per site: only its first leaks are told */
-        return;
+    if (untold == 0 || atomic_exchange_explicit(&site->told, 1, memory_order_relaxed))
+        return; /* once per site: only its first leaks are told */
     char where[WHERE_MAX];
     ebb_site_describe(site, EBB_SITE_FRAMES, where, sizeof where);
     if (ebbi_site_excused(site))

@@ -50,6 +50,7 @@ uint32_t ebbi_seconds(void);
 /* Symbols of many sites in one session: between begin and end, ebb_site_describe is quick. */
 void ebbi_symbols_begin(void);
 void ebbi_symbols_end(void);
+void ebbi_symbols_survive_fork(void);
 /* The name of the function that the address is in; false, and nothing written, when unknown. */
 bool ebbi_function_write(struct ebb_writer *out, uintptr_t at);
 
@@ -64,6 +65,9 @@ void ebbi_thread_turns(void);
 
 /* second.c: before GC_init, so that the collector's own messages come to us. */
 void ebbi_second_start(void);
+/* After GC_init, as ebbi_symbols_survive_fork: a fork waits for these locks, and then for the
+ * collector's, in the order in which all others take them. */
+void ebbi_second_survive_fork(void);
 /* With find_leak: around each allocation. */
 void ebbi_second_lock(void);
 void ebbi_second_unlock(void);

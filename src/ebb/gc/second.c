@@ -47,6 +47,18 @@ void ebbi_second_start(void) {
     unsetenv("GC_ONLY_LOG_TO_FILE");
 }
 
+static void lock_take(void) {
+    pthread_mutex_lock(&second_lock);
+}
+
+static void lock_leave(void) {
+    pthread_mutex_unlock(&second_lock);
+}
+
+void ebbi_second_survive_fork(void) {
+    pthread_atfork(lock_take, lock_leave, lock_leave);
+}
+
 static int GC_CALLBACK never(void) {
     return 0;
 }

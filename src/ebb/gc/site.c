@@ -133,7 +133,6 @@ static void add(_Atomic uint64_t *counter, uint64_t more) {
 void ebbi_leak_count(struct ebb_type *type, struct object_header *header) {
     struct ebb_site *site = &sites[header->site];
     uint32_t age = (ebbi_seconds() - header->born) & OBJECT_BORN_MASK;
-    add(&type->leaked, 1);
     add(&type->leaked_bytes, header->size);
     add(&site->leaked, 1);
     add(&site->leaked_bytes, header->size);
@@ -141,14 +140,15 @@ void ebbi_leak_count(struct ebb_type *type, struct object_header *header) {
     if (age > site->age_seconds_max)
         site->age_seconds_max = age;
     atomic_fetch_add_explicit(&site->untold, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&type->leaked, 1, memory_order_release); /* last: who sees it tells */
     ebb_count(&ebb_metric_leaked_objects, 1);
     ebb_count(&ebb_metric_leaked_bytes, header->size);
 }
 
 void ebbi_used_after_done_count(struct object_header *header) {
     struct ebb_site *site = &sites[header->site];
-    atomic_fetch_add_explicit(&site->used_after_done, 1, memory_order_relaxed);
     atomic_fetch_add_explicit(&site->untold_used, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&site->used_after_done, 1, memory_order_release);
     ebb_count(&ebb_metric_misuse_use_after_done, 1);
 }
 
@@ -175,7 +175,7 @@ uint64_t ebb_foreign_each(void (*see)(const struct ebb_site *, void *), void *co
 uint64_t ebb_leaks_count(void) {
     uint64_t sum = 0;
     for (const struct ebb_type *type = ebb_types_first(); type; type = type->next)
-        sum += atomic_load_explicit(&type->leaked, memory_order_relaxed);
+        sum += atomic_load_explicit(&type->leaked, memory_order_acquire);
     return sum;
 }
 
@@ -188,6 +188,6 @@ void ebb_sites_each(void (*see)(const struct ebb_site *, void *), void *context)
 uint64_t ebb_used_after_done_count(void) {
     uint64_t sum = 0;
     for (uint32_t i = 0; i < SITES; i++)
-        sum += atomic_load_explicit(&sites[i].used_after_done, memory_order_relaxed);
+        sum += atomic_load_explicit(&sites[i].used_after_done, memory_order_acquire);
     return sum;
 }

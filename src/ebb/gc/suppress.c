@@ -9,16 +9,16 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { RULES_MAX = 64, WORD_MAX = 96, LINE_MAX_BYTES = 512, WHERE_MAX = 2048 };
+enum { RULES_MAX = 64, TYPE_MAX = 96, FUNCTION_MAX = 512, LINE_MAX_BYTES = 2048, WHERE_MAX = 8192 };
 enum { NOT_LOOKED, NOT_EXCUSED, EXCUSED };
 
-static struct { char type[WORD_MAX], function[WORD_MAX]; } rules[RULES_MAX];
+static struct { char type[TYPE_MAX], function[FUNCTION_MAX]; } rules[RULES_MAX];
 static int rules_count;
 
 static enum ebb_err take_line(const char *path, int number, char *line) {
-    char type[WORD_MAX], function[WORD_MAX], more[WORD_MAX];
+    char type[TYPE_MAX], function[FUNCTION_MAX], more[2];
     line[strcspn(line, "#\n")] = '\0';
-    int words = sscanf(line, "%95s %95s %95s", type, function, more);
+    int words = sscanf(line, "%95s %511s %1s", type, function, more);
     if (words <= 0)
         return EBB_OK;
     if (words != 2)
@@ -27,8 +27,8 @@ static enum ebb_err take_line(const char *path, int number, char *line) {
     if (rules_count == RULES_MAX)
         return ebb_err_set(EBB_ERR_USAGE, "%s:%d: more than %d suppressions", path, number,
                            RULES_MAX);
-    memcpy(rules[rules_count].type, type, WORD_MAX);
-    memcpy(rules[rules_count].function, function, WORD_MAX);
+    memcpy(rules[rules_count].type, type, TYPE_MAX);
+    memcpy(rules[rules_count].function, function, FUNCTION_MAX);
     rules_count++;
     return EBB_OK;
 }
@@ -39,8 +39,12 @@ enum ebb_err ebb_leak_suppressions_read(const char *path) {
         return ebb_err_set(EBB_ERR_USAGE, "suppressions %s: %s", path, strerror(errno));
     char line[LINE_MAX_BYTES];
     enum ebb_err error = EBB_OK;
-    for (int number = 1; error == EBB_OK && fgets(line, sizeof line, file); number++)
+    for (int number = 1; error == EBB_OK && fgets(line, sizeof line, file); number++) {
+        bool whole = strchr(line, '\n') != NULL;
         error = take_line(path, number, line);
+        for (int c = 0; !whole && c != EOF && c != '\n';) /* the rest of a long reason */
+            c = getc(file);
+    }
     fclose(file);
     return error;
 }

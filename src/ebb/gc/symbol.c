@@ -72,6 +72,24 @@ static Dwfl *session;
 static int session_users;
 static _Thread_local int depth;
 static _Thread_local bool reserved;
+
+static void lock_take(void) {
+    pthread_mutex_lock(&symbol_lock);
+}
+
+static void lock_leave(void) {
+    pthread_mutex_unlock(&symbol_lock);
+}
+
+/* The child has another number than the thread that took it. */
+static void lock_renew(void) {
+    symbol_lock = (pthread_mutex_t)PTHREAD_RECURSIVE_MUTEX_INITIALIZER_NP;
+}
+
+void ebbi_symbols_survive_fork(void) {
+    pthread_atfork(lock_take, lock_leave, lock_renew);
+}
+
 enum { SESSION_BYTES = 12 << 20 }; /* about what debug information takes while it is read */
 
 /* Room is asked for before the lock is taken: who makes it may have something to report. Without
@@ -119,6 +137,20 @@ enum { LABELS = 200, LABEL_MAX = 128 };
 static char labels[LABELS + 1][LABEL_MAX];
 static _Atomic uint32_t labels_used;
 
+/* The innermost frame that is not the library's: of what it makes for others, who asked for it. */
+static void describe_caller(const struct ebb_site *site, char *out, size_t size) {
+    static const char library[] = "ebb_", nameless[] = "0x";
+    for (int i = 0; i < EBB_SITE_FRAMES && site->frame[i] != 0; i++) {
+        const struct ebb_site frame = {.frame = {site->frame[i]}};
+        ebb_site_describe(&frame, 1, out, size);
+        if (strncmp(out, nameless, strlen(nameless)) == 0)
+            break;
+        if (strncmp(out, library, strlen(library)) != 0)
+            return;
+    }
+    ebb_site_describe(site, 1, out, size);
+}
+
 const char *ebb_site_label(const struct ebb_site *site) {
     struct ebb_site *writable = (struct ebb_site *)(uintptr_t)site;
     uint32_t label = atomic_load_explicit(&writable->label, memory_order_acquire);
@@ -127,7 +159,7 @@ const char *ebb_site_label(const struct ebb_site *site) {
         label = atomic_load_explicit(&writable->label, memory_order_acquire);
         if (label == 0 && labels_used < LABELS) {
             label = labels_used + 1;
-            ebb_site_describe(site, 1, labels[label], LABEL_MAX);
+            describe_caller(site, labels[label], LABEL_MAX);
             labels_used = label;
             atomic_store_explicit(&writable->label, label, memory_order_release);
         }

@@ -107,7 +107,7 @@ void ebb_thread_join(struct ebb_thread *thread) {
 void **ebb_thread_slot(void) {
     if (self)
         return &self->slot;
-    return GC_thread_is_registered() ? &main_slot : NULL;
+    return getpid() == gettid() && GC_thread_is_registered() ? &main_slot : NULL;
 }
 
 /* A copy too: what a long one leaves in vector registers stays until the next, and each signal

@@ -6,6 +6,7 @@
 #include <ebb/mem.h>
 #include <ebb/thread.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -110,5 +111,56 @@ START_TEST(the_watch_and_the_collectors_finder_agree_on_thousands_of_leaks_of_se
 }
 END_TEST
 
-HARNESS_MAIN("find_leak",
+enum { FORKS = 10, CHILD_LIMIT = 20 };
+
+static _Atomic bool end;
+
+static void run_until_end(void *arg) {
+    (void)arg;
+    while (!atomic_load(&end))
+        plant(0, true);
+}
+
+/* 0 when each fork's child could allocate and collect. */
+static int fork_with_the_finder(void) {
+    struct ebb_profile profile;
+    struct ebb_thread *thread[THREADS];
+    int status = 0;
+    if (ebb_profile_read(&profile, EBB_PROFILE_DEFAULT) != EBB_OK)
+        return 1;
+    profile.find_leak = true;
+    ebb_collector_start(&profile);
+    ebb_types_add(types, TYPES + 1);
+    for (int i = 0; i < THREADS; i++)
+        if (ebb_thread_start(&thread[i], "planter", run_until_end, NULL) != EBB_OK)
+            return 1;
+    for (int i = 0; i < FORKS && status == 0; i++) {
+        pid_t child = fork();
+        if (child == 0) {
+            signal(SIGALRM, SIG_DFL); /* Check would kill us all */
+            alarm(CHILD_LIMIT);
+            plant(0, true);
+            ebb_collect(EBB_CAUSE_demand);
+            _exit(0);
+        }
+        waitpid(child, &status, 0);
+    }
+    atomic_store(&end, true);
+    for (int i = 0; i < THREADS; i++)
+        ebb_thread_join(thread[i]);
+    return status == 0 ? 0 : 1;
+}
+
+START_TEST(a_child_of_a_fork_allocates_with_the_finder) {
+    fflush(NULL);
+    pid_t child = fork();
+    if (child == 0)
+        _exit(fork_with_the_finder());
+    int status;
+    waitpid(child, &status, 0);
+    ck_assert_msg(WIFEXITED(status) && WEXITSTATUS(status) == 0, "status %#x", status);
+}
+END_TEST
+
+HARNESS_MAIN("find_leak", a_child_of_a_fork_allocates_with_the_finder,
              the_watch_and_the_collectors_finder_agree_on_thousands_of_leaks_of_several_threads)

@@ -6,6 +6,7 @@
 #include <ebb/log.h>
 #include <ebb/mem.h>
 #include <ebb/metric.h>
+#include <ebb/scope.h>
 #include "tell/metrics.h"
 #include <fcntl.h>
 #include <signal.h>
@@ -255,9 +256,50 @@ START_TEST(a_suppressed_leak_is_listed_but_excused) {
 }
 END_TEST
 
+START_TEST(a_suppression_may_have_a_long_name_and_a_long_reason) {
+    char text[2048];
+    snprintf(text, sizeof text, "node _ZN%0200d # %01000d and why\n", 1, 2);
+    ck_assert_msg(read_suppressions(text) == EBB_OK, "%s", ebb_err_text());
+}
+END_TEST
+
+static __attribute__((noinline)) void lose_scopes(int count) {
+    for (int i = 0; i < count; i++)
+        ebb_keep(ebb_scope_new("lost"));
+}
+
+static __attribute__((noinline)) void lose_on_one_way(void) {
+    lose_scopes(20);
+    ebb_keep(NULL);
+}
+
+static __attribute__((noinline)) void lose_on_another(void) {
+    lose_scopes(20);
+    ebb_keep(NULL);
+}
+
+START_TEST(ways_to_one_place_are_one_series_which_names_the_librarys_caller) {
+    static const char begin[] = "ebb_leaked_site_objects_total{type=\"scope\",site=\"lose_scopes (";
+    static char text[TEXT_BYTES];
+    struct ebb_array_writer writer;
+    lose_on_one_way();
+    lose_on_another();
+    clear_stack();
+    ebb_collect_fully(EBB_CAUSE_demand);
+    ebb_array_writer_init(&writer, text, sizeof text);
+    ebb_metrics_write_prometheus(&writer.writer);
+    const char *row = strstr(text, begin);
+    ck_assert_ptr_nonnull(row);
+    ck_assert_ptr_null(strstr(row + 1, begin));
+    ck_assert_uint_ge(strtoul(strchr(row, '}') + 1, NULL, 10), 38);
+}
+END_TEST
+
 HARNESS_MAIN_COLLECTED("heap", the_census_agrees_with_the_collector_and_with_the_system,
                        the_profile_has_a_line_for_the_site_with_its_sums,
                        what_grew_is_named_with_the_path_that_holds_it,
                        using_what_was_said_goodbye_to_stops_a_debug_build_and_is_counted_in_deploy,
                        writing_after_the_goodbye_is_found_in_debug_builds,
-                       a_suppressed_leak_is_listed_but_excused)
+                       a_suppressed_leak_is_listed_but_excused,
+                       a_suppression_may_have_a_long_name_and_a_long_reason,
+                       ways_to_one_place_are_one_series_which_names_the_librarys_caller)

@@ -234,9 +234,88 @@ START_TEST(threads_keep_what_they_hold_while_others_collect) {
 }
 END_TEST
 
+static void *run_foreign_thread(void *arg) {
+    ebb_thread_register();
+    *(bool *)arg = ebb_thread_slot() == NULL;
+    ebb_thread_unregister();
+    return NULL;
+}
+
+START_TEST(a_librarys_thread_does_not_get_the_main_threads_slot) {
+    pthread_t thread;
+    bool has_none = false;
+    ck_assert_ptr_nonnull(ebb_thread_slot());
+    ck_assert_int_eq(pthread_create(&thread, NULL, run_foreign_thread, &has_none), 0);
+    pthread_join(thread, NULL);
+    ck_assert(has_none);
+}
+END_TEST
+
+#define WAYS 6 /* so many forks in the road to a call site: 64 of them */
+
+static __attribute__((noinline)) void leak_by(unsigned way, int depth);
+
+static __attribute__((noinline)) void turn_left(unsigned way, int depth) {
+    leak_by(way, depth);
+    ebb_keep(&way);
+}
+
+static __attribute__((noinline)) void turn_right(unsigned way, int depth) {
+    leak_by(way, depth);
+    ebb_keep(&depth);
+}
+
+static void leak_by(unsigned way, int depth) {
+    if (depth == WAYS)
+        plant_owned(50);
+    else if (way >> depth & 1)
+        turn_left(way, depth + 1);
+    else
+        turn_right(way, depth + 1);
+    ebb_keep(&way);
+}
+
+static void run_leaker(void *arg) {
+    for (unsigned way = 0; way < 1U << WAYS; way++) {
+        leak_by(way, 0);
+        ebb_collect(EBB_CAUSE_demand);
+    }
+    atomic_store((_Atomic bool *)arg, true);
+}
+
+static void count_site(const struct ebb_site *site, void *context) {
+    (void)site;
+    ++*(int *)context;
+}
+
+START_TEST(each_site_is_told_though_its_leaks_are_found_while_others_are_told) {
+    add_types();
+    static _Atomic bool ended;
+    struct ebb_thread *thread;
+    collect();
+    ebb_leaks_tell();
+    int before = 0, after = 0, told = 0, devnull = open("/dev/null", O_WRONLY | O_CLOEXEC);
+    ebb_log_fd_set(devnull);
+    ebb_leaks_each(count_site, &before);
+    ck_assert_int_eq(ebb_thread_start(&thread, "leaker", run_leaker, (void *)&ended), EBB_OK);
+    while (!atomic_load(&ended))
+        told += ebb_leaks_tell();
+    ebb_thread_join(thread);
+    collect();
+    told += ebb_leaks_tell();
+    ebb_log_fd_set(2);
+    close(devnull);
+    ebb_leaks_each(count_site, &after);
+    ck_assert_int_ge(after - before, 8);
+    ck_assert_int_eq(told, after - before);
+}
+END_TEST
+
 HARNESS_MAIN_COLLECTED("mem", a_forgotten_owned_object_is_counted_and_named_once,
                        the_census_counts_what_lives,
                        a_librarys_object_is_a_root_and_is_reported_until_freed,
                        misuse_stops_a_debug_build_and_is_survived_in_deploy,
                        a_size_that_cannot_be_had_is_null_not_a_crash,
-                       threads_keep_what_they_hold_while_others_collect)
+                       threads_keep_what_they_hold_while_others_collect,
+                       a_librarys_thread_does_not_get_the_main_threads_slot,
+                       each_site_is_told_though_its_leaks_are_found_while_others_are_told)

@@ -8,6 +8,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <ebb/leak.h>
 #include <ebb/mem.h>
 #include <ebb/resource.h>
 #include <ebb/thread.h>
@@ -137,10 +138,51 @@ START_TEST(programs_start_in_the_middle_of_load) {
 }
 END_TEST
 
+/* Names are looked up nearly all the time. */
+static void describe(void *arg) {
+    (void)arg;
+    const struct ebb_site site = {.frame = {(uintptr_t)describe + 1}};
+    char text[128];
+    while (!atomic_load(&end)) {
+        ebb_site_describe(&site, 1, text, sizeof text);
+        atomic_fetch_add(&rounds, 1);
+    }
+}
+
+static int describe_in_child(void) {
+    const struct ebb_site site = {.frame = {(uintptr_t)describe + 1}};
+    char text[128];
+    signal(SIGALRM, SIG_DFL); /* Check would kill us all */
+    alarm(CHILD_LIMIT / 4);
+    ebb_site_describe(&site, 1, text, sizeof text);
+    return strncmp(text, "describe", strlen("describe")) == 0 ? 0 : 2;
+}
+
+START_TEST(a_child_looks_up_names_though_the_parent_did_just_then) {
+    struct ebb_thread *thread;
+    atomic_store(&end, false);
+    ck_assert_int_eq(ebb_thread_start(&thread, "names", describe, NULL), EBB_OK);
+    for (int i = 0; i < 3; i++) {
+        usleep(3000);
+        pid_t child = fork();
+        ck_assert_int_ge(child, 0);
+        if (child == 0)
+            _exit(describe_in_child());
+        int status;
+        ck_assert_int_eq(waitpid(child, &status, 0), child);
+        ck_assert_msg(WIFEXITED(status) && WEXITSTATUS(status) == 0, "fork %d: status %#x", i,
+                      status);
+    }
+    atomic_store(&end, true);
+    ebb_thread_join(thread);
+}
+END_TEST
+
 int main(void) {
     harness_collector();
     ebb_types_add(types, 1);
     const TTest *const tests[] = {a_fork_in_the_middle_of_load_leaves_both_sides_whole,
-                                  programs_start_in_the_middle_of_load};
+                                  programs_start_in_the_middle_of_load,
+                                  a_child_looks_up_names_though_the_parent_did_just_then};
     return harness_run("fork", tests, sizeof(tests) / sizeof(tests[0]));
 }
