@@ -342,6 +342,35 @@ class GivingBack(unittest.TestCase):
             self.assertTrue(peer.ask(b"version").startswith(b"VERSION"))
         self.falls(mass_delete)
 
+    def falls_when_closed(self, come):
+        """Peers come and hold what is evicted meanwhile. When they have gone it goes back, though nobody evicts any more."""
+        with Server.ebbd(admin=True, flags=["-m", "96", "-t", "2"]) as server:
+            peer = server.connect()
+            at_start = server.rss_bytes()
+            crowd = [server.connect(receive_buffer=4096) for _ in range(150)]
+            for number, other in enumerate(crowd):
+                come(peer, other, number)
+            wait_for(lambda: server.rss_bytes() - at_start > 40 * MIB, lambda: f"{server.rss_bytes() >> 20} MiB are held")
+            self.assertLess(int(peer.stats()["curr_items"]), 50)  # what they hold is no item any more
+            for other in crowd:
+                other.close()
+            wait_for(lambda: server.rss_bytes() - at_start < 12 * MIB,
+                     lambda: f"start {at_start >> 20}, now {server.rss_bytes() >> 20} MiB\n" + server.page("/debug/heap"))
+            peer.close()
+
+    def test_after_values_of_which_the_end_never_came(self):
+        def half_a_value(_peer, other, number):
+            other.sock.setblocking(False)
+            other.sock.send(b"set k%d 0 0 900000\r\n" % number + b"x" * 400000)
+        self.falls_when_closed(half_a_value)
+
+    def test_after_readers_that_never_read(self):
+        def read_nothing(peer, other, number):
+            peer.set(b"k%d" % number, b"x" * 900000)
+            other.send(b"get k%d\r\n" % number * 4)
+            time.sleep(0.005)
+        self.falls_when_closed(read_nothing)
+
     def test_after_a_mass_expiry(self):
         def mass_expiry(_peer, _count):
             pass

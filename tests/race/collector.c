@@ -103,6 +103,10 @@ bool ebb_dropped(size_t bytes) {
     return false;
 }
 
+size_t ebb_dropped_now(void) {
+    return 0;
+}
+
 void ebb_budget_set(size_t bytes) {
     (void)bytes;
 }

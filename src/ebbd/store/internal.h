@@ -327,7 +327,9 @@ struct store {
     struct window reads, main_reads, copies; /* these under evict_lock; see evict.c */
     bool nobody_reads, main_unread;
     uint32_t choices, clean_sooner;
-    struct walk walk; /* the one that was begun and not ended */
+    uint32_t quiet_since;   /* store_tick's: when it looked for what was let go of, */
+    uint64_t quiet_written; /* and what had been written until then */
+    struct walk walk;       /* the one that was begun and not ended */
     struct trying trying_ahead;
     _Atomic size_t index_bytes; /* pages, overflow pages, tables */
 

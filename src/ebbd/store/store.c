@@ -33,6 +33,7 @@ enum {
     RESIZE_STEPS = 8,
     CAS_MARGIN = 1 << 20, /* changes that others may make meanwhile */
     TICK_STEPS = 1024,
+    LET_GO_SECONDS = 5, /* between two looks for what was let go of */
     LIMIT_MIN = 1 << 20,
     LIMIT_SEGMENTS_MIN = 16, /* fewer cannot be used: some are open, some are garbage */
     MEMCACHED_ITEM_HEADER =
@@ -561,8 +562,32 @@ void store_flush(struct store *store, uint32_t at, uint32_t now) {
     evict_flush(store, 0);
 }
 
+static uint64_t written_bytes(const struct store *store) {
+    uint64_t bytes = 0;
+    for (int i = 0; i < store->config.workers; i++)
+        bytes += atomic_load_explicit(&store->workers[i]->written_bytes, memory_order_relaxed);
+    return bytes;
+}
+
+/* Who evicts collects, but readers and rooms may hold what he dropped. When they let go of it and
+ * nobody needs room any more, it would lie there for ever: so in quiet it is looked after. */
+static void collect_let_go(struct store *store, uint32_t now) {
+    if (now - store->quiet_since < LET_GO_SECONDS)
+        return;
+    uint64_t written = written_bytes(store), held = segment_bytes_held(store);
+    bool quiet = written - store->quiet_written < store->batch_bytes;
+    store->quiet_since = now;
+    store->quiet_written = written;
+    pthread_mutex_lock(&store->lock);
+    uint64_t live = segment_bytes_live(store);
+    pthread_mutex_unlock(&store->lock);
+    if (quiet && held > live + ebb_dropped_now() + segment_bytes(store))
+        ebb_collect(EBB_CAUSE_idle);
+}
+
 bool store_tick(struct store *store, uint32_t now) {
     flush_when_due(store, now);
+    collect_let_go(store, now);
     return evict_flushed(store) || evict_expired(store, now) ||
            index_resize(store, store_items(store), TICK_STEPS);
 }
@@ -599,12 +624,11 @@ void store_stats_read(struct store *store, struct store_stats *stats) {
         .copied_bytes = atomic_load(&store->copied_bytes),
         .cleaned_segments = atomic_load(&store->cleaned_segments),
         .ghost_hits = atomic_load(&store->ghost_hits),
+        .written_bytes = written_bytes(store),
     };
     for (int i = 0; i < store->config.workers; i++) {
         stats->items_total +=
             atomic_load_explicit(&store->workers[i]->items_total, memory_order_relaxed);
-        stats->written_bytes +=
-            atomic_load_explicit(&store->workers[i]->written_bytes, memory_order_relaxed);
         stats->expired_lookups +=
             atomic_load_explicit(&store->workers[i]->expired_lookups, memory_order_relaxed);
     }
