@@ -80,7 +80,8 @@ struct ebb_daemon_plan {
 /* Runs until stopped. Returns the exit status: 0; 64 for a usage error; 71 for a refusal of the
  * system; 3 when something was still open or forgotten at the end, or leaked (profile's
  * exit_status_on_leak). The failure's sentence is on
- * stderr, "NAME: SENTENCE". */
+ * stderr, "NAME: SENTENCE". The signals that it heard (TERM, INT, HUP, USR1, USR2) are ignored from
+ * the end on: the program is to end too. */
 int ebb_daemon_run(const struct ebb_daemon_plan *plan);
 /* Begins the orderly end; a second call does not wait for the drain. Any thread. */
 void ebb_daemon_stop(struct ebb_daemon *daemon);

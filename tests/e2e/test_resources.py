@@ -323,6 +323,19 @@ class Process(unittest.TestCase):
             self.assertEqual(done.returncode, 71)
             self.assertIn("in use", done.stderr)
 
+    def test_signals_do_not_cut_the_end_short(self):
+        """The second Ctrl-C, a logrotate: the end is proved and leaves nothing behind all the same."""
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+            pid_file = os.path.join(test_folder("end"), "pid")
+            with Server.ebbd(flags=["-P", pid_file]) as server:
+                server.process.send_signal(signal.SIGTERM)
+                while server.process.poll() is None:
+                    server.process.send_signal(number)
+                    time.sleep(0.0005)
+                self.assertEqual(server.process.returncode, 0, f"{number!r}: {server.stderr()}")
+                self.assertFalse(os.path.exists(pid_file))
+                self.assertIn("all is closed and collected", server.stderr())
+
     def test_storms_of_signals_harm_nobody(self):
         server = Server.ebbd(flags=["-m", "32"])
         try:

@@ -120,17 +120,36 @@ static void take_snapshot(void *arg) {
     ebbi_snapshot_to_file(self->loop, self->plan->name, self->plan->snapshot_folder);
 }
 
+static const struct {
+    int number;
+    void (*fn)(void *arg);
+} signals[] = {{SIGTERM, on_stop_signal},
+               {SIGINT, on_stop_signal},
+               {SIGHUP, on_hangup},
+               {SIGUSR1, log_census},
+               {SIGUSR2, take_snapshot}};
+#define SIGNALS (sizeof(signals) / sizeof(signals[0]))
+
 static void open_signals(struct ebb_daemon *self) {
-    static const struct {
-        int number;
-        void (*fn)(void *arg);
-    } wanted[SIGNALS_MAX] = {{SIGTERM, on_stop_signal},
-                             {SIGINT, on_stop_signal},
-                             {SIGHUP, on_hangup},
-                             {SIGUSR1, log_census},
-                             {SIGUSR2, take_snapshot}};
-    for (size_t i = 0; i < SIGNALS_MAX; i++)
-        self->signals[i] = ebb_signal_open(self->loop, wanted[i].number, wanted[i].fn, self);
+    for (size_t i = 0; i < SIGNALS; i++)
+        self->signals[i] = ebb_signal_open(self->loop, signals[i].number, signals[i].fn, self);
+}
+
+/* From here on they are ignored: by default they would cut short the end, which is to be proved.
+ * Blocked meanwhile, since libevent puts back what they did before. */
+static void close_signals(struct ebb_daemon *self) {
+    sigset_t ours, before;
+    sigemptyset(&ours);
+    for (size_t i = 0; i < SIGNALS; i++)
+        sigaddset(&ours, signals[i].number);
+    pthread_sigmask(SIG_BLOCK, &ours, &before);
+    for (size_t i = 0; i < SIGNALS; i++) {
+        if (self->signals[i])
+            ebb_signal_close(self->signals[i]);
+        self->signals[i] = NULL;
+        signal(signals[i].number, SIG_IGN);
+    }
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
 }
 
 /* --- the start --- */
@@ -229,17 +248,13 @@ static void close_all(struct ebb_daemon *self) {
     ebbi_governor_close(&self->governor);
     ebb_timer_close(self->tick);
     ebb_timer_close(self->drain);
-    for (size_t i = 0; i < SIGNALS_MAX; i++)
-        if (self->signals[i])
-            ebb_signal_close(self->signals[i]);
+    close_signals(self);
     ebbi_trace_pause(&self->trace);
     ebbi_frozen_stop();
     ebb_loop_close(self->loop);
     self->admin = NULL;
     self->tick = self->drain = NULL;
     self->loop = NULL;
-    for (size_t i = 0; i < SIGNALS_MAX; i++)
-        self->signals[i] = NULL;
 }
 
 static void warn_still_open(const struct ebb_resource_view *view, void *context) {

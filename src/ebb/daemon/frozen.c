@@ -73,12 +73,6 @@ static void buffer_write(struct ebb_writer *writer, const char *bytes, size_t le
     }
 }
 
-static void signals_default(void) {
-    static const int numbers[] = {SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2, SIGALRM};
-    for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++)
-        signal(numbers[i], SIG_DFL);
-}
-
 static void close_all_but(int a, int b, int c) {
     unsigned from = 0;
     for (;;) {
@@ -100,7 +94,7 @@ static _Noreturn void be_copy(int output, int alive, void (*run)(struct ebb_writ
                               void *arg) {
     struct buffer buffer = {0};
     prctl(PR_SET_PDEATHSIG, SIGKILL);
-    signals_default();
+    signal(SIGALRM, SIG_DFL);
     alarm(COPY_SECONDS_MAX);
     ebb_finalizers_notify(NULL);
     close_all_but(STDERR_FILENO, output, alive);

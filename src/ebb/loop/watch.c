@@ -12,7 +12,9 @@
 
 #include <event2/event.h>
 #include <event2/event_struct.h>
+#include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 
 #include <ebb/assert.h>
 #include <ebb/mem.h>
@@ -147,6 +149,40 @@ void ebb_timer_close(struct ebb_timer *timer) {
     ebb_done(timer);
 }
 
+/* A bit for each signal that a loop was ever asked to hear. A forked child has no loop: its signals
+ * would be heard by the parent, through the pipe that both have, so there they do what they did
+ * before anybody asked. Until that is so they wait. */
+static _Atomic uint64_t heard;
+static _Thread_local sigset_t before_fork;
+
+static bool is_heard(int number) {
+    return atomic_load(&heard) >> (number - 1) & 1;
+}
+
+static void signals_wait(void) {
+    sigset_t ours;
+    sigemptyset(&ours);
+    for (int number = 1; number < NSIG; number++)
+        if (is_heard(number))
+            sigaddset(&ours, number);
+    pthread_sigmask(SIG_BLOCK, &ours, &before_fork);
+}
+
+static void signals_go_on(void) {
+    pthread_sigmask(SIG_SETMASK, &before_fork, NULL);
+}
+
+static void hear_nothing(void) {
+    for (int number = 1; number < NSIG; number++)
+        if (is_heard(number))
+            signal(number, SIG_DFL);
+    signals_go_on();
+}
+
+__attribute__((constructor)) static void signals_survive_fork(void) {
+    pthread_atfork(signals_wait, signals_go_on, hear_nothing);
+}
+
 static void on_signal(evutil_socket_t number, short what, void *arg) {
     ebbi_pulse_busy();
     (void)number, (void)what;
@@ -161,6 +197,7 @@ __attribute__((noinline)) struct ebb_signal *ebb_signal_open(struct ebb_loop *lo
     sig->loop = loop;
     sig->fn = fn;
     sig->arg = arg;
+    atomic_fetch_or(&heard, UINT64_C(1) << (number - 1));
     event_assign(&sig->event, ebbi_loop_base(loop), number, EV_SIGNAL | EV_PERSIST, on_signal, sig);
     event_start(&sig->event, NULL);
     return sig;

@@ -269,6 +269,33 @@ START_TEST(a_signal_is_heard_on_the_loops_thread) {
 }
 END_TEST
 
+static void count_call(void *arg) {
+    ++*(int *)arg;
+}
+
+START_TEST(a_signal_to_a_forked_child_is_the_childs) {
+    struct ebb_loop *loop = loop_open();
+    int calls = 0, status = 0;
+    struct ebb_signal *sig = ebb_signal_open(loop, SIGUSR1, count_call, &calls);
+    pid_t child = fork();
+    ck_assert_int_ge(child, 0);
+    if (child == 0) {
+        signal(SIGALRM, SIG_DFL);
+        alarm(20);
+        for (;;)
+            pause();
+    }
+    ck_assert_int_eq(kill(child, SIGUSR1), 0);
+    ck_assert_int_eq(waitpid(child, &status, 0), child);
+    ck_assert_msg(WIFSIGNALED(status) && WTERMSIG(status) == SIGUSR1, "status %#x", status);
+    ebb_loop_post(loop, stop, loop);
+    ebb_loop_run(loop);
+    ck_assert_int_eq(calls, 0);
+    ebb_signal_close(sig);
+    ebb_loop_close(loop);
+}
+END_TEST
+
 static struct {
     struct ebb_loop *loop;
     pthread_t looper;
@@ -337,5 +364,6 @@ HARNESS_MAIN_COLLECTED("loop", posts_of_several_threads_run_in_order_on_the_loop
                        what_was_posted_before_the_stop_has_run, timers_fire_in_order_and_repeat,
                        a_watch_hears_what_it_asked_for_only,
                        what_waits_in_a_loop_survives_collections,
-                       a_signal_is_heard_on_the_loops_thread, finalizers_run_on_the_loops_thread,
+                       a_signal_is_heard_on_the_loops_thread,
+                       a_signal_to_a_forked_child_is_the_childs, finalizers_run_on_the_loops_thread,
                        the_time_stands_still_within_a_turn_and_moves_between_turns)
