@@ -15,6 +15,7 @@
 
 #include <ebb/assert.h>
 #include <stdio.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -70,7 +71,7 @@ enum ebb_err ebb_alarm_set(const char *text) {
     double threshold = strtod(equals + 1, &end);
     uint64_t window = 0;
     bool has_window = *end == '/';
-    if (end == equals + 1 || (has_window && (end[1] < '0' || end[1] > '9')))
+    if (end == equals + 1 || !isfinite(threshold) || (has_window && (end[1] < '0' || end[1] > '9')))
         return refuse(text);
     if (has_window)
         window = strtoull(end + 1, &end, 10);
@@ -93,9 +94,10 @@ enum ebb_err ebb_alarm_set(const char *text) {
 
 static void take_sample(struct ebb_alarm *alarm, uint64_t second, double a, double b) {
     uint64_t spacing = alarm->window_seconds / WINDOW_SAMPLES;
-    /* The newest sample is replaced until the next one is due, so it is always of now. */
-    bool replace =
-        alarm->count >= 2 && second - AT(alarm, alarm->count - 2).second < (spacing ? spacing : 1);
+    /* The newest sample is replaced until the next one is due, so it is always of now. A late timer
+     * makes up for it: two may come in one second. */
+    bool replace = alarm->count >= 1 && AT(alarm, alarm->count - 1).second == second;
+    replace |= alarm->count >= 2 && second - AT(alarm, alarm->count - 2).second < spacing;
     if (!replace && alarm->count == EBB_ALARM_SAMPLES) {
         alarm->first = (alarm->first + 1) % EBB_ALARM_SAMPLES;
         alarm->count--;

@@ -183,6 +183,19 @@ START_TEST(one_step_up_is_no_trend) {
 }
 END_TEST
 
+START_TEST(two_ticks_in_one_second_are_one_sample) {
+    for (uint32_t window = 4; window <= 60; window++) {
+        struct ebb_alarm alarm = fresh(EBB_ALARM_TREND, MIB, window, 0);
+        for (uint64_t second = 1; second <= 100; second++)
+            for (int tick = 0; tick < 3; tick++) { /* the timer was late, and made up for it */
+                ebb_alarm_step(&alarm, second, floor(4 * noise()) * MIB, 5);
+                ck_assert_msg(isfinite(alarm.value) && fabs(alarm.value) < 1e3 * MIB, "%g",
+                              alarm.value);
+            }
+    }
+}
+END_TEST
+
 START_TEST(changes_are_read_or_refused) {
     static struct ebb_alarm known;
     struct ebb_alarm *row = &known;
@@ -195,9 +208,9 @@ START_TEST(changes_are_read_or_refused) {
     ck_assert_int_eq(ebb_alarm_set("known=2e6/5"), EBB_OK);
     ck_assert(fabs(known.threshold - 2e6) < 1e-9);
     ck_assert_uint_eq(known.window_seconds, 5);
-    static const char *const wrong[] = {"known",     "known=",       "known=x",   "known=1/",
-                                        "known=1/x", "known=1/2x",   "unknown=1", "know=1",
-                                        "",          "known=1/99999"};
+    static const char *const wrong[] = {"known",     "known=",        "known=x",   "known=1/",
+                                        "known=1/x", "known=1/2x",    "unknown=1", "know=1",
+                                        "",          "known=1/99999", "known=nan", "known=inf"};
     for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
         ck_assert_int_eq(ebb_alarm_set(wrong[i]), EBB_ERR_USAGE);
         ck_assert_ptr_nonnull(strstr(ebb_err_text(), "NAME=THRESHOLD"));
@@ -211,4 +224,5 @@ HARNESS_MAIN("alarm", a_level_must_hold_for_its_window, a_level_without_a_window
              a_ratio_needs_enough_of_what_it_divides_by,
              a_ratio_that_falls_is_compared_with_what_it_was, an_hour_of_churn_shows_no_trend,
              a_heap_that_grows_with_its_connections_is_no_trend, a_slow_leak_under_churn_is_found,
-             one_step_up_is_no_trend, changes_are_read_or_refused)
+             one_step_up_is_no_trend, two_ticks_in_one_second_are_one_sample,
+             changes_are_read_or_refused)
