@@ -353,5 +353,70 @@ class Process(unittest.TestCase):
             server.kill()
 
 
+class Files(unittest.TestCase):
+    """What is at a path that was given for a file: pipes, devices, somebody else's."""
+
+    def refused(self, *flags):
+        words = [EBBD, "-l", "127.0.0.1", "-p", "0"] + AS_ROOT + list(flags)
+        done = subprocess.run(words, capture_output=True, text=True, timeout=20)
+        self.assertEqual(done.returncode, 71, done.stderr)
+        return done.stderr
+
+    def test_a_pipe_that_nobody_reads_keeps_nobody_waiting(self):
+        fifo = os.path.join(test_folder("files"), "fifo")
+        os.mkfifo(fifo)
+        for flag in "--log-file", "--heap-trace", "--leak-report":
+            self.assertIn("nobody reads this pipe", self.refused(flag, fifo), flag)
+
+    def test_a_pipe_in_the_logs_place_stops_nobody(self):
+        log = os.path.join(test_folder("files"), "log")
+        with Server.ebbd(flags=["--log-file", log]) as server:
+            os.rename(log, log + ".1")
+            os.mkfifo(log)
+            server.process.send_signal(signal.SIGHUP)
+
+            def told():
+                with open(log + ".1") as file:
+                    return "the log goes on in the old file" in file.read()
+
+            wait_for(told, "nothing is told")
+
+    def test_a_heap_trace_that_is_no_file_is_not_rotated(self):
+        link = os.path.join(test_folder("files"), "trace")
+        os.symlink("/dev/null", link)  # the device itself is everybody's
+        with Server.ebbd(admin=True, flags=["--heap-trace", link, "--heap-trace-size", "4k"]) as server:
+            for _ in range(60):
+                urllib.request.urlopen(f"http://127.0.0.1:{server.admin_port}/debug/collect", data=b"", timeout=30).close()
+            time.sleep(1.2)
+        self.assertEqual((os.path.islink(link), os.path.lexists(link + ".1")), (True, False))
+
+    def test_two_daemons_do_not_write_one_heap_trace(self):
+        trace = os.path.join(test_folder("files"), "trace")
+        with Server.ebbd(flags=["--heap-trace", trace]):
+            self.assertIn("is being written by another process", self.refused("--heap-trace", trace))
+            with open(trace) as file:
+                self.assertIn("time,cause", file.readline())
+
+    def test_the_pid_file_of_another_stays(self):
+        pid_file = os.path.join(test_folder("files"), "pid")
+        with Server.ebbd(flags=["-P", pid_file]) as first:
+            os.unlink(pid_file)
+            with Server.ebbd(flags=["-P", pid_file]) as second:
+                first.stop()
+                with open(pid_file) as file:
+                    self.assertEqual(int(file.read()), second.pid)
+
+    def test_a_leak_report_that_cannot_be_written_is_told_at_the_start(self):
+        self.assertIn("--leak-report", self.refused("--leak-report", os.path.join(test_folder("files"), "none/report")))
+
+    def test_a_snapshot_without_room_leaves_no_part_of_it(self):
+        folder = test_folder("files")
+        with Server.ebbd(flags=["--snapshot-folder", folder]) as server:
+            resource.prlimit(server.pid, resource.RLIMIT_FSIZE, (4 << 10, resource.RLIM_INFINITY))
+            server.process.send_signal(signal.SIGUSR2)
+            wait_for(lambda: "no snapshot in" in server.stderr(), server.stderr)
+            self.assertEqual(os.listdir(folder), [])
+
+
 if __name__ == "__main__":
     unittest.main(warnings="ignore")

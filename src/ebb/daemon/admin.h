@@ -41,8 +41,9 @@ enum ebbi_format { EBBI_FORMAT_TEXT, EBBI_FORMAT_JSON, EBBI_FORMAT_CSV };
 bool ebbi_format_of(struct ebb_http_request *request, enum ebbi_format *format);
 const char *ebbi_format_type(enum ebbi_format format);
 
-/* Where leak reports go: path gets the text, path.json the same as JSON. path: static, or NULL. */
-void ebbi_leak_report_path_set(const char *path);
+/* Where leak reports go: path gets the text, path.json the same as JSON; path: static, or NULL for
+ * none. Tries, as user, whether both can be opened: better now than at the end. */
+enum ebb_err ebbi_leak_report_start(const char *path, const char *user) EBB_MUST_CHECK;
 /* Writes both, if there is a path. Fails: EBB_ERR_SYSTEM. */
 enum ebb_err ebbi_leak_report_write(void) EBB_MUST_CHECK;
 /* The census as log lines. */

@@ -173,7 +173,6 @@ static enum ebb_err start_library(struct ebb_daemon *self) {
     enum ebb_err error = ebb_leak_suppressions_default();
     if (error)
         return error;
-    ebbi_leak_report_path_set(plan->leak_report);
     ebb_budget_set(plan->budget);
     ebbi_metrics_add_library();
     ebb_types_add(plan->types, plan->types_count);
@@ -209,6 +208,9 @@ static enum ebb_err open_all(struct ebb_daemon *self) {
     error = ebbi_alarms_start(plan);
     if (error == EBB_OK && plan->stall_ms > 0)
         error = ebb_watchdog_start(&self->watchdog, plan->stall_ms);
+    if (error)
+        return error;
+    error = ebbi_leak_report_start(plan->leak_report, plan->user);
     if (error)
         return error;
     open_signals(self);

@@ -131,6 +131,8 @@ enum ebb_err ebbi_frozen_start(struct ebbi_frozen **out, void (*run)(struct ebb_
     }
     copy_scope = NULL;
     if (error) {
+        if (file.generation != 0)
+            unlink(path);
         ebb_scope_close(scope);
         return error;
     }
@@ -248,7 +250,9 @@ static void file_end(bool is_done) {
     if (ebbi_frozen_end(frozen, is_done))
         ebb_tell(snapshot_written, to_file.path);
     else
-        ebb_tell(snapshot_failed, to_file.path, "the copy did not end well");
+        ebb_tell(snapshot_failed, to_file.path,
+                 unlink(to_file.path) == 0 ? "it could not be written to its end"
+                                           : "only a part of it could be written");
 }
 
 static void on_copy_ended(int events, void *arg) {

@@ -8,6 +8,7 @@
 
 #include <ebb/clock.h>
 #include <ebb/collector.h>
+#include <ebb/daemon.h>
 #include <ebb/heap.h>
 #include <ebb/leak.h>
 #include <ebb/scope.h>
@@ -17,6 +18,7 @@
 
 #define REPORT_MODE 0644
 #define PATH_BYTES  1024
+#define ERROR_TEXT  256
 
 static const char *report_path;
 
@@ -155,15 +157,11 @@ static void trace_page(struct ebb_http_request *request, void *arg) {
 
 /* --- leaks --- */
 
-void ebbi_leak_report_path_set(const char *path) {
-    report_path = path;
-}
-
 static enum ebb_err write_report(struct ebb_scope *scope, const char *path,
                                  void (*write)(struct ebb_writer *)) {
     ebb_fd handle;
     enum ebb_err error =
-        ebb_fd_open(&handle, scope, path, O_WRONLY | O_CREAT | O_TRUNC, REPORT_MODE);
+        ebb_fd_open(&handle, scope, path, O_WRONLY | O_CREAT | O_TRUNC | O_NONBLOCK, REPORT_MODE);
     if (error)
         return error;
     struct ebb_fd_writer file;
@@ -183,6 +181,31 @@ enum ebb_err ebbi_leak_report_write(void) {
         error = write_report(scope, json, ebb_leaks_write_json);
     ebb_scope_close(scope);
     return error;
+}
+
+/* Leaves what is there as it is. */
+static enum ebb_err try_report(struct ebb_scope *scope, const char *path) {
+    ebb_fd handle;
+    return ebb_fd_open(&handle, scope, path, O_WRONLY | O_CREAT | O_NONBLOCK, REPORT_MODE);
+}
+
+enum ebb_err ebbi_leak_report_start(const char *path, const char *user) {
+    char json[PATH_BYTES], why[ERROR_TEXT];
+    enum ebb_err error = path ? ebb_files_as(user) : EBB_OK;
+    if (error || path == NULL)
+        return error;
+    report_path = path;
+    snprintf(json, sizeof(json), "%s.json", path);
+    struct ebb_scope *scope = ebb_scope_new("leak report");
+    error = try_report(scope, path);
+    if (error == EBB_OK)
+        error = try_report(scope, json);
+    ebb_scope_close(scope);
+    ebb_files_as_ourselves();
+    if (error == EBB_OK)
+        return EBB_OK;
+    snprintf(why, sizeof(why), "%s", ebb_err_text());
+    return ebb_err_set(error, "--leak-report: %s", why);
 }
 
 static void leaks_page(struct ebb_http_request *request, void *arg) {

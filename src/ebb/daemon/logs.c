@@ -25,7 +25,7 @@
 #include <unistd.h>
 
 #define LOG_MODE       0640
-#define LOG_FLAGS      (O_WRONLY | O_CREAT | O_APPEND | O_NOCTTY)
+#define LOG_FLAGS      (O_WRONLY | O_CREAT | O_APPEND | O_NOCTTY | O_NONBLOCK)
 #define JOURNAL_SOCKET "/run/systemd/journal/socket"
 
 static const char *const format_names[] = {
@@ -64,6 +64,12 @@ enum ebb_err ebbi_logs_check(const struct ebb_daemon_plan *plan) {
     return EBB_OK;
 }
 
+/* Who opens it does not wait, who writes to it, on a thread of its own, does. */
+static bool wait_when_full(ebb_fd handle) {
+    int fd = ebb_fd_get(handle), flags = fcntl(fd, F_GETFL);
+    return fcntl(fd, F_SETFL, flags & ~O_NONBLOCK) == 0;
+}
+
 /* $EBB_JOURNAL_SOCKET is for tests, and for journals of containers. */
 static enum ebb_err open_journal(struct ebbi_logs *logs) {
     const char *path = getenv("EBB_JOURNAL_SOCKET");
@@ -74,9 +80,8 @@ static enum ebb_err open_journal(struct ebbi_logs *logs) {
     enum ebb_err error = ebb_fd_socket(&logs->fd, logs->scope, AF_UNIX, SOCK_DGRAM, path);
     if (error)
         return error;
-    int fd = ebb_fd_get(logs->fd), flags = fcntl(fd, F_GETFL);
-    if (connect(fd, (struct sockaddr *)&address, sizeof(address)) != 0 ||
-        fcntl(fd, F_SETFL, flags & ~O_NONBLOCK) != 0)
+    if (connect(ebb_fd_get(logs->fd), (struct sockaddr *)&address, sizeof(address)) != 0 ||
+        !wait_when_full(logs->fd))
         return ebb_err_set(EBB_ERR_SYSTEM, "cannot reach the journal at %s: %s", path,
                            strerror(errno));
     return EBB_OK;
@@ -92,6 +97,8 @@ enum ebb_err ebbi_logs_open(struct ebbi_logs *logs, const struct ebb_daemon_plan
     if (plan->log_file)
         error =
             ebbi_open_for(&logs->fd, logs->scope, plan->log_file, LOG_FLAGS, LOG_MODE, plan->user);
+    if (plan->log_file && error == EBB_OK)
+        wait_when_full(logs->fd);
     else if (format == EBB_LOG_JOURNAL)
         error = open_journal(logs);
     if (error)
@@ -111,6 +118,7 @@ void ebbi_logs_reopen(struct ebbi_logs *logs) {
     }
     enum ebb_err error = ebb_fd_open(&fresh, logs->scope, logs->path, LOG_FLAGS, LOG_MODE);
     if (error == EBB_OK) {
+        wait_when_full(fresh);
         if (dup3(ebb_fd_get(fresh), ebb_fd_get(logs->fd), O_CLOEXEC) < 0)
             error = ebb_err_set(EBB_ERR_SYSTEM, "%s: %s", logs->path, strerror(errno));
         else

@@ -24,6 +24,7 @@
 #include <sys/file.h>
 #include <sys/fsuid.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <sysexits.h>
 #include <unistd.h>
@@ -128,6 +129,13 @@ void ebbi_background_ready(void) {
     ready_pipe = -1;
 }
 
+/* Whether the path still leads to this very file: another may have been put there since. */
+static bool is_at(int fd, const char *path) {
+    struct stat ours, there;
+    return fstat(fd, &ours) == 0 && stat(path, &there) == 0 && ours.st_ino == there.st_ino &&
+           ours.st_dev == there.st_dev;
+}
+
 /* The sentence for a pid file that another process has locked. */
 static enum ebb_err held_by_another(int fd, const char *path) {
     char pid[32] = "";
@@ -165,6 +173,8 @@ enum ebb_err ebbi_pid_file_open(ebb_fd *handle, struct ebb_scope *scope, const c
     int fd = ebb_fd_get(*handle);
     if (flock(fd, LOCK_EX | LOCK_NB) != 0)
         error = held_by_another(fd, path);
+    else if (!is_at(fd, path)) /* who held it until now has just removed it */
+        error = ebb_err_set(EBB_ERR_BUSY, "pid file %s was removed just now; try again", path);
     else if (ftruncate(fd, 0) != 0 || dprintf(fd, "%d\n", (int)getpid()) < 0)
         error = ebb_err_set(EBB_ERR_SYSTEM, "cannot write pid file %s: %s", path, strerror(errno));
     if (error)
@@ -177,7 +187,7 @@ void ebbi_pid_file_remove(ebb_fd handle, const char *path) {
     if (fd < 0)
         return;
     /* Another user than the one that made it may not remove it; then it is left empty. */
-    if (unlink(path) != 0 && ftruncate(fd, 0) != 0)
+    if (!(is_at(fd, path) && unlink(path) == 0) && ftruncate(fd, 0) != 0)
         return;
 }
 

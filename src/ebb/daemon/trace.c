@@ -5,7 +5,9 @@
  *
  * 1. The file never grows past bytes_max: it then becomes PATH.1, in place of an older one, and a
  * new one begins. Where that is not allowed (the daemon has become another user), it begins anew.
- * 2. A disk that is full ends the file, not the daemon. */
+ * 2. A disk that is full ends the file, not the daemon.
+ * 3. Only a regular file is rotated, and one process alone writes it; a pipe may not make us wait.
+ */
 #include "trace.h"
 
 #include "tell/events.h"
@@ -18,6 +20,8 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define TRACE_MODE 0644
@@ -29,10 +33,23 @@ static uint64_t rows_taken;
 
 /* --- the file --- */
 
-static enum ebb_err file_open(struct ebbi_trace *trace, int how) {
+static enum ebb_err file_open(struct ebbi_trace *trace) {
+    struct stat is;
     enum ebb_err error = ebb_fd_open(&trace->file, trace->scope, trace->path,
-                                     O_WRONLY | O_CREAT | O_TRUNC | how, TRACE_MODE);
+                                     O_WRONLY | O_CREAT | O_NONBLOCK, TRACE_MODE);
+    if (error)
+        return error;
+    int fd = ebb_fd_get(trace->file);
+    trace->rotates = fstat(fd, &is) == 0 && S_ISREG(is.st_mode);
     trace->bytes = 0;
+    if (!trace->rotates || (flock(fd, LOCK_EX | LOCK_NB) == 0 && ftruncate(fd, 0) == 0))
+        return EBB_OK;
+    error = errno == EWOULDBLOCK
+                ? ebb_err_set(EBB_ERR_BUSY, "heap trace %s is being written by another process",
+                              trace->path)
+                : ebb_err_set(EBB_ERR_SYSTEM, "cannot write %s: %s", trace->path, strerror(errno));
+    ebb_fd_close(trace->file);
+    trace->file = EBB_FD_NONE;
     return error;
 }
 
@@ -68,7 +85,7 @@ static void file_rotate(struct ebbi_trace *trace) {
     snprintf(old, sizeof(old), "%s.1", trace->path);
     if (rename(trace->path, old) == 0) {
         ebb_fd_close(trace->file);
-        if (file_open(trace, 0) != EBB_OK) {
+        if (file_open(trace) != EBB_OK) {
             file_end(trace);
             return;
         }
@@ -96,7 +113,7 @@ static void row_take(struct ebbi_trace *trace, const struct ebb_heap_record *rec
         tell_collection(record);
     if (file_of(trace) < 0)
         return;
-    if (trace->bytes >= trace->bytes_max)
+    if (trace->rotates && trace->bytes >= trace->bytes_max)
         file_rotate(trace);
     if (file_of(trace) >= 0)
         file_write(trace, record);
@@ -124,7 +141,7 @@ enum ebb_err ebbi_trace_open(struct ebbi_trace *trace, struct ebb_loop *loop,
     trace->bytes_max = bytes_max;
     rows = ebb_bytes(ROWS * sizeof(*rows));
     if (path) {
-        enum ebb_err error = file_open(trace, 0);
+        enum ebb_err error = file_open(trace);
         if (error)
             return error;
         file_write(trace, NULL);

@@ -12,6 +12,7 @@ struct ebbi_trace {
     struct ebb_scope *scope;
     ebb_fd file;
     const char *path;
+    bool rotates;              /* it is a regular file */
     uint64_t bytes, bytes_max; /* of the file; when it is full it becomes PATH.1 */
 };
 

@@ -69,6 +69,8 @@ __attribute__((noinline)) enum ebb_err ebb_fd_open(ebb_fd *handle, struct ebb_sc
         int error = errno;
         *handle = EBB_FD_NONE;
         snprintf(what, sizeof what, "open %s", path);
+        if (error == ENXIO && (flags & O_NONBLOCK))
+            return ebb_err_set(EBB_ERR_SYSTEM, "cannot %s: nobody reads this pipe", what);
         return ebbi_fd_refused(error, what);
     }
     return ebbi_fd_adopt_at(handle, scope, EBB_RESOURCE_file, fd, path, CALL_SITE);
