@@ -89,7 +89,7 @@ class Limits(unittest.TestCase):
                 self.assertEqual("are more than 80% of the" in server.stderr(), warned)
 
     def test_a_bound_that_is_no_size_is_refused(self):
-        for word in ("12x", "0%", "101%", "", "1k"):
+        for word in ("12x", "0%", "101%", "", "1k", "0", "0m", "99999999999999999999"):
             status, text = refused("--memory-max", word)
             self.assertEqual(status, 64, f"{word}: {text}")
             self.assertIn("--memory-max", text)

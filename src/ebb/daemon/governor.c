@@ -27,6 +27,7 @@
 #include "tell/metrics.h"
 
 #include <ebb/clock.h>
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -103,6 +104,7 @@ static enum ebb_err read_bound(struct ebbi_governor *self, const char *text) {
         return EBB_OK;
     }
     char *rest;
+    errno = 0;
     uint64_t number = strtoull(text, &rest, 10), unit = unit_of(rest);
     if (text[0] < '0' || text[0] > '9' || (unit == 0 && strcmp(rest, "%") != 0))
         return refuse_bound(text, "is no size");
@@ -111,7 +113,7 @@ static enum ebb_err read_bound(struct ebbi_governor *self, const char *text) {
             return refuse_bound(text, limit ? "is no share" : "needs a limit that is known");
         self->bound = limit / 100 * number;
     } else {
-        if (number > UINT64_MAX / unit)
+        if (number == 0 || errno != 0 || number > UINT64_MAX / unit)
             return refuse_bound(text, "is out of bounds");
         self->bound = number * unit;
     }
