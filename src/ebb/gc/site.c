@@ -8,7 +8,8 @@
  * its counters move.
  * 2. When the table is full, further sites share entry 0, so a count is never lost, only its place.
  * 3. The walk reads inside this thread's stack only, whatever a frame pointer holds: code built
- * without frame pointers ends the walk, it does not crash it. */
+ * without frame pointers ends the walk, it does not crash it. What is no address ends it too:
+ * rubbish (a stack protector's word, say) would make a new site of each thread. */
 #include "gc/object.h"
 #include "tell/metrics.h"
 #include <ebb/assert.h>
@@ -22,7 +23,7 @@
 #define GC_NO_THREAD_REDIRECTS
 #include <gc.h>
 
-enum { SITES = 8192, PROBES = 64 };
+enum { SITES = 8192, PROBES = 64, ADDRESS_BITS = 48 };
 
 static struct ebb_site sites[SITES];
 static time_t started_seconds;
@@ -59,7 +60,7 @@ __attribute__((no_sanitize("address"))) int ebbi_frames_walk(uintptr_t *frame, i
     int n = 0;
     while (n < frames_max && at % sizeof(uintptr_t) == 0 && at + 2 * sizeof(uintptr_t) <= top) {
         const uintptr_t *words = (const uintptr_t *)at;
-        if (words[1] < 4096)
+        if (words[1] < 4096 || words[1] >> ADDRESS_BITS != 0)
             break;
         frame[n++] = words[1];
         if (words[0] <= at)

@@ -311,6 +311,27 @@ START_TEST(each_site_is_told_though_its_leaks_are_found_while_others_are_told) {
 }
 END_TEST
 
+static void say_goodbye_there(void *arg) {
+    say_goodbye(1);
+    ebb_keep(arg);
+}
+
+static void see_frames(const struct ebb_site *site, void *context) {
+    for (int i = 0; i < EBB_SITE_FRAMES; i++)
+        *(int *)context += site->frame[i] >> 48 != 0;
+}
+
+START_TEST(a_threads_call_sites_hold_addresses_and_no_rubbish) {
+    add_types();
+    struct ebb_thread *thread;
+    int rubbish = 0;
+    ck_assert_int_eq(ebb_thread_start(&thread, "goodbye", say_goodbye_there, NULL), EBB_OK);
+    ebb_thread_join(thread);
+    ebb_sites_each(see_frames, &rubbish);
+    ck_assert_int_eq(rubbish, 0);
+}
+END_TEST
+
 HARNESS_MAIN_COLLECTED("mem", a_forgotten_owned_object_is_counted_and_named_once,
                        the_census_counts_what_lives,
                        a_librarys_object_is_a_root_and_is_reported_until_freed,
@@ -318,4 +339,5 @@ HARNESS_MAIN_COLLECTED("mem", a_forgotten_owned_object_is_counted_and_named_once
                        a_size_that_cannot_be_had_is_null_not_a_crash,
                        threads_keep_what_they_hold_while_others_collect,
                        a_librarys_thread_does_not_get_the_main_threads_slot,
+                       a_threads_call_sites_hold_addresses_and_no_rubbish,
                        each_site_is_told_though_its_leaks_are_found_while_others_are_told)
