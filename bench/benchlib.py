@@ -72,7 +72,7 @@ def write_json(name, data):
     return path
 
 
-def _die_with_parent():
+def die_with_parent():
     _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
@@ -88,7 +88,7 @@ class Server:
     def __enter__(self):
         self.log = open(out_path(f"{self.name}.log"), "w+")
         self.process = subprocess.Popen(self.command, stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log,
-                                        preexec_fn=_die_with_parent, env=self.env, cwd=OUT)
+                                        preexec_fn=die_with_parent, env=self.env, cwd=OUT)
         self.pid = self.process.pid
         try:
             self._wait_until_it_answers()
@@ -291,7 +291,7 @@ def loadgen(server, seconds=3600, check=True, timeout=None, idle=False, **option
     idle: it takes only the time that no other thread wants (SCHED_IDLE)."""
     command = (["chrt", "--idle", "0"] if idle else []) + loadgen_command(server, seconds, **options)
     return _finish(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                                    preexec_fn=_die_with_parent), server, check, timeout or seconds + 60)
+                                    preexec_fn=die_with_parent), server, check, timeout or seconds + 60)
 
 
 def loadgen_command(server, seconds, **options):
@@ -309,7 +309,7 @@ def replay(server, trace, timeout, **options):
         command += ["--" + key.replace("_", "-")] + ([] if value is True else [str(value)])
     with open_trace(trace) as source:
         process = subprocess.Popen(command, stdin=source, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                                   preexec_fn=_die_with_parent)
+                                   preexec_fn=die_with_parent)
         return _finish(process, server, True, timeout)
 
 
@@ -322,7 +322,7 @@ class open_trace:
     def __enter__(self):
         self.process = None
         if self.path.endswith(".zst"):
-            self.process = subprocess.Popen(["zstdcat", self.path], stdout=subprocess.PIPE, preexec_fn=_die_with_parent)
+            self.process = subprocess.Popen(["zstdcat", self.path], stdout=subprocess.PIPE, preexec_fn=die_with_parent)
             return self.process.stdout
         self.file = open(self.path)
         return self.file

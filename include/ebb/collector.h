@@ -90,7 +90,8 @@ void ebb_finalizers_notify(void (*wake)(void));
 /* One collection, or one interval tick (cause EBB_CAUSE_interval, no pause). Bytes and nanoseconds.
  */
 struct ebb_heap_record {
-    uint64_t unix_ns, number; /* number of collections so far */
+    uint64_t unix_ns; /* of a collection: when the world went on */
+    uint64_t number;  /* of collections so far */
     enum ebb_cause cause;
     uint64_t pause_ns, sweep_ns; /* the world stood still; reclaiming, while it ran again */
     uint64_t stop_ns, mark_ns;   /* of the pause: until the last thread had stopped; marking */

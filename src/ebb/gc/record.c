@@ -131,6 +131,8 @@ void ebbi_record_end(void) {
     open_record.mark_ns = between(RECORD_MARK_START, RECORD_MARK_END);
     open_record.sweep_ns = between(RECORD_SWEEP_START, RECORD_SWEEP_END);
     fill(&open_record, &stats);
+    if (moment_ns[RECORD_RESUME] > 0)
+        open_record.unix_ns -= ebb_clock_ns() - moment_ns[RECORD_RESUME];
     open_record.finalized -= finalized_before;
     finalized_before += open_record.finalized;
     uint64_t at = atomic_load_explicit(&written, memory_order_relaxed);
