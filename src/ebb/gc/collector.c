@@ -67,7 +67,7 @@ const struct ebb_profile *ebb_collector_profile(void) {
 static void fallback_set(void) {
     uint64_t scanned = 0, bytes = 0;
     for (const struct ebb_type *type = ebb_types_first(); type; type = type->next)
-        *(type->scan == EBB_BYTES ? &bytes : &scanned) += ebb_type_bytes_held(type);
+        *(type->scan == EBB_POINTERS ? &scanned : &bytes) += ebb_type_bytes_held(type);
     uint64_t heap = 2 * scanned + bytes, least = profile.initial_heap_kib * 1024;
     GC_set_min_bytes_allocd((heap > least ? heap : least) / profile.free_space_divisor);
 }

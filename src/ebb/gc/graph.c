@@ -59,13 +59,19 @@ static int by_address(const void *a, const void *b) {
     return x->at < y->at ? -1 : x->at > y->at;
 }
 
+static bool holds(const struct graph_node *node, const char *word) {
+    enum { FIRST_PAGE = 4096 };
+    return node->type == NULL || node->type->scan != EBB_BYTES_BY_START ||
+           word < node->at + FIRST_PAGE;
+}
+
 static uint32_t find(const struct graph *graph, const void *word) {
     const char *base = GC_base((void *)(uintptr_t)word);
     uint32_t low = 0, high = base ? graph->nodes : 0;
     while (low < high) {
         uint32_t middle = low + (high - low) / 2;
         if (graph->node[middle].at == base)
-            return middle;
+            return holds(&graph->node[middle], word) ? middle : GRAPH_NONE;
         if (graph->node[middle].at < base)
             low = middle + 1;
         else

@@ -114,6 +114,8 @@ struct object_header *ebbi_object_header(const void *object) {
 static void *from_collector(const struct ebb_type *type, size_t size) {
     if (type->lifetime == EBB_FOREIGN)
         return GC_malloc_uncollectable(size);
+    if (type->scan == EBB_BYTES_BY_START)
+        return GC_generic_malloc_ignore_off_page(size, (int)kind_bytes);
     return GC_generic_malloc(size, (int)(type->scan == EBB_BYTES ? kind_bytes : kind_pointers));
 }
 

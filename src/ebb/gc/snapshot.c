@@ -123,7 +123,7 @@ static void write_nodes(struct snapshot *self) {
     for (uint32_t i = 0; i < self->graph.nodes; i++) {
         const struct graph_node *node = &self->graph.node[i];
         bool native = node->type == NULL || node->type->lifetime == EBB_FOREIGN ||
-                      node->type->scan == EBB_BYTES;
+                      node->type->scan != EBB_POINTERS;
         write_node(self, native ? TYPE_NATIVE : TYPE_OBJECT, string_of_type(node->type),
                    object_id(self, node->at), node->cell, node->edges);
     }

@@ -58,7 +58,9 @@ static bool walk(struct store *store, struct store_scan *scan, uint32_t now, uns
         if (!lives && atomic_load_explicit(&record->lead, memory_order_acquire) != lead)
             continue;
         scan->offset = at + size;
-        if (lives && !see(key, &item, context))
+        bool more = !lives || see(key, &item, context);
+        ebb_keep(data);
+        if (!more)
             return false;
     }
     return scan->offset >= used;

@@ -174,6 +174,7 @@ bool store_find(struct store_worker *worker, struct ebb_span key, uint32_t now,
 
 bool store_still(const struct store_read *read) {
     const struct bucket *bucket = read->bucket;
+    ebb_keep(read->item.pin); /* until here, who copied worked inside */
     atomic_thread_fence(memory_order_acquire);
     return atomic_load_explicit(&bucket->version, memory_order_relaxed) == read->version;
 }
@@ -203,6 +204,7 @@ void store_touched(const struct store_read *read) {
     char *data = (char *)(uintptr_t)read->item.pin;
     uint32_t offset = slot_offset(read->worker->store, read->slot);
     record_accessed((struct record *)(data + offset), STORE_FETCHED, read->now);
+    ebb_keep(data);
     slot_used(read->worker, (_Atomic uint16_t *)(uintptr_t)read->head, read->slot);
 }
 
