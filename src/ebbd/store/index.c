@@ -29,7 +29,8 @@
 
 enum {
     LOAD_GROW_TENTHS = 95,   /* items a bucket, in tenths: grow above, */
-    LOAD_SHRINK_TENTHS = 35, /* shrink below */
+    LOAD_SHRINK_TENTHS = 35, /* shrink below; */
+    LOAD_TIGHT_TENTHS = 300, /* chains would soon be full: who inserts waits for who resizes */
     BUCKETS_MIN = 16,
     SPARE_LOW = 64,           /* overflow buckets kept ready */
     PAGE_BYTES_MAX = 4 << 20, /* a page is cleared while somebody waits for his insert */
@@ -500,9 +501,19 @@ static bool merge_one(struct store *store) {
     return true;
 }
 
+/* False: somebody else resizes, and that is as good. But who has the lock may have lost his
+ * processor, and items would be lost meanwhile. */
+static bool resize_locked(struct index *index, uint64_t items) {
+    if (pthread_mutex_trylock(&index->resize_lock) == 0)
+        return true;
+    uint64_t buckets = atomic_load_explicit(&index->buckets, memory_order_relaxed);
+    return items * 10 > buckets * LOAD_TIGHT_TENTHS &&
+           pthread_mutex_lock(&index->resize_lock) == 0;
+}
+
 bool index_resize(struct store *store, uint64_t items, int steps) {
     struct index *index = &store->index;
-    if (pthread_mutex_trylock(&index->resize_lock) != 0)
+    if (!resize_locked(index, items))
         return false;
     bool moved = true;
     for (; moved && steps > 0; steps--) {

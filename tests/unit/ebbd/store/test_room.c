@@ -1,7 +1,7 @@
 /* Room: a set finds some while anything may leave, whatever the limit, the sizes, and whoever still
  * reads; what has expired gives its memory back; and what moves stays what it was. */
 #include "harness.h"
-#include "ebbd/store/store.h"
+#include "ebbd/store/internal.h"
 #include "tell/metrics.h"
 #include <ebb/assert.h>
 #include <ebb/collector.h>
@@ -11,6 +11,7 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { NOW = 2, VALUE_MAX = 2 << 20 };
 
@@ -384,6 +385,28 @@ START_TEST(a_tick_beside_a_writer_counts_only_what_left) {
 }
 END_TEST
 
+/* As when the thread that resizes has lost its processor. */
+START_TEST(nothing_is_lost_while_somebody_resizes_for_long) {
+    struct store *store = open_store(64 << 20, 1, VALUE_MAX);
+    struct ebb_thread *writer;
+    atomic_store(&writes, true);
+    pthread_mutex_lock(&store->index.resize_lock);
+    ck_assert_int_eq(ebb_thread_start(&writer, "writer", write_fresh, store_worker_at(store, 0)),
+                     EBB_OK);
+    uint64_t before;
+    do { /* until it has ended, or waits */
+        before = store_items(store);
+        usleep(50000);
+    } while (store_items(store) != before || before == 0);
+    pthread_mutex_unlock(&store->index.resize_lock);
+    ebb_thread_join(writer);
+    ck_assert_uint_eq(stats_of(store).evictions, 0);
+    ck_assert_uint_eq(stats_of(store).items, 40000);
+    store_check(store);
+    store_close(store);
+}
+END_TEST
+
 HARNESS_MAIN_COLLECTED("room", a_limit_below_a_mebibyte_is_raised_to_one,
                        random_overwrites_leave_most_of_the_memory_alive_and_copy_little,
                        a_large_store_shrinks_as_far_as_its_segments_allow,
@@ -394,4 +417,5 @@ HARNESS_MAIN_COLLECTED("room", a_limit_below_a_mebibyte_is_raised_to_one,
                        one_collection_frees_all_that_left_whoever_walked_it,
                        the_ghosts_follow_the_number_of_items,
                        a_tick_beside_a_writer_counts_only_what_left,
+                       nothing_is_lost_while_somebody_resizes_for_long,
                        values_of_all_sizes_fit_the_smallest_store_or_are_refused)
