@@ -186,8 +186,9 @@ static store_decide *decide_of(enum request_verb verb) {
     }
 }
 
-/* One try to store old + added, *length bytes; the view was still valid when its bytes were copied.
- */
+/* One try to store old + added, *length bytes. What was copied while it changed has another cas
+ * number by then, so it is not stored. The bucket's version is not asked for: it changes with its
+ * other items, too, and a long copy would never be in time. */
 static enum store_verdict join_once(struct cmd_turn *turn, const struct cmd_block *block,
                                     struct store_new *new, size_t *length) {
     struct ebb_span key = {block->key, block->key_length};
@@ -210,10 +211,6 @@ static enum store_verdict join_once(struct cmd_turn *turn, const struct cmd_bloc
     bool append = block->verb == REQUEST_append;
     memcpy(room.value + (append ? 0 : block->length), old.value, old.value_length);
     memcpy(room.value + (append ? old.value_length : 0), block->at, block->length);
-    if (!store_still(&read)) {
-        store_abandon(turn->worker, &room);
-        return STORE_AGAIN;
-    }
     ebb_keep(old.pin);
     *length = old.value_length + block->length;
     return store_commit(turn->worker, &room, turn->now, new, decide_join, &old.cas);

@@ -1,0 +1,47 @@
+/* Set: append and prepend come to an end. */
+#include "harness.h"
+
+#include <ebbd/cmd/cmd.h>
+
+enum {
+    NOW = 100,
+    LONG = 4 << 20, /* bytes */
+    LIMIT = 64 << 20,
+    APPENDS = 3 * LIMIT / LONG,
+};
+
+static void carry_out(struct cmd_turn *turn, enum request_verb verb, size_t length) {
+    struct request request = {.verb = verb, .key = EBB_SPAN("long"), .value_length = length};
+    struct cmd_block block = {0};
+    reply_clear(turn->reply);
+    ck_assert_int_eq(cmd_run(turn, &request, &block), CMD_BLOCK);
+    memset(block.at, 'x', length);
+    cmd_block_done(turn, &block, true);
+    ck_assert_uint_eq(turn->reply->used, strlen("STORED\r\n"));
+}
+
+/* Room for each is made by a version before it, whose leaving takes the lock of the same bucket. */
+START_TEST(appends_to_a_long_value_turn_the_whole_memory_over) {
+    struct store_config config = {
+        .limit_bytes = LIMIT, .value_size_max = 2 * LONG, .workers = 1, .evict = true};
+    struct settings settings = {.item_size_max = 2 * LONG};
+    struct store *store = store_new(&config);
+    struct cmd_shared shared = {.store = store, .settings = &settings};
+    struct reply reply = {.text = ebb_bytes(REPLY_TEXT_SIZE), .size = REPLY_TEXT_SIZE};
+    struct cmd_turn turn = {
+        .shared = &shared, .worker = store_worker_at(store, 0), .reply = &reply, .now = NOW};
+    carry_out(&turn, REQUEST_set, LONG);
+    for (int i = 0; i < APPENDS; i++)
+        carry_out(&turn, i % 2 ? REQUEST_append : REQUEST_prepend, 1);
+    struct store_read read;
+    ck_assert(store_find(turn.worker, EBB_SPAN("long"), NOW, &read));
+    ck_assert_uint_eq(read.item.value_length, LONG + APPENDS);
+    for (size_t i = 0; i < read.item.value_length; i++)
+        if (read.item.value[i] != 'x')
+            ck_abort_msg("byte %zu is another", i);
+    store_check(store);
+    store_close(store);
+}
+END_TEST
+
+HARNESS_MAIN_COLLECTED("set", appends_to_a_long_value_turn_the_whole_memory_over)
