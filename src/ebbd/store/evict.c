@@ -483,14 +483,9 @@ static uint64_t live_now(struct store *store) {
     return live;
 }
 
-/* Garbage between two collections is memory that holds nothing; too little of it, and collections
- * take the time. */
-static void batch_fit(struct store *store) {
-    uint64_t batch = store->batch_bytes, limit = store_limit(store),
-             share = ebb_collect_per_mille();
-    uint64_t fitting = batch * share / COLLECT_PER_MILLE, up = batch + batch / 4,
-             down = batch - batch / 8; /* in steps: the share is that of some collections */
-    batch = fitting > up ? up : fitting < down ? down : fitting;
+/* The batch, or the nearest that the limit allows. */
+static void batch_set(struct store *store, uint64_t batch) {
+    uint64_t limit = store_limit(store);
     uint64_t least = (uint64_t)BATCH_SEGMENTS_MIN * segment_bytes(store);
     uint64_t most = limit / BATCH_MOST_SHARE * ebb_dropped_slack();
     if (most > limit / BATCH_UTMOST_SHARE) /* even when collections take more time than they may */
@@ -500,6 +495,15 @@ static void batch_fit(struct store *store) {
     if (batch < limit / BATCH_LEAST_SHARE)
         batch = limit / BATCH_LEAST_SHARE;
     store->batch_bytes = batch > least ? batch : least;
+}
+
+/* Garbage between two collections is memory that holds nothing; too little of it, and collections
+ * take the time. */
+static void batch_fit(struct store *store) {
+    uint64_t batch = store->batch_bytes, share = ebb_collect_per_mille();
+    uint64_t fitting = batch * share / COLLECT_PER_MILLE, up = batch + batch / 4,
+             down = batch - batch / 8; /* in steps: the share is that of some collections */
+    batch_set(store, fitting > up ? up : fitting < down ? down : fitting);
 }
 
 static void collect(struct store *store) {
@@ -617,6 +621,7 @@ bool evict_expired(struct store *store, uint32_t now) {
 
 void evict_to_budget(struct store *store, uint32_t now) {
     pthread_mutex_lock(&store->evict_lock);
+    batch_set(store, store->batch_bytes); /* of a larger limit it may be all that there is now */
     evict_until(store, 0, false, now);
     pthread_mutex_unlock(&store->evict_lock);
 }

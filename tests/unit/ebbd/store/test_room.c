@@ -93,6 +93,19 @@ START_TEST(a_large_store_shrinks_as_far_as_its_segments_allow) {
 }
 END_TEST
 
+/* What may be garbage follows the limit, and leaves the rest of it to what lives. */
+START_TEST(a_limit_that_all_items_fit_in_takes_none) {
+    struct store *store = open_store(256 << 20, 1, VALUE_MAX);
+    put_many(store_worker_at(store, 0), "k", 4000, 900, 0, NOW);
+    ck_assert(store_limit_set(store, 8 << 20, NOW));
+    struct store_stats stats = stats_of(store);
+    ck_assert_uint_eq(stats.items, 4000);
+    ck_assert_uint_eq(stats.evictions, 0);
+    store_check(store);
+    store_close(store);
+}
+END_TEST
+
 START_TEST(values_of_all_sizes_fit_the_smallest_store_or_are_refused) {
     struct store *store = open_store(1 << 20, 1, VALUE_MAX);
     struct store_worker *worker = store_worker_at(store, 0);
@@ -410,6 +423,7 @@ END_TEST
 HARNESS_MAIN_COLLECTED("room", a_limit_below_a_mebibyte_is_raised_to_one,
                        random_overwrites_leave_most_of_the_memory_alive_and_copy_little,
                        a_large_store_shrinks_as_far_as_its_segments_allow,
+                       a_limit_that_all_items_fit_in_takes_none,
                        records_of_a_size_leave_no_room_between_them, what_moves_stays_what_it_was,
                        the_sweeper_returns_expired_memory_without_traffic,
                        sets_go_on_while_readers_hold_segments,
