@@ -401,9 +401,9 @@ void segment_unreserve(struct store_worker *worker, struct store_room *room) {
     uint8_t pool = atomic_load_explicit(&entry->pool, memory_order_relaxed);
     uint8_t class = atomic_load_explicit(&entry->ttl_class, memory_order_relaxed);
     struct chunk *chunk = &worker->chunk[pool][class];
-    if (entry->huge)
-        atomic_store_explicit(&entry->expires_last, 1,
-                              memory_order_relaxed); /* evict_expired may have it */
+    uint32_t nothing = 0; /* unless it left by now, and what has its place was published */
+    if (entry->huge)      /* evict_expired may have it */
+        atomic_compare_exchange_strong(&entry->expires_last, &nothing, 1);
     if (chunk->segment == room->segment_id && chunk->generation == room->segment_generation &&
         chunk->at == room->offset + room->size) {
         chunk->at = room->offset;
