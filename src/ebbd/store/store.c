@@ -20,6 +20,8 @@
  * ThreadSanitizer (tests/race) is asked to forgive that one copy only.
  *
  * last_access is kept in 24 bits and taken as the latest moment not after now: right for 194 days.
+ * Threads take the time once a turn, so one that lags may see an access that is still to come: of
+ * the next minute it is taken as one of now.
  */
 #include "store/internal.h"
 #include <string.h>
@@ -36,6 +38,7 @@ enum {
     LET_GO_SECONDS = 5, /* between two looks for what was let go of */
     LIMIT_MIN = 1 << 20,
     LIMIT_SEGMENTS_MIN = 16, /* fewer cannot be used: some are open, some are garbage */
+    LAG_MOST = 60,           /* seconds */
     MEMCACHED_ITEM_HEADER =
         48 + 8 + 1 + 2, /* what memcached counts besides key and value: header, cas, NUL, CRLF */
 };
@@ -134,7 +137,8 @@ void store_view(const struct store *store, uint64_t slot, const char *data, uint
     item->value_length = slot & SLOT_HUGE ? entry->value_length : lead_value_length(lead);
     item->client_flags = stamps.client_flags;
     item->expires = stamps.expires;
-    item->last_access = now - ((now - (uint32_t)(lead >> LEAD_ACCESS_SHIFT)) & LEAD_24_BITS);
+    uint32_t since = (now - (uint32_t)(lead >> LEAD_ACCESS_SHIFT)) & LEAD_24_BITS;
+    item->last_access = since > LEAD_24_BITS - LAG_MOST ? now : now - since;
     item->marks = lead_marks(lead);
     item->cas = stamps.cas;
     item->pin = data;

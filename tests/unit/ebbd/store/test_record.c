@@ -162,6 +162,23 @@ START_TEST(an_item_that_is_over_from_the_start_is_never_there) {
 }
 END_TEST
 
+/* Threads take the time once a turn, so one may be some seconds behind another. */
+START_TEST(an_access_that_is_still_to_come_is_one_of_now) {
+    struct store *store = open_store(8 << 20);
+    struct store_worker *worker = store_worker_at(store, 0);
+    struct store_new new = {0};
+    struct store_item item;
+    put(worker, "k", &new, &new, NOW);
+    for (uint32_t now = NOW - 5; now <= NOW; now++) {
+        ck_assert(read_now(worker, "k", now, &item));
+        ck_assert_uint_eq(item.last_access, now);
+    }
+    ck_assert(read_now(worker, "k", NOW + 190 * DAY, &item));
+    ck_assert_uint_eq(item.last_access, NOW);
+    store_close(store);
+}
+END_TEST
+
 /* Reads keep the items while others push them from segment to segment; then time goes on for
  * years, and they move again into segments that were born much later. */
 START_TEST(an_item_that_moves_keeps_what_it_had) {
@@ -206,4 +223,5 @@ END_TEST
 HARNESS_MAIN_COLLECTED("record", what_an_item_gets_is_exact_whatever_its_room_was_made_for,
                        a_new_version_over_any_other_is_exact, an_edit_may_need_a_wider_header,
                        an_item_that_is_over_from_the_start_is_never_there,
+                       an_access_that_is_still_to_come_is_one_of_now,
                        an_item_that_moves_keeps_what_it_had)
