@@ -237,7 +237,8 @@ static struct place find_living(struct store_worker *worker, struct bucket *buck
     store_view(store, slot, segment_data(store, slot_segment(store, slot)), now, item);
     if (!is_expired(item->expires, now))
         return place;
-    own_add(&worker->expired_lookups, 1);
+    if (!atomic_load(&store->entries[slot_segment(store, slot)].flushed))
+        own_add(&worker->expired_lookups, 1);
     unlink_slot(worker, bucket, place);
     return (struct place){NULL, NULL};
 }
