@@ -19,8 +19,8 @@
 #include <stdint.h>
 
 enum ebb_scan {
-    EBB_POINTERS, /* scanned for pointers, conservatively */
-    EBB_BYTES,    /* never scanned: buffers, values. What it points to is not held by it */
+    EBB_POINTERS,       /* scanned for pointers, conservatively */
+    EBB_BYTES,          /* never scanned: buffers, values. What it points to is not held by it */
     EBB_BYTES_BY_START, /* the same, and only a pointer to its first 4 KiB holds it: for large ones,
                            which any word that looks like a pointer into them would hold else. Who
                            works further in keeps the start (ebb_keep) */

@@ -2,10 +2,11 @@
  * main.
  *
  * Rows of eight 16-bit cells: 11 bits of the hash and 5 bits of age. Age counts sixteenths of the
- * capacity in inserts, so a cell is believed for as long as about one cacheful of keys leaves, then
- * it is stale and the first to be overwritten. There are about as many cells as the cache has
- * items. Rows lie in pages, which come and go one by one as in the index (linear hashing), so
- * nobody waits for a table. A new page is empty: what half of another remembered is lost, no harm.
+ * cache's items in inserts, so a cell is believed for as long as about one cacheful of keys leaves,
+ * then it is stale and the first to be overwritten. There are about as many cells as the cache has
+ * items, and a page at least. Rows lie in pages, which come and go one by one as in the index
+ * (linear hashing), so nobody waits for a table. A new page is empty: what half of another
+ * remembered is lost, no harm.
  *
  * 1. One writer of ages, places and pages (under evict_lock); a taker only writes 0 over a cell it
  * believed.
@@ -93,9 +94,12 @@ static ghost_cell *row_of(const struct ghost *ghost, uint64_t hash) {
     return page ? page + ((hash & UINT32_MAX) * rows >> 32) * GHOST_WAYS : NULL;
 }
 
-static uint16_t grow_older(struct ghost *ghost) {
+static uint16_t grow_older(struct store *store) {
+    struct ghost *ghost = &store->ghost;
     uint16_t age = atomic_load_explicit(&ghost->age, memory_order_relaxed);
-    if (++ghost->inserts * AGES_BELIEVED >= capacity(ghost)) {
+    if (++ghost->inserts >= ghost->age_inserts) {
+        uint64_t items = store_items(store), cells = capacity(ghost);
+        ghost->age_inserts = (items < cells ? items : cells) / AGES_BELIEVED;
         ghost->inserts = 0;
         age = (uint16_t)(age + 1) & AGE_MASK;
         atomic_store_explicit(&ghost->age, age, memory_order_relaxed);
@@ -112,7 +116,7 @@ void ghost_add(struct store *store, uint64_t hash) {
     ghost_cell *row = row_of(ghost, hash), *place = row;
     if (row == NULL)
         return;
-    uint16_t now = grow_older(ghost), oldest = 0;
+    uint16_t now = grow_older(store), oldest = 0;
     for (int i = 0; i < GHOST_WAYS; i++) {
         uint16_t cell = atomic_load_explicit(&row[i], memory_order_relaxed);
         uint16_t behind = cell == 0 ? AGE_MASK + 1 : age_behind(cell & AGE_MASK, now);

@@ -507,8 +507,7 @@ static bool resize_locked(struct index *index, uint64_t items) {
     if (pthread_mutex_trylock(&index->resize_lock) == 0)
         return true;
     uint64_t buckets = atomic_load_explicit(&index->buckets, memory_order_relaxed);
-    return items * 10 > buckets * LOAD_TIGHT_TENTHS &&
-           pthread_mutex_lock(&index->resize_lock) == 0;
+    return items * 10 > buckets * LOAD_TIGHT_TENTHS && pthread_mutex_lock(&index->resize_lock) == 0;
 }
 
 bool index_resize(struct store *store, uint64_t items, int steps) {

@@ -152,6 +152,7 @@ struct ghost {
     _Atomic uint32_t pages_count;
     _Atomic uint16_t age;
     uint64_t inserts;     /* since it became so old; under evict_lock */
+    uint64_t age_inserts; /* until it is a step older; under evict_lock */
     uint32_t until_grown; /* inserts; under evict_lock */
 };
 enum { GHOST_WAYS = 8, GHOST_AGE_BITS = 5 };

@@ -375,6 +375,26 @@ START_TEST(the_ghosts_follow_the_number_of_items) {
 }
 END_TEST
 
+/* A page of ghosts has cells for many more keys than there are items of 30 KB. */
+START_TEST(a_ghost_is_forgotten_when_as_many_left_as_there_are_items) {
+    struct store *store = open_store(64 << 20, 1, VALUE_MAX);
+    struct store_worker *worker = store_worker_at(store, 0);
+    put_many(worker, "fills", 4000, 30000, 0, NOW);
+    put_many(worker, "left", 500, 30000, 0, NOW);
+    put_many(worker, "pushes-out", 3000, 30000, 0, NOW);
+    uint64_t hits = stats_of(store).ghost_hits;
+    put_many(worker, "left", 500, 30000, 0, NOW);
+    ck_assert_uint_gt(stats_of(store).ghost_hits - hits, 400);
+    put_many(worker, "long-gone", 500, 30000, 0, NOW);
+    put_many(worker, "pushes-on", 12000, 30000, 0, NOW);
+    hits = stats_of(store).ghost_hits;
+    put_many(worker, "long-gone", 500, 30000, 0, NOW);
+    ck_assert_uint_lt(stats_of(store).ghost_hits - hits, 50);
+    store_check(store);
+    store_close(store);
+}
+END_TEST
+
 static atomic_bool writes;
 
 static void write_fresh(void *arg) {
@@ -420,16 +440,14 @@ START_TEST(nothing_is_lost_while_somebody_resizes_for_long) {
 }
 END_TEST
 
-HARNESS_MAIN_COLLECTED("room", a_limit_below_a_mebibyte_is_raised_to_one,
-                       random_overwrites_leave_most_of_the_memory_alive_and_copy_little,
-                       a_large_store_shrinks_as_far_as_its_segments_allow,
-                       a_limit_that_all_items_fit_in_takes_none,
-                       records_of_a_size_leave_no_room_between_them, what_moves_stays_what_it_was,
-                       the_sweeper_returns_expired_memory_without_traffic,
-                       sets_go_on_while_readers_hold_segments,
-                       many_threads_never_run_out_of_a_tiny_store,
-                       one_collection_frees_all_that_left_whoever_walked_it,
-                       the_ghosts_follow_the_number_of_items,
-                       a_tick_beside_a_writer_counts_only_what_left,
-                       nothing_is_lost_while_somebody_resizes_for_long,
-                       values_of_all_sizes_fit_the_smallest_store_or_are_refused)
+HARNESS_MAIN_COLLECTED(
+    "room", a_limit_below_a_mebibyte_is_raised_to_one,
+    random_overwrites_leave_most_of_the_memory_alive_and_copy_little,
+    a_large_store_shrinks_as_far_as_its_segments_allow, a_limit_that_all_items_fit_in_takes_none,
+    records_of_a_size_leave_no_room_between_them, what_moves_stays_what_it_was,
+    the_sweeper_returns_expired_memory_without_traffic, sets_go_on_while_readers_hold_segments,
+    many_threads_never_run_out_of_a_tiny_store,
+    one_collection_frees_all_that_left_whoever_walked_it, the_ghosts_follow_the_number_of_items,
+    a_ghost_is_forgotten_when_as_many_left_as_there_are_items,
+    a_tick_beside_a_writer_counts_only_what_left, nothing_is_lost_while_somebody_resizes_for_long,
+    values_of_all_sizes_fit_the_smallest_store_or_are_refused)
