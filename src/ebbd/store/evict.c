@@ -170,19 +170,22 @@ static bool leave(const struct walk *walk, uint64_t hash, struct record *record,
     return answered;
 }
 
-static void leave_or_move(const struct walk *walk, struct record *record, uint64_t hash) {
+/* False: it stays, as nothing may be evicted and there is no room for it elsewhere. */
+static bool leave_or_move(const struct walk *walk, struct record *record, uint64_t hash) {
     uint64_t lead = atomic_load_explicit(&record->lead, memory_order_relaxed);
     uint32_t size = segment_record_size(walk->entry, lead);
     if (leave(walk, hash, record, size, NULL))
-        return;
+        return true;
     struct stamps stamps = record_stamps(walk, record);
     enum pool pool = walk->leaving == BY_CLEANING ? walk->entry->pool : MAIN;
     for (bool wide = !stamps_likely_narrow(walk->store, &stamps, walk->now);; wide = true) {
         struct store_room room = {.wide = wide};
         uint32_t room_size = record_size(wide, lead_key_length(lead), lead_value_length(lead));
         segment_reserve_survivor(walk->store, pool, stamps.expires, room_size, walk->now, &room);
+        if (room.record == NULL && !walk->store->config.evict)
+            return false;
         if (leave(walk, hash, record, size, &room)) /* without a room it must go */
-            return;
+            return true;
     }
 }
 
@@ -210,8 +213,10 @@ static void walk_records(struct walk *walk, uint32_t until) {
             index_prefetch(store, hash[n]);
             group[n++] = record;
         }
-        for (int i = 0; i < n; i++)
-            leave_or_move(walk, group[i], hash[i]);
+        for (int i = 0; i < n && !walk->stuck; i++)
+            walk->stuck = !leave_or_move(walk, group[i], hash[i]);
+        if (walk->stuck)
+            break;
     }
     walk->at = at;
     ebb_keep(data);
@@ -283,6 +288,14 @@ static uint64_t walk_end(struct store *store) {
     return bytes;
 }
 
+/* The segment stays what it was, for the sake of what lives in it still. */
+static void walk_give_up(struct store *store) {
+    pthread_mutex_lock(&store->lock);
+    atomic_store_explicit(&store->walk.entry->state, SEGMENT_SEALED, memory_order_seq_cst);
+    pthread_mutex_unlock(&store->lock);
+    store->walk.entry = NULL;
+}
+
 /* A frame of its own: what it leaves there is cleared by its caller. */
 static __attribute__((noinline)) uint64_t walk_piece(struct store *store, uint32_t bytes) {
     struct walk *walk = &store->walk;
@@ -296,7 +309,9 @@ static __attribute__((noinline)) uint64_t walk_piece(struct store *store, uint32
     }
     uint32_t used = walk->entry->used;
     walk_records(walk, bytes < used - walk->at ? walk->at + bytes : used);
-    return walk->at == used ? walk_end(store) : 0;
+    if (walk->stuck)
+        walk_give_up(store);
+    return walk->entry && walk->at == used ? walk_end(store) : 0;
 }
 
 /* Goes on with the walk that was begun: for so many bytes of records. Returns the bytes that left:
@@ -461,12 +476,12 @@ static bool step_begin(struct store *store, uint32_t tries, uint32_t now) {
     return true;
 }
 
-/* A whole step; it ends one that was begun. */
+/* A whole step; it ends one that was begun. False: nothing may leave. */
 static bool evict_step(struct store *store, uint32_t tries, uint32_t now) {
     if (store->walk.entry == NULL && !step_begin(store, tries, now))
         return false;
     walk_on(store, UINT32_MAX, now);
-    return true;
+    return !store->walk.stuck;
 }
 
 static bool has_room(struct store *store, uint64_t bytes) {

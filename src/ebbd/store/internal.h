@@ -288,6 +288,7 @@ struct walk {
     uint32_t stay_freq; /* reads that keep an item of main */
     uint64_t mean_size; /* of the records that live */
     uint64_t begin_ns;
+    bool stuck; /* what must stay finds no room */
 };
 
 /* Steps that were tried for room, and what lived at the least. */

@@ -395,6 +395,43 @@ START_TEST(a_ghost_is_forgotten_when_as_many_left_as_there_are_items) {
 }
 END_TEST
 
+static void remove_it(struct store_edit *edit, void *context) {
+    (void)context;
+    edit->remove = true;
+}
+
+/* Without eviction (-M) what lives stays, also where cleaning finds no room for it: values of a bit
+ * more than a quarter of a segment have segments of their own, and those run out. */
+START_TEST(without_eviction_nothing_that_lives_leaves) {
+    enum { KEYS = 100000, EVERY = 3 };
+    struct store *store = open_store(64 << 20, 1, VALUE_MAX);
+    struct store_worker *worker = store_worker_at(store, 0);
+    struct store_item item;
+    char key[64];
+    store->config.evict = false;
+    put_many(worker, "small", KEYS, 300, 0, NOW);
+    for (int i = 0; i < KEYS; i += EVERY) {
+        snprintf(key, sizeof key, "small-%d", i);
+        ck_assert(store_edit(worker, ebb_span_of(key), NOW, 0, remove_it, NULL));
+    }
+    ck_assert(store_limit_set(store, 160 << 20, NOW));
+    int stored = 0;
+    enum store_verdict verdict;
+    do {
+        snprintf(key, sizeof key, "large-%d", stored++);
+        verdict = put(worker, key, 33000, 0, NOW, NULL);
+    } while (verdict == STORE_STORED);
+    ck_assert_int_eq(verdict, STORE_NO_MEMORY);
+    for (int i = 0; i < KEYS; i++) {
+        snprintf(key, sizeof key, "small-%d", i);
+        ck_assert_int_eq(read_now(worker, key, NOW, &item), i % EVERY != 0);
+    }
+    ck_assert_uint_eq(stats_of(store).evictions, 0);
+    store_check(store);
+    store_close(store);
+}
+END_TEST
+
 static atomic_bool writes;
 
 static void write_fresh(void *arg) {
@@ -449,5 +486,6 @@ HARNESS_MAIN_COLLECTED(
     many_threads_never_run_out_of_a_tiny_store,
     one_collection_frees_all_that_left_whoever_walked_it, the_ghosts_follow_the_number_of_items,
     a_ghost_is_forgotten_when_as_many_left_as_there_are_items,
-    a_tick_beside_a_writer_counts_only_what_left, nothing_is_lost_while_somebody_resizes_for_long,
+    without_eviction_nothing_that_lives_leaves, a_tick_beside_a_writer_counts_only_what_left,
+    nothing_is_lost_while_somebody_resizes_for_long,
     values_of_all_sizes_fit_the_smallest_store_or_are_refused)
