@@ -132,12 +132,17 @@ static void GC_CALLBACK on_finalizers(void) {
         wake();
 }
 
+/* Their own data, megabytes of it, hold nothing of ours, and each collection would scan them. */
+static bool is_sanitizer(const char *library) {
+    return strstr(library, "/libasan.so") || strstr(library, "/libubsan.so");
+}
+
 /* The library remembers in a variable where its latest piece of heap ended, which is where an
  * earlier one begins: scanned, it would hold the object there for ever. What it needs of its own is
  * marked by itself once its roots were cleared. */
 static int GC_CALLBACK has_roots(const char *library, void *start, size_t size) {
     (void)start, (void)size;
-    return strcmp(library, own_library.dli_fname) != 0;
+    return strcmp(library, own_library.dli_fname) != 0 && !is_sanitizer(library);
 }
 
 static void exclude_own_roots(void) {
