@@ -438,9 +438,8 @@ static uint32_t oldest(struct store *store) {
 static uint32_t clean_from(struct store *store) {
     if (!store->config.evict)
         return CLEAN_DEAD_LEAST;
-    uint64_t written = 0, copied = atomic_load_explicit(&store->copied_bytes, memory_order_relaxed);
-    for (int i = 0; i < store->config.workers; i++)
-        written += atomic_load_explicit(&store->workers[i]->written_bytes, memory_order_relaxed);
+    uint64_t written = store_written_bytes(store),
+             copied = atomic_load_explicit(&store->copied_bytes, memory_order_relaxed);
     struct window *copies = &store->copies;
     uint64_t more = written - copies->stored;
     if (more >= store_limit(store) / COPIES_JUDGED) {
@@ -491,13 +490,6 @@ static bool has_room(struct store *store, uint64_t bytes) {
     return room;
 }
 
-static uint64_t live_now(struct store *store) {
-    pthread_mutex_lock(&store->lock);
-    uint64_t live = segment_bytes_live(store);
-    pthread_mutex_unlock(&store->lock);
-    return live;
-}
-
 /* The batch, or the nearest that the limit allows. */
 static void batch_set(struct store *store, uint64_t batch) {
     uint64_t limit = store_limit(store);
@@ -533,7 +525,7 @@ static void collect_if_held(struct store *store, uint64_t bytes) {
     uint64_t held = segment_bytes_held(store), budget = segment_budget(store);
     if (held + bytes <= budget)
         return;
-    uint64_t live = live_now(store),
+    uint64_t live = segment_bytes_live_now(store),
              batch = atomic_load_explicit(&store->batch_bytes, memory_order_relaxed);
     if (live + bytes <= budget || held - live >= batch)
         collect(store);
@@ -548,7 +540,7 @@ static uint64_t live_target(const struct store *store, uint64_t bytes, bool uses
 
 /* Before a step: counts it as one more try. False: there is room. */
 static bool try_more(struct store *store, uint64_t bytes, bool uses_batch, struct trying *trying) {
-    uint64_t live = live_now(store);
+    uint64_t live = segment_bytes_live_now(store);
     if (live <= live_target(store, bytes, uses_batch)) {
         *trying = (struct trying){.least = UINT64_MAX};
         return false;
@@ -601,10 +593,10 @@ bool evict_for(struct store *store, uint64_t bytes, uint32_t now) {
 
 bool evict_instead(struct store *store, uint64_t bytes, uint32_t now) {
     pthread_mutex_lock(&store->evict_lock);
-    uint64_t before = live_now(store), live = before;
+    uint64_t before = segment_bytes_live_now(store), live = before;
     uint64_t most = before > bytes ? before - bytes : 0;
     for (uint32_t tries = 0; live > most && evict_step(store, tries, now); tries++)
-        live = live_now(store);
+        live = segment_bytes_live_now(store);
     pthread_mutex_unlock(&store->evict_lock);
     return live < before;
 }

@@ -426,6 +426,7 @@ void segment_live_remove(struct store *store, uint32_t segment, uint32_t bytes);
 void segment_slot_gone(struct store *store, uint64_t slot);
 /* Something in the segment lives to this second (0: for ever). */
 void segment_expires_raise(struct segment_entry *entry, uint32_t expires);
+uint64_t segment_bytes_live_now(struct store *store); /* takes the lock */
 /* Under store->lock from here. segment_drop frees the entry; memory goes when the last reader
  * forgets it. */
 void segment_drop(struct store *store, uint32_t segment);
@@ -544,6 +545,7 @@ static inline uint64_t record_hash(const struct store *store, const struct recor
     return store_hash(store, record_key_span(record));
 }
 uint64_t store_items(const struct store *store);
+uint64_t store_written_bytes(const struct store *store); /* since start */
 /* From its second on an item is gone; 0: never. */
 static inline bool is_expired(uint32_t expires, uint32_t now) {
     return expires != 0 && expires <= now;

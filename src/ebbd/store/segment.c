@@ -97,6 +97,13 @@ uint64_t segment_bytes_live(const struct store *store) {
     return store->fifo[PROBATION].bytes + store->fifo[MAIN].bytes;
 }
 
+uint64_t segment_bytes_live_now(struct store *store) {
+    pthread_mutex_lock(&store->lock);
+    uint64_t live = segment_bytes_live(store);
+    pthread_mutex_unlock(&store->lock);
+    return live;
+}
+
 uint64_t segment_bytes_held(const struct store *store) {
     static const struct ebb_type *const types[] = {
         &ebb_type_segment,         &ebb_type_segment_roots, &ebb_type_segment_table,

@@ -569,7 +569,7 @@ void store_flush(struct store *store, uint32_t at, uint32_t now) {
     evict_flush(store, 0);
 }
 
-static uint64_t written_bytes(const struct store *store) {
+uint64_t store_written_bytes(const struct store *store) {
     uint64_t bytes = 0;
     for (int i = 0; i < store->config.workers; i++)
         bytes += atomic_load_explicit(&store->workers[i]->written_bytes, memory_order_relaxed);
@@ -581,14 +581,11 @@ static uint64_t written_bytes(const struct store *store) {
 static void collect_let_go(struct store *store, uint32_t now) {
     if (now - store->quiet_since < LET_GO_SECONDS)
         return;
-    uint64_t written = written_bytes(store), held = segment_bytes_held(store);
+    uint64_t written = store_written_bytes(store), held = segment_bytes_held(store);
     bool quiet = written - store->quiet_written < store->batch_bytes;
     store->quiet_since = now;
     store->quiet_written = written;
-    pthread_mutex_lock(&store->lock);
-    uint64_t live = segment_bytes_live(store);
-    pthread_mutex_unlock(&store->lock);
-    if (quiet && held > live + ebb_dropped_now() + segment_bytes(store))
+    if (quiet && held > segment_bytes_live_now(store) + ebb_dropped_now() + segment_bytes(store))
         ebb_collect(EBB_CAUSE_idle);
 }
 
@@ -631,7 +628,7 @@ void store_stats_read(struct store *store, struct store_stats *stats) {
         .copied_bytes = atomic_load(&store->copied_bytes),
         .cleaned_segments = atomic_load(&store->cleaned_segments),
         .ghost_hits = atomic_load(&store->ghost_hits),
-        .written_bytes = written_bytes(store),
+        .written_bytes = store_written_bytes(store),
     };
     for (int i = 0; i < store->config.workers; i++) {
         stats->items_total +=
