@@ -28,6 +28,9 @@ enum ebb_err ebb_profile_read(struct ebb_profile *profile, const char *name_or_f
 /* Starts the collector; registers this thread. When: first in main, once (again does nothing). */
 void ebb_collector_start(const struct ebb_profile *profile);
 const struct ebb_profile *ebb_collector_profile(void);
+/* Logs what was found that concerns the collector and could not be told at once; again, nothing.
+ * When: once the log is where it shall be; a loop that runs finalizers does it by itself. */
+void ebb_collector_tell(void);
 
 /* How much memory the program means to use; sets the threshold of dropped bytes (profile's percent
  * of it). */

@@ -5,6 +5,7 @@
 
 #include <ebb/err.h>
 #include <pthread.h>
+#include <stdbool.h>
 
 struct ebb_thread; /* OWNED; ebb_thread_join says goodbye to it */
 
@@ -21,6 +22,10 @@ void **ebb_thread_slot(void);
 /* wait(arg), which sleeps and touches no collected memory: the collector need not wake the thread
  * to stop it. Returns after a collection that runs just then. */
 void ebb_thread_sleep(void (*wait)(void *), void *arg);
+
+/* The collector stops threads with two real-time signals (SIGRTMAX - 2 and SIGRTMAX - 1), which
+ * nobody else may take, and no thread that it knows may block. */
+bool ebb_signal_is_collectors(int number);
 
 /* For a thread that a library started: make it known to the collector, and forget it again. */
 void ebb_thread_register(void);

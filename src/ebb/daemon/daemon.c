@@ -35,7 +35,7 @@
 #define DRAIN_MS        20
 #define EXIT_LEAK       3
 #define TRACE_BYTES_MAX (64 << 20)
-#define SIGNALS_MAX     5
+#define SIGNALS_MAX     6
 
 struct ebb_daemon {
     const struct ebb_daemon_plan *plan;
@@ -115,6 +115,11 @@ static void log_census(void *arg) {
     ebbi_census_tell();
 }
 
+static void on_power_fails(void *arg) {
+    struct ebb_daemon *self = arg;
+    ebb_tell(power_fails, self->plan->name);
+}
+
 static void take_snapshot(void *arg) {
     struct ebb_daemon *self = arg;
     ebbi_snapshot_to_file(self->loop, self->plan->name, self->plan->snapshot_folder);
@@ -123,11 +128,8 @@ static void take_snapshot(void *arg) {
 static const struct {
     int number;
     void (*fn)(void *arg);
-} signals[] = {{SIGTERM, on_stop_signal},
-               {SIGINT, on_stop_signal},
-               {SIGHUP, on_hangup},
-               {SIGUSR1, log_census},
-               {SIGUSR2, take_snapshot}};
+} signals[] = {{SIGTERM, on_stop_signal}, {SIGINT, on_stop_signal}, {SIGHUP, on_hangup},
+               {SIGPWR, on_power_fails},  {SIGUSR1, log_census},    {SIGUSR2, take_snapshot}};
 #define SIGNALS (sizeof(signals) / sizeof(signals[0]))
 
 static void open_signals(struct ebb_daemon *self) {
@@ -205,6 +207,7 @@ static enum ebb_err open_all(struct ebb_daemon *self) {
     if (error)
         return error;
     ebb_inherited_tell();
+    ebb_collector_tell();
     error = ebbi_alarms_start(plan);
     if (error == EBB_OK && plan->stall_ms > 0)
         error = ebb_watchdog_start(&self->watchdog, plan->stall_ms);

@@ -152,12 +152,13 @@ static void exclude_own_roots(void) {
 
 static void before_init(void) {
     char number[32];
+    ebbi_environment_take();
+    ebbi_stop_signals_choose();
     snprintf(number, sizeof number, "%lu", (unsigned long)profile.unmap_threshold);
-    setenv("GC_UNMAP_THRESHOLD", number,
-           0); /* the library has no function for it; it reads it once */
+    ebbi_environment_set("GC_UNMAP_THRESHOLD", number); /* there is no function for it */
     /* Else the collector looks after 10 ms, and then each 3 ms, whether signals got lost, and a
      * pause lasts until every thread has been scheduled once more. Linux loses none. */
-    setenv("GC_RETRY_SIGNALS", "0", 0);
+    ebbi_environment_set("GC_RETRY_SIGNALS", "0");
     if (profile.markers > 0)
         GC_set_markers_count((unsigned)profile.markers);
     if (profile.find_leak) {
@@ -218,6 +219,8 @@ void ebb_collector_start(const struct ebb_profile *chosen) {
     ebbi_thread_turns();
     before_init();
     GC_init();
+    ebbi_environment_clear();
+    ebbi_stop_signals_guard();
     if (profile.find_leak)
         ebbi_second_survive_fork();
     ebbi_symbols_survive_fork();
@@ -236,6 +239,10 @@ void ebb_collector_start(const struct ebb_profile *chosen) {
     size_t initial = profile.initial_heap_kib * 1024;
     if (GC_get_heap_size() < initial)
         GC_expand_hp(initial - GC_get_heap_size());
+}
+
+void ebb_collector_tell(void) {
+    ebbi_environment_tell();
 }
 
 void ebb_budget_set(size_t bytes) {

@@ -60,6 +60,16 @@ void ebbi_leak_metrics_start(void);
 /* suppress.c: does a suppression excuse the leaks of this site? Looks up names the first time. */
 bool ebbi_site_excused(struct ebb_site *site);
 
+/* environment.c: before GC_init, every variable GC_* is taken out; what the library has no function
+ * for is set; after it, that is taken out as well. Told once the log is there. */
+void ebbi_environment_take(void);
+void ebbi_environment_set(const char *name, const char *value);
+void ebbi_environment_clear(void);
+void ebbi_environment_tell(void);
+
+/* thread.c: the signals that stop threads; before GC_init, and after it. */
+void ebbi_stop_signals_choose(void);
+void ebbi_stop_signals_guard(void);
 /* thread.c: short turns on the processor for this thread. */
 void ebbi_thread_turns(void);
 

@@ -43,8 +43,7 @@ void ebbi_second_start(void) {
     log_file = memfd_create("gc-log", MFD_CLOEXEC);
     ebb_assert(log_file >= 0, "memfd_create for the collector's messages failed");
     snprintf(path, sizeof path, "/proc/self/fd/%d", log_file);
-    setenv("GC_LOG_FILE", path, 1);
-    unsetenv("GC_ONLY_LOG_TO_FILE");
+    ebbi_environment_set("GC_LOG_FILE", path);
 }
 
 static void lock_take(void) {

@@ -106,8 +106,10 @@ static struct event_base *base_new(void) {
     struct event_config *config = event_config_new();
     if (config == NULL)
         return NULL;
-    /* The environment must not choose the method: only epoll keeps up with many descriptors. */
-    event_config_set_flag(config, EVENT_BASE_FLAG_NOLOCK | EVENT_BASE_FLAG_IGNORE_ENV);
+    /* The environment must not choose the method: only epoll keeps up with many descriptors. And a
+     * timer runs from when it is opened, not from when this iteration began. */
+    event_config_set_flag(config, EVENT_BASE_FLAG_NOLOCK | EVENT_BASE_FLAG_IGNORE_ENV |
+                                      EVENT_BASE_FLAG_NO_CACHE_TIME);
     struct event_base *base = event_base_new_with_config(config);
     event_config_free(config);
     return base;
@@ -148,6 +150,7 @@ static void between_turns(struct ebb_loop *loop) {
     if (atomic_exchange(&loop->finalizers_ready, false))
         ebb_finalizers_run();
     ebb_leaks_tell();
+    ebb_collector_tell();
 }
 
 void ebb_loop_run(struct ebb_loop *loop) {

@@ -17,7 +17,9 @@
 #include <stdatomic.h>
 
 #include <ebb/assert.h>
+#include <ebb/clock.h>
 #include <ebb/mem.h>
+#include <ebb/thread.h>
 
 #include "gc/types.h"
 #include "loop_internal.h"
@@ -36,6 +38,7 @@ struct ebb_watch {
 struct ebb_timer {
     struct event event;
     struct ebb_loop *loop;
+    uint64_t due_ns; /* of one that does not repeat */
     void (*fn)(void *arg);
     void *arg;
 };
@@ -122,11 +125,24 @@ void ebb_watch_close(struct ebb_watch *watch) {
     ebb_done(watch);
 }
 
+static struct timeval interval_of(uint64_t ns) {
+    uint64_t us = (ns + 999) / 1000;
+    return (struct timeval){.tv_sec = (time_t)(us / 1000000),
+                            .tv_usec = (suseconds_t)(us % 1000000)};
+}
+
+/* libevent's clock is the coarse one, some milliseconds behind. */
 static void on_time(evutil_socket_t fd, short what, void *arg) {
     ebbi_pulse_busy();
     (void)fd, (void)what;
     struct ebb_timer *timer = arg;
-    timer->fn(timer->arg);
+    uint64_t now_ns = ebb_clock_ns();
+    if (now_ns < timer->due_ns) {
+        struct timeval rest = interval_of(timer->due_ns - now_ns);
+        event_start(&timer->event, &rest);
+    } else {
+        timer->fn(timer->arg);
+    }
 }
 
 __attribute__((noinline)) struct ebb_timer *
@@ -135,8 +151,9 @@ ebb_timer_open(struct ebb_loop *loop, uint64_t ms, bool repeat, void (*fn)(void 
     timer->loop = loop;
     timer->fn = fn;
     timer->arg = arg;
-    struct timeval after = {.tv_sec = (time_t)(ms / 1000),
-                            .tv_usec = (suseconds_t)(ms % 1000 * 1000)};
+    struct timeval after = interval_of(ms * EBB_NS_PER_MS);
+    if (!repeat)
+        timer->due_ns = ebb_clock_ns() + ms * EBB_NS_PER_MS;
     event_assign(&timer->event, ebbi_loop_base(loop), -1, repeat ? EV_PERSIST : 0, on_time, timer);
     event_start(&timer->event, &after);
     return timer;
@@ -192,7 +209,7 @@ static void on_signal(evutil_socket_t number, short what, void *arg) {
 
 __attribute__((noinline)) struct ebb_signal *ebb_signal_open(struct ebb_loop *loop, int number,
                                                              void (*fn)(void *), void *arg) {
-    ebb_assert(number != SIGPWR && number != SIGXCPU, "signal %d is the collector's", number);
+    ebb_assert(!ebb_signal_is_collectors(number), "signal %d is the collector's", number);
     struct ebb_signal *sig = ebb_new_sized(&ebb_type_signal, sizeof *sig);
     sig->loop = loop;
     sig->fn = fn;

@@ -85,11 +85,11 @@ static void on_signal(int number) {
 }
 
 static bool wait_for(sem_t *semaphore, uint64_t ns) {
-    uint64_t until_ns = ebb_clock_unix_ns() + ns;
+    uint64_t until_ns = ebb_clock_ns() + ns;
     struct timespec until = {.tv_sec = (time_t)(until_ns / EBB_NS_PER_SECOND),
                              .tv_nsec = (long)(until_ns % EBB_NS_PER_SECOND)};
     int failed;
-    while ((failed = sem_timedwait(semaphore, &until)) != 0 && errno == EINTR)
+    while ((failed = sem_clockwait(semaphore, CLOCK_MONOTONIC, &until)) != 0 && errno == EINTR)
         ;
     return failed == 0;
 }

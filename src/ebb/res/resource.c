@@ -124,8 +124,9 @@ static _Noreturn void become(const char *const argv[], const int descriptors[3])
 static pid_t fork_quietly(void) {
     sigset_t most, before;
     sigfillset(&most);
-    sigdelset(&most, SIGPWR);
-    sigdelset(&most, SIGXCPU);
+    for (int number = 1; number < NSIG; number++)
+        if (ebb_signal_is_collectors(number))
+            sigdelset(&most, number);
     pthread_sigmask(SIG_SETMASK, &most, &before);
     pid_t id = fork();
     if (id != 0) {

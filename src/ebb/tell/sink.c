@@ -195,11 +195,11 @@ void ebb_log_stop(void) {
     if (!atomic_load(&running))
         return;
     struct timespec until;
-    clock_gettime(CLOCK_REALTIME, &until);
+    clock_gettime(CLOCK_MONOTONIC, &until);
     until.tv_sec += STOP_PATIENCE_SECONDS;
     atomic_store(&ending, true);
     sem_post(&filled);
-    if (pthread_timedjoin_np(writer, NULL, &until) != 0)
+    if (pthread_clockjoin_np(writer, NULL, CLOCK_MONOTONIC, &until) != 0)
         atomic_store(&lost, true); /* whoever reads the log stands still: we do not */
     atomic_store(&running, false);
 }

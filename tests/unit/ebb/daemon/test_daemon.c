@@ -15,6 +15,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <sysexits.h>
@@ -410,6 +411,86 @@ START_TEST(sigusr1_logs_a_census) {
 }
 END_TEST
 
+/* Each of them changed how the daemon ran, or ended it, when it reached the collector's library. */
+static const char *const strange[][2] = {
+    {"GC_ENABLE_INCREMENTAL", "1"},  {"GC_FIND_LEAK", "1"},        {"GC_DONT_GC", "1"},
+    {"GC_MAXIMUM_HEAP_SIZE", "20M"}, {"GC_LOG_FILE", "/dev/null"}, {"GC_MARKERS", "8"},
+    {"GC_UNMAP_THRESHOLD", "0"},     {"GC_OF_ANOTHER_PROGRAM", ""}};
+enum { STRANGE = sizeof(strange) / sizeof(strange[0]), MORE_THAN_20M = 32 };
+
+static enum ebb_err start_in_a_clean_environment(struct ebb_daemon *daemon, struct ebb_loop *loop,
+                                                 void *arg) {
+    (void)daemon;
+    (void)loop;
+    (void)arg;
+    static void *held[MORE_THAN_20M];
+    for (char **at = environ; *at; at++)
+        if (strncmp(*at, "GC_", 3) == 0)
+            return ebb_err_set(EBB_ERR_BUSY, "%s is there", *at);
+    for (int i = 0; i < MORE_THAN_20M; i++)
+        held[i] = ebb_bytes(1 << 20);
+    uint64_t before = ebb_collections();
+    ebb_collect(EBB_CAUSE_demand);
+    return ebb_collections() > before && held[0]
+               ? EBB_OK
+               : ebb_err_set(EBB_ERR_BUSY, "nothing was collected");
+}
+
+START_TEST(what_the_environment_says_to_the_collector_is_taken_out_and_told_in_one_line) {
+    struct ebb_daemon_plan plan = plan_of();
+    plan.start = start_in_a_clean_environment;
+    for (size_t i = 0; i < STRANGE; i++)
+        setenv(strange[i][0], strange[i][1], 1);
+    pid_t child = start_daemon(&plan);
+    for (size_t i = 0; i < STRANGE; i++)
+        unsetenv(strange[i][0]);
+    wait_ready();
+    ck_assert_msg(end_daemon(child, SIGTERM) == 0, "%s", errors);
+    const char *line = strstr(errors, "taken out of the environment: ");
+    ck_assert_msg(line != NULL, "%s", errors);
+    for (size_t i = 0; i < STRANGE; i++) {
+        const char *name = strstr(line, strange[i][0]);
+        ck_assert_msg(name && name < line + strcspn(line, "\n"), "%s", errors);
+    }
+    ck_assert_ptr_null(strstr(line + 1, "taken out of the environment"));
+}
+END_TEST
+
+START_TEST(a_failing_power_is_told_and_the_collectors_signals_do_nothing_from_outside) {
+    struct ebb_daemon_plan plan = plan_of();
+    pid_t child = start_daemon(&plan);
+    int port = wait_ready();
+    for (int i = 0; i < 3; i++) {
+        kill(child, SIGPWR);
+        kill(child, SIGRTMAX - 2);
+        kill(child, SIGRTMAX - 1);
+        ck_assert_int_eq(client_request(port, "GET", "/healthz", answer, sizeof(answer)), 200);
+        ck_assert_int_eq(client_request(port, "POST", "/debug/collect", answer, sizeof(answer)),
+                         200);
+    }
+    ck_assert_int_eq(end_daemon(child, SIGTERM), 0);
+    ck_assert_msg(strstr(errors, "WARN") && strstr(errors, "SIGPWR"), "%s", errors);
+}
+END_TEST
+
+START_TEST(a_limit_of_processor_time_ends_it_as_it_ends_any_program) {
+    struct ebb_daemon_plan plan = plan_of();
+    struct rlimit core, none;
+    getrlimit(RLIMIT_CORE, &core);
+    none = (struct rlimit){.rlim_max = core.rlim_max};
+    setrlimit(RLIMIT_CORE, &none);
+    pid_t child = start_daemon(&plan);
+    setrlimit(RLIMIT_CORE, &core);
+    int status;
+    wait_ready();
+    kill(child, SIGXCPU);
+    ck_assert_int_eq(waitpid(child, &status, 0), child);
+    ck_assert(WIFSIGNALED(status) && WTERMSIG(status) == SIGXCPU);
+    close(port_pipe[0]);
+    close(error_pipe[0]);
+}
+END_TEST
+
 static int run_in_folder(const TTest *const *tests, size_t count) {
     if (mkdtemp(folder) == NULL)
         return EXIT_FAILURE;
@@ -435,6 +516,9 @@ int main(void) {
         a_failed_start_is_told_even_from_the_background,
         in_the_background_the_parent_leaves_when_it_answers,
         sigusr1_logs_a_census,
+        what_the_environment_says_to_the_collector_is_taken_out_and_told_in_one_line,
+        a_failing_power_is_told_and_the_collectors_signals_do_nothing_from_outside,
+        a_limit_of_processor_time_ends_it_as_it_ends_any_program,
     };
     return run_in_folder(tests, sizeof(tests) / sizeof(tests[0]));
 }

@@ -20,6 +20,7 @@
 #define POSTERS          4
 #define POSTS_PER_POSTER 5000
 #define OBJECTS          200
+#define LATE_NS          (60 * EBB_NS_PER_MS)
 
 static struct ebb_loop *loop_open(void) {
     struct ebb_loop *loop;
@@ -148,6 +149,40 @@ START_TEST(timers_fire_in_order_and_repeat) {
     ebb_timer_close(t.once);
     ebb_timer_close(t.late);
     ebb_timer_close(NULL);
+    ebb_loop_close(loop);
+}
+END_TEST
+
+struct late_start {
+    struct ebb_loop *loop;
+    struct ebb_timer *timer;
+    uint64_t opened_ns, fired_ns;
+};
+
+static void on_late_start(void *arg) {
+    struct late_start *late = arg;
+    late->fired_ns = ebb_clock_ns();
+    ebb_loop_stop(late->loop);
+}
+
+static void work_and_open(void *arg) {
+    struct late_start *late = arg;
+    uint64_t until = ebb_clock_ns() + 2 * LATE_NS;
+    while (ebb_clock_ns() < until)
+        continue;
+    late->opened_ns = ebb_clock_ns();
+    late->timer = ebb_timer_open(late->loop, LATE_NS / EBB_NS_PER_MS, false, on_late_start, late);
+}
+
+START_TEST(a_timer_runs_from_when_it_is_opened_whatever_was_done_before_in_the_iteration) {
+    struct ebb_loop *loop = loop_open();
+    for (int i = 0; i < 3; i++) {
+        struct late_start late = {.loop = loop};
+        ebb_loop_post(loop, work_and_open, &late);
+        ebb_loop_run(loop);
+        ck_assert_uint_ge(late.fired_ns - late.opened_ns, LATE_NS);
+        ebb_timer_close(late.timer);
+    }
     ebb_loop_close(loop);
 }
 END_TEST
@@ -360,10 +395,10 @@ START_TEST(the_time_stands_still_within_a_turn_and_moves_between_turns) {
 }
 END_TEST
 
-HARNESS_MAIN_COLLECTED("loop", posts_of_several_threads_run_in_order_on_the_loops_thread,
-                       what_was_posted_before_the_stop_has_run, timers_fire_in_order_and_repeat,
-                       a_watch_hears_what_it_asked_for_only,
-                       what_waits_in_a_loop_survives_collections,
-                       a_signal_is_heard_on_the_loops_thread,
-                       a_signal_to_a_forked_child_is_the_childs, finalizers_run_on_the_loops_thread,
-                       the_time_stands_still_within_a_turn_and_moves_between_turns)
+HARNESS_MAIN_COLLECTED(
+    "loop", posts_of_several_threads_run_in_order_on_the_loops_thread,
+    what_was_posted_before_the_stop_has_run, timers_fire_in_order_and_repeat,
+    a_timer_runs_from_when_it_is_opened_whatever_was_done_before_in_the_iteration,
+    a_watch_hears_what_it_asked_for_only, what_waits_in_a_loop_survives_collections,
+    a_signal_is_heard_on_the_loops_thread, a_signal_to_a_forked_child_is_the_childs,
+    finalizers_run_on_the_loops_thread, the_time_stands_still_within_a_turn_and_moves_between_turns)
