@@ -52,7 +52,7 @@ struct ebb_snapshot_resources {
  * process, by its only thread; it collects, and takes memory of its own. resources: or NULL. */
 void ebb_snapshot_write(struct ebb_writer *writer, const struct ebb_snapshot_resources *resources);
 
-/* Remembers how many objects of each type live, after a full collection. */
+/* Remembers how many objects of each type live and were not released, after a full collection. */
 void ebb_growth_begin(void);
 bool ebb_growth_begun(void);
 /* Each type with more live objects than at begin, and a path that holds one of them; as JSON or

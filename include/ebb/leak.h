@@ -1,7 +1,8 @@
 /* leak -- the watch over OWNED objects, and GC_find_leak as a second opinion.
  *
- * A leak is found when the collector reclaims it: counted at once, told (log line, once per type
- * and call site) by ebb_leaks_tell, which the loop calls between turns. */
+ * A leak is an OWNED object that is unreachable and was not released by ebb_done. Each collection
+ * counts all that were lost before it, whatever lives beside them; ebb_leaks_tell, which the daemon
+ * calls each second, reports them (a log line, once for each type and call site). */
 #ifndef EBB_LEAK_H
 #define EBB_LEAK_H
 

@@ -3,7 +3,7 @@
  * Each type is a row of a .def table:
  *     EBB_TYPE(name, scan, lifetime, "what it is")          ->  ebb_type_NAME, struct NAME
  * ebb_new(conn) gives a zeroed struct conn. Nothing here must be freed to be reclaimed; OWNED
- * objects must be said goodbye to (ebb_done), and one that is collected without it is a leak:
+ * objects must be released (ebb_done), and one that becomes unreachable without it is a leak:
  * counted by type and call site, logged once per site, and reclaimed all the same.
  *
  * Only these hold an object: registered threads' stacks and registers, static variables, other

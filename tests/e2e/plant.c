@@ -1,7 +1,7 @@
 /* plant -- mistakes for a running ebbd: preloaded, it makes those that $EBB_PLANT names at each
  * connection that is accepted. The daemon is the real one, and nothing of it is replaced.
  *
- *   leak        an object of the daemon's own to which nobody says goodbye
+ *   leak        an object of the daemon's own that is lost, among 31 that are kept
  *   hoard       64 KiB that are kept for no reason
  *   objects     200,000 small objects that are kept, at the first connection
  *   descriptor  a descriptor that nobody closes */
@@ -14,6 +14,7 @@
 #include <sys/socket.h>
 
 #define LOST_BYTES   300
+#define NEIGHBOURS   31
 #define HOARD_BYTES  65536
 #define OBJECTS      200000
 #define OBJECT_BYTES 32
@@ -27,14 +28,16 @@ struct hoard {
 
 static struct hoard *hoard;
 
-__attribute__((noinline)) static void lose_one(void) {
-    memset(ebb_new_sized(&ebb_type_conn, LOST_BYTES), 1, 1);
-}
-
 static void keep_one(size_t size) {
     struct hoard *more = ebb_new_sized(&ebb_type_backlog, size);
     more->next = hoard;
     hoard = more;
+}
+
+__attribute__((noinline)) static void lose_one(void) {
+    memset(ebb_new_sized(&ebb_type_conn, LOST_BYTES), 1, 1);
+    for (int i = 0; i < NEIGHBOURS; i++)
+        keep_one(LOST_BYTES);
 }
 
 /* Whether the file names this mistake now. */

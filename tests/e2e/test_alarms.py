@@ -95,12 +95,12 @@ class Alarms(unittest.TestCase):
         wait_until_over(server, "descriptors_grow")
 
     def test_leaks_found(self):
-        """A connection leaves an object behind that nobody said goodbye to (`plant.c`)."""
+        """A connection loses an object among 31 that it keeps (`plant.c`)."""
         server = self.planted("leak", "leaks_found=1/3")
         self.come_and_go(server)
         server.plant("")
         wait_for(server, "leaks_found", lambda: (collect(server), time.sleep(0.1)))
-        wait_for_log(server, r"WARN  leak: \d+ conn \(\d+ bytes\) collected without ebb_done, at most \d+ s old, from .*accept4 \(plant\.c:\d+\)")
+        wait_for_log(server, r"WARN  leak: \d+ conn \(\d+ bytes\) lost without ebb_done, at most \d+ s old, from .*accept4 \(plant\.c:\d+\)")
         wait_until_over(server, "leaks_found")
 
     def test_pauses_long(self):

@@ -54,6 +54,7 @@ struct ebb_daemon {
     struct ebbi_strangers strangers;
     struct ebb_signal *signals[SIGNALS_MAX];
     uint64_t collections, collected_ns; /* at the latest look, and when their number last changed */
+    uint64_t idle_cpu_ns;               /* what the latest idle collection took */
 };
 
 static struct ebb_daemon the_daemon; /* static, so what it holds is reachable for the collector */
@@ -77,16 +78,21 @@ static uint64_t collections_so_far(void) {
     return sum;
 }
 
-/* Collects when nothing was collected for the profile's time although something was dropped. */
+/* Collects when nothing was collected for the profile's time: whatever was lost since is found
+ * then, also in a daemon that allocates nothing. Where a collection takes long, less often. */
 static void collect_when_idle(struct ebb_daemon *self) {
     uint64_t now = ebb_loop_now_ns(self->loop), collections = collections_so_far();
     if (collections != self->collections) {
         self->collections = collections;
         self->collected_ns = now;
     }
-    uint64_t idle_ns = self->profile.idle_collect_seconds * EBB_NS_PER_SECOND;
-    if (idle_ns > 0 && ebb_dropped_now() > 0 && now - self->collected_ns >= idle_ns)
-        ebb_collect(EBB_CAUSE_idle);
+    uint64_t wait_ns = self->profile.idle_collect_seconds * EBB_NS_PER_SECOND;
+    uint64_t share_ns = self->idle_cpu_ns * 1000 / self->profile.idle_collect_per_mille;
+    if (wait_ns == 0 || now - self->collected_ns < (wait_ns > share_ns ? wait_ns : share_ns))
+        return;
+    uint64_t before = ebb_metric_value(&ebb_metric_gc_cpu);
+    ebb_collect(EBB_CAUSE_idle);
+    self->idle_cpu_ns = ebb_metric_value(&ebb_metric_gc_cpu) - before;
 }
 
 static void tick(void *arg) {

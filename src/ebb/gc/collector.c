@@ -97,6 +97,7 @@ static void GC_CALLBACK on_event(GC_EventType event) {
         ebbi_record_mark(RECORD_SWEEP_END);
         break;
     case GC_EVENT_END:
+        ebbi_lost_find();
         ebbi_record_end();
         fallback_set();
         break;
@@ -338,9 +339,17 @@ size_t ebb_dropped_now(void) {
     return atomic_load_explicit(&dropped_bytes, memory_order_relaxed);
 }
 
+static void *GC_CALLBACK judge_locked(void *header) {
+    ebbi_object_judge(header);
+    return NULL;
+}
+
+/* What comes to its finalizer is lost, and only we hold it now: found here, a collection earlier
+ * than by its marks. */
 static void GC_CALLBACK finalize(void *base, void *fn) {
     void (*call)(void *) = (void (*)(void *))fn;
     call((char *)base + sizeof(struct object_header));
+    GC_call_with_alloc_lock(judge_locked, base);
 }
 
 void ebbi_finalizer_set(void *object, void (*fn)(void *)) {

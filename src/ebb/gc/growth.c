@@ -1,7 +1,8 @@
 /* growth -- which types have more live objects than at an earlier moment, and what holds them.
  *
  * Between the two moments somebody does the same thing N times. What should end with each of the N
- * must not have grown. The counts of the first moment are kept in static memory; the second census,
+ * must not have grown. Released objects (ebb_done) do not count: a word that a call left on a stack
+ * may hold some. The counts of the first moment are kept in static memory; the second census,
  * and the search for holders, are made in a frozen copy of the process.
  *
  * The example of a type that grew is the newest that knows its birth; where none does, one that is
@@ -23,7 +24,8 @@ static bool begun;
 static void count_by_type(void *base, size_t cell, const struct object_header *header,
                           void *context) {
     (void)base, (void)cell;
-    if (header)
+    bool released = header && (header->state == OBJECT_DONE || header->state == OBJECT_POISONED);
+    if (header && !released)
         ((uint64_t *)context)[header->type]++;
 }
 

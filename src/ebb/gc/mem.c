@@ -1,9 +1,10 @@
 /* mem -- typed objects over the collector.
  *
  * Collected objects come from two kinds of our own (scanned, pointer-free) which both have a
- * disclaim procedure: the collector calls it for each object that it is about to reclaim. That one
- * call keeps the census (what is gone) and is the leak watch (what is gone without a goodbye).
- * FOREIGN objects are uncollectable and scanned: roots.
+ * disclaim procedure: the collector calls it for each object that it is about to reclaim. That call
+ * keeps the census (the objects that are gone). Lost ones are found there too, but not all: those
+ * among many living ones are never reclaimed, and lost.c finds them. FOREIGN objects are
+ * uncollectable and scanned: roots.
  *
  * 1. Every object of ours has a header with a valid check; disclaim wipes the check, so an object
  * is counted as gone once, however often the collector looks at its free cell.
@@ -13,8 +14,9 @@
  * 4. With find_leak ebb_done frees at once, as the collector demands; its report pass comes before
  * disclaim, which then keeps the OWNED objects that did not fit into the report, for the next one
  * (second.c).
- * 5. In debug builds a done object is filled with POISON, and disclaim looks whether it still is.
- */
+ * 5. In debug builds a done object is filled with POISON, which must still be there when it is
+ * judged.
+ * 6. An unreachable object is judged once: its state says so. */
 #include "gc/object.h"
 #include "gc/spare.h"
 #include "gc/types.h"
@@ -64,19 +66,29 @@ static bool poison_broken(const struct object_header *header) {
     return false;
 }
 
+static bool is_lost(const struct object_header *header) {
+    return header->state == OBJECT_LIVE && ebbi_type_at(header->type)->lifetime == EBB_OWNED;
+}
+
+void ebbi_object_judge(struct object_header *header) {
+    if (is_lost(header) && ebb_collector_profile()->leak_watch) {
+        ebbi_leak_count(ebbi_type_at(header->type), header);
+        header->state = OBJECT_LOST;
+    } else if (EBB_DEBUG && header->state == OBJECT_POISONED) {
+        if (poison_broken(header))
+            ebbi_used_after_done_count(header);
+        header->state = OBJECT_DONE;
+    }
+}
+
 static int GC_CALLBACK disclaim(void *base) {
     struct object_header *header = base;
     if (header->check != check_of(base))
         return 0; /* a free cell, or one that was never handed out */
-    struct ebb_type *type = ebbi_type_at(header->type);
-    if (type->lifetime == EBB_OWNED && header->state == OBJECT_LIVE) {
-        if (ebb_collector_profile()->find_leak)
-            return 1; /* it stays until the collector's own report had room for it */
-        ebbi_leak_count(type, header);
-    }
-    if (EBB_DEBUG && header->state == OBJECT_POISONED && poison_broken(header))
-        ebbi_used_after_done_count(header);
-    count_gone(header, type);
+    if (ebb_collector_profile()->find_leak && is_lost(header))
+        return 1; /* it stays until the collector's own report had room for it */
+    ebbi_object_judge(header);
+    count_gone(header, ebbi_type_at(header->type));
     header->check = 0;
     if (header->size >= SPARE_LEAST)
         ebbi_spare_add(base, sizeof *header + header->size);

@@ -18,7 +18,12 @@ struct object_header {
 };
 _Static_assert(sizeof(struct object_header) == 16, "the header keeps objects 16-aligned");
 
-enum object_state { OBJECT_LIVE = 1, OBJECT_DONE = 2, OBJECT_POISONED = 3 };
+enum object_state {
+    OBJECT_LOST, /* unreachable without ebb_done, and counted */
+    OBJECT_LIVE,
+    OBJECT_DONE,
+    OBJECT_POISONED
+};
 
 #define OBJECT_SIZE_MAX  ((UINT64_C(1) << 38) - 1)
 #define OBJECT_BORN_MASK ((UINT32_C(1) << 24) - 1)
@@ -33,6 +38,13 @@ struct object_header *ebbi_object_header(const void *object);
 /* For a start of collected memory (as GC_base gives it). */
 struct object_header *ebbi_object_at_base(void *base);
 
+/* Under the allocation lock: an object is unreachable. Counts it if it is lost (OWNED, without
+ * ebb_done) or, in debug builds, if it was written to after ebb_done. Once for each object. */
+void ebbi_object_judge(struct object_header *header);
+/* lost.c: at the end of a collection, under the lock that the collector has held since its
+ * beginning. */
+void ebbi_lost_find(void);
+
 /* Call sites. */
 uint16_t ebbi_site_take(const struct ebb_type *type, const uintptr_t *frame, int frames);
 struct ebb_site *ebbi_site_at(uint16_t site);
@@ -40,7 +52,7 @@ int ebbi_frames_walk(uintptr_t *frame, int frames_max, void *frame_address);
 int ebbi_frames_unwind(uintptr_t *frame, int frames_max, void *frame_address);
 void ebbi_sites_start(void);
 uint16_t ebbi_site_index(const struct ebb_site *site);
-/* Under the allocation lock: an OWNED object died without a goodbye. */
+/* Under the allocation lock: an OWNED object was lost. */
 void ebbi_leak_count(struct ebb_type *type, struct object_header *header);
 /* Under the allocation lock: it was written to after its goodbye. */
 void ebbi_used_after_done_count(struct object_header *header);

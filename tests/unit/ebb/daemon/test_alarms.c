@@ -41,6 +41,7 @@ static char answer[TEXT_MAX], log_text[TEXT_MAX];
 static int port_pipe[2];
 static struct planted *kept;
 static struct ebb_scope *scope;
+static __attribute__((used)) void *neighbours;
 
 static void tell_port(struct ebb_daemon *daemon, void *arg) {
     (void)arg;
@@ -49,9 +50,17 @@ static void tell_port(struct ebb_daemon *daemon, void *arg) {
     (void)ignored;
 }
 
+/* A large one, and a small one among many that live. */
 __attribute__((noinline)) static void lose_one(void) {
     struct planted *lost = ebb_new(planted);
     lost->rest[0] = 1;
+    for (int i = 0; i < 64; i++) {
+        void **more = ebb_new_sized(&ebb_type_planted, sizeof(void *));
+        if (i == 32)
+            continue;
+        *more = neighbours;
+        neighbours = more;
+    }
 }
 
 /* The watchdog must find this name. */

@@ -243,10 +243,18 @@ START_TEST(the_pid_file_names_it_keeps_a_second_one_out_and_is_gone_at_the_end) 
 }
 END_TEST
 
+/* static and used, so that they live */
+static __attribute__((used)) struct planted *neighbours;
+
 static __attribute__((noinline)) void lose_an_object(void) {
     struct planted *lost = ebb_new(planted);
     lost->next = lost;
     ebb_keep(lost);
+    for (int i = 0; i < 63; i++) {
+        struct planted *more = ebb_new(planted);
+        more->next = neighbours;
+        neighbours = more;
+    }
 }
 
 static enum ebb_err start_and_lose(struct ebb_daemon *daemon, struct ebb_loop *loop, void *arg) {
@@ -275,6 +283,70 @@ START_TEST(a_planted_leak_is_named_and_makes_the_exit_status_3) {
     ck_assert_int_gt(wait_ready(), 0);
     ck_assert_int_eq(end_daemon(child, SIGTERM), 3);
     ck_assert_msg(strstr(errors, "planted") && strstr(errors, "lose_an_object"), "%s", errors);
+    unlink(path);
+}
+END_TEST
+
+enum { QUIET_LOST = 20, QUIET_NEIGHBOURS = 40 };
+
+static struct planted *quiet[QUIET_LOST * QUIET_NEIGHBOURS];
+static struct ebb_scope *quiet_scope[QUIET_LOST];
+
+static __attribute__((noinline)) void make_quiet(void) {
+    for (int i = 0; i < QUIET_LOST * QUIET_NEIGHBOURS; i++)
+        quiet[i] = ebb_new(planted);
+    for (int i = 0; i < QUIET_LOST; i++) {
+        ebb_fd handle;
+        quiet_scope[i] = ebb_scope_new("quiet");
+        ck_assert_int_eq(ebb_fd_open(&handle, quiet_scope[i], "/dev/null", O_RDONLY, 0), EBB_OK);
+    }
+}
+
+/* All was born, and lived, before the latest collection; the daemon does nothing after this. */
+static void lose_in_the_quiet(struct ebb_daemon *daemon, void *arg) {
+    (void)daemon, (void)arg;
+    if (quiet[0] != NULL)
+        return;
+    make_quiet();
+    ebb_collect(EBB_CAUSE_demand);
+    ebb_collect(EBB_CAUSE_demand);
+    for (int i = 0; i < QUIET_LOST; i++) {
+        quiet[i * QUIET_NEIGHBOURS + 1] = NULL;
+        quiet_scope[i] = NULL;
+    }
+}
+
+static const char *quiet_profile(char *path, size_t size) {
+    path_in_folder(path, size, "quiet.conf");
+    FILE *file = fopen(path, "w");
+    fputs("idle_collect_seconds = 1\n", file);
+    fclose(file);
+    return path;
+}
+
+/* Reads its stderr until the text stands there; the daemon runs on. */
+static void wait_for_line(const char *wanted) {
+    size_t used = strlen(errors);
+    while (strstr(errors, wanted) == NULL) {
+        ssize_t got = client_read(error_pipe[0], errors + used, sizeof(errors) - 1 - used);
+        ck_assert_msg(got > 0, "ended without \"%s\": %s", wanted, errors);
+        used += (size_t)got;
+        errors[used] = '\0';
+    }
+}
+
+START_TEST(a_quiet_daemon_finds_what_it_lost) {
+    char path[128];
+    struct ebb_daemon_plan plan = plan_of();
+    plan.gc_profile = quiet_profile(path, sizeof(path));
+    plan.tick = lose_in_the_quiet;
+    pid_t child = start_daemon(&plan);
+    ck_assert_int_gt(wait_ready(), 0);
+    errors[0] = '\0';
+    wait_for_line("forgotten: file /dev/null");
+    wait_for_line(" scope (");
+    wait_for_line(" planted (");
+    end_daemon(child, SIGTERM);
     unlink(path);
 }
 END_TEST
@@ -510,6 +582,7 @@ int main(void) {
         the_heap_trace_has_a_header_interval_rows_and_the_last_collection,
         the_pid_file_names_it_keeps_a_second_one_out_and_is_gone_at_the_end,
         a_planted_leak_is_named_and_makes_the_exit_status_3,
+        a_quiet_daemon_finds_what_it_lost,
         what_is_still_open_at_the_end_is_named,
         a_descriptor_that_nobody_owns_is_named_at_the_end_in_every_profile,
         a_forgotten_descriptor_is_closed_and_named_by_class_and_site,

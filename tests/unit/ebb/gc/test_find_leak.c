@@ -14,19 +14,21 @@
 
 /* HELD: so many cells may be held by words on stacks that look like pointers to them. */
 enum { TYPES = 3, THREADS = 4, PLANTED = 2000, OTHERS = 3000, HELD = 10 };
+enum { SLOW_LOST = 300, SLOW_STEP = 64, SLOW_KEPT = SLOW_LOST * SLOW_STEP };
 
 EBB_TYPE_DEFINE(planted_small, EBB_POINTERS, EBB_OWNED, "a small object that somebody forgets")
 EBB_TYPE_DEFINE(planted_bytes, EBB_BYTES, EBB_OWNED, "a pointer-free object that somebody forgets")
 EBB_TYPE_DEFINE(planted_large, EBB_POINTERS, EBB_OWNED, "a large object that somebody forgets")
+EBB_TYPE_DEFINE(slow, EBB_POINTERS, EBB_OWNED, "one of 64 of them is lost")
 EBB_TYPE_DEFINE(shared, EBB_POINTERS, EBB_SHARED, "an object that nobody must remember")
 
 static struct ebb_type *const types[] = {&ebb_type_planted_small, &ebb_type_planted_bytes,
-                                         &ebb_type_planted_large, &ebb_type_shared};
+                                         &ebb_type_planted_large, &ebb_type_shared, &ebb_type_slow};
 static const size_t sizes[TYPES] = {64, 300, 20000};
 static const int shares[TYPES] = {PLANTED, PLANTED / 2, PLANTED / 20};
 
 struct opinion {
-    uint64_t leaked[TYPES], shared;
+    uint64_t leaked[TYPES], shared, slow;
     int stderr_bytes;
 };
 
@@ -48,20 +50,31 @@ static void run_thread(void *arg) {
         ebb_keep(ebb_new_sized(&ebb_type_shared, 64));
 }
 
+static __attribute__((noinline)) void lose_slowly(void) {
+    static void *kept[SLOW_KEPT];
+    for (int i = 0; i < SLOW_KEPT; i++) {
+        void *object = ebb_new_sized(&ebb_type_slow, 64);
+        kept[i] = i % SLOW_STEP == 1 ? NULL : object;
+    }
+    ebb_keep(kept);
+}
+
 static void look(bool find_leak, struct opinion *opinion) {
     struct ebb_profile profile;
     if (ebb_profile_read(&profile, EBB_PROFILE_DEFAULT) != EBB_OK)
         _exit(1);
     profile.find_leak = find_leak;
     ebb_collector_start(&profile);
-    ebb_types_add(types, TYPES + 1);
+    ebb_types_add(types, TYPES + 2);
     struct ebb_thread *thread[THREADS];
     for (int i = 0; i < THREADS; i++)
         if (ebb_thread_start(&thread[i], "planter", run_thread, NULL) != EBB_OK)
             _exit(1);
     for (int i = 0; i < THREADS; i++)
         ebb_thread_join(thread[i]);
+    lose_slowly();
     ebb_collect_fully(EBB_CAUSE_demand);
+    opinion->slow = ebb_type_slow.leaked;
     for (int type = 0; type < TYPES; type++)
         opinion->leaked[type] = types[type]->leaked;
     opinion->shared = ebb_type_shared.leaked;
@@ -70,7 +83,7 @@ static void look(bool find_leak, struct opinion *opinion) {
 /* The opinion of a fresh process. */
 static struct opinion ask(bool find_leak) {
     int answer[2], errors[2];
-    struct opinion opinion = {{0}, 0, 0};
+    struct opinion opinion = {{0}, 0, 0, 0};
     ck_assert_int_eq(pipe(answer), 0);
     ck_assert_int_eq(pipe2(errors, O_NONBLOCK), 0);
     fflush(NULL);
@@ -105,6 +118,10 @@ START_TEST(the_watch_and_the_collectors_finder_agree_on_thousands_of_leaks_of_se
         ck_assert_uint_le(finder.leaked[type], planted);
         ck_assert_uint_ge(finder.leaked[type], planted - HELD);
     }
+    ck_assert_uint_le(watch.slow, SLOW_LOST);
+    ck_assert_uint_ge(watch.slow, SLOW_LOST - HELD);
+    ck_assert_uint_le(finder.slow, SLOW_LOST);
+    ck_assert_uint_ge(finder.slow, SLOW_LOST - HELD);
     ck_assert_uint_eq(watch.shared, 0);
     ck_assert_uint_eq(finder.shared, 0);
     ck_assert_int_eq(finder.stderr_bytes, 0);
@@ -130,7 +147,7 @@ static int fork_with_the_finder(void) {
         return 1;
     profile.find_leak = true;
     ebb_collector_start(&profile);
-    ebb_types_add(types, TYPES + 1);
+    ebb_types_add(types, TYPES + 2);
     for (int i = 0; i < THREADS; i++)
         if (ebb_thread_start(&thread[i], "planter", run_until_end, NULL) != EBB_OK)
             return 1;
