@@ -14,13 +14,14 @@
 /* One member per row of src/ebb/tbl/profile.def. */
 struct ebb_profile {
     char name[256]; /* NAME or FILE as chosen */
-    char path[512]; /* the file it was read from */
+    char path[512]; /* the file it was read from; empty: compiled in */
 #define EBB_PROFILE_BOOL(key, dflt, help)              bool key;
 #define EBB_PROFILE_NUMBER(key, dflt, low, high, help) uint64_t key;
 #include <ebb/tbl/profile.def>
 };
 
-/* Reads NAME (looked up in $EBB_GC_CONFIG, the source tree's and the installed gc-config/) or a
+/* Reads NAME (NAME.conf in $EBB_GC_CONFIG, else in ../share/ebb/gc-config beside the running
+ * program, else as compiled in: deploy, leak-detect, heap-bench) or a
  * FILE (has a slash or ends in .conf). Fails: EBB_ERR_USAGE with file and line: no such profile,
  * unknown key, value out of bounds. */
 enum ebb_err ebb_profile_read(struct ebb_profile *profile, const char *name_or_file) EBB_MUST_CHECK;

@@ -1,21 +1,21 @@
 /* profile -- reads a gc-config/ file: which collector for which use.
  *
+ * The files of gc-config/ are compiled in, so that a program finds its profile wherever it was
+ * copied to; a file of the same name in a folder that is searched goes first.
+ *
  * The file is an INI file without sections; inih reads its lines, the table profile.def says what
  * may stand there. inih's handler is not told the line, so the lines are counted where they are
  * handed to inih. */
+#include <gc_config_files.h> /* made when it is built, by cmake/embed.cmake */
 #include <ebb/collector.h>
 #include <ini.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
-#ifndef EBB_GC_CONFIG_SOURCE
-#define EBB_GC_CONFIG_SOURCE "gc-config"
-#endif
-#ifndef EBB_GC_CONFIG_INSTALLED
-#define EBB_GC_CONFIG_INSTALLED "/usr/share/ebb/gc-config"
-#endif
+#define BESIDE_PROGRAM "../share/ebb/gc-config" /* as cmake --install lays it */
 
 struct reading {
     struct ebb_profile *profile;
@@ -93,30 +93,68 @@ static void defaults(struct ebb_profile *profile, const char *name) {
     snprintf(profile->name, sizeof profile->name, "%s", name);
 }
 
-static FILE *open_profile(const char *name, char *path, size_t size) {
+static FILE *open_in_folder(const char *folder, const char *name, char *path, size_t size) {
+    if (snprintf(path, size, "%s/%s.conf", folder, name) >= (int)size)
+        return NULL;
+    return fopen(path, "re");
+}
+
+/* In the place where an installation has it, seen from the running program. */
+static FILE *open_installed(const char *name, char *path, size_t size) {
+    char folder[400];
+    ssize_t length = readlink("/proc/self/exe", folder, sizeof folder);
+    if (length <= 0 || (size_t)length == sizeof folder)
+        return NULL;
+    folder[length] = '\0';
+    char *file = strrchr(folder, '/') + 1;
+    if (file + sizeof BESIDE_PROGRAM > folder + sizeof folder)
+        return NULL;
+    memcpy(file, BESIDE_PROGRAM, sizeof BESIDE_PROGRAM);
+    return open_in_folder(folder, name, path, size);
+}
+
+static FILE *open_compiled_in(const char *name, char *path, size_t size) {
+    static const struct {
+        const char *name;
+        const unsigned char *text;
+        size_t size;
+    } files[] = {
+        {"deploy", gc_config_deploy_conf, sizeof gc_config_deploy_conf},
+        {"leak-detect", gc_config_leak_detect_conf, sizeof gc_config_leak_detect_conf},
+        {"heap-bench", gc_config_heap_bench_conf, sizeof gc_config_heap_bench_conf},
+    };
+    snprintf(path, size, "%s", name);
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++)
+        if (strcmp(name, files[i].name) == 0)
+            return fmemopen((void *)(uintptr_t)files[i].text, files[i].size, "r");
+    errno = ENOENT;
+    return NULL;
+}
+
+static bool is_file(const char *name) {
     size_t length = strlen(name);
-    if (strchr(name, '/') || (length > 5 && strcmp(name + length - 5, ".conf") == 0)) {
+    return strchr(name, '/') || (length > 5 && strcmp(name + length - 5, ".conf") == 0);
+}
+
+static FILE *open_profile(const char *name, char *path, size_t size, bool *compiled_in) {
+    const char *folder = getenv("EBB_GC_CONFIG");
+    *compiled_in = false;
+    if (is_file(name)) {
         snprintf(path, size, "%s", name);
         return fopen(path, "re");
     }
-    const char *folders[] = {getenv("EBB_GC_CONFIG"), EBB_GC_CONFIG_SOURCE,
-                             EBB_GC_CONFIG_INSTALLED};
-    for (size_t i = 0; i < sizeof folders / sizeof *folders; i++) {
-        if (folders[i] == NULL)
-            continue;
-        snprintf(path, size, "%s/%s.conf", folders[i], name);
-        FILE *file = fopen(path, "re");
-        if (file)
-            return file;
-    }
-    snprintf(path, size, "%s", name);
-    return NULL;
+    FILE *file = folder ? open_in_folder(folder, name, path, size) : NULL;
+    if (file == NULL)
+        file = open_installed(name, path, size);
+    *compiled_in = file == NULL;
+    return file ? file : open_compiled_in(name, path, size);
 }
 
 enum ebb_err ebb_profile_read(struct ebb_profile *profile, const char *name_or_file) {
     char path[512];
+    bool compiled_in;
     defaults(profile, name_or_file);
-    FILE *file = open_profile(name_or_file, path, sizeof path);
+    FILE *file = open_profile(name_or_file, path, sizeof path, &compiled_in);
     if (file == NULL)
         return ebb_err_set(
             EBB_ERR_USAGE,
@@ -125,7 +163,7 @@ enum ebb_err ebb_profile_read(struct ebb_profile *profile, const char *name_or_f
     struct reading reading = {.profile = profile, .path = path, .file = file};
     int bad_line = ini_parse_stream(next_line, &reading, on_pair, &reading);
     fclose(file);
-    snprintf(profile->path, sizeof profile->path, "%s", path);
+    snprintf(profile->path, sizeof profile->path, "%s", compiled_in ? "" : path);
     if (reading.err == EBB_OK && bad_line != 0)
         reading.err = ebb_err_set(EBB_ERR_USAGE, "%s:%d: not a line of the form key = value", path,
                                   bad_line > 0 ? bad_line : 0);

@@ -51,6 +51,8 @@ enum ebb_err ebb_leak_suppressions_read(const char *path) {
 
 enum ebb_err ebb_leak_suppressions_default(void) {
     char path[sizeof ebb_collector_profile()->path + 16];
+    if (ebb_collector_profile()->path[0] == '\0')
+        return EBB_OK;
     snprintf(path, sizeof path, "%s", ebb_collector_profile()->path);
     char *slash = strrchr(path, '/');
     snprintf(slash ? slash + 1 : path, 16, "leaks.supp");

@@ -230,6 +230,29 @@ START_TEST(every_shipped_profile_is_read) {
 }
 END_TEST
 
+START_TEST(a_profile_is_compiled_in_and_a_folder_that_is_named_goes_first) {
+    struct ebb_profile profile;
+    char folder[] = "/tmp/ebb-profile-XXXXXX", path[64];
+    ck_assert_int_eq(ebb_profile_read(&profile, "leak-detect"), EBB_OK);
+    ck_assert_str_eq(profile.path, "");
+    ck_assert(profile.full_stacks);
+    ck_assert_ptr_nonnull(mkdtemp(folder));
+    snprintf(path, sizeof path, "%s/leak-detect.conf", folder);
+    FILE *file = fopen(path, "w");
+    fputs("full_stacks = no\n", file);
+    fclose(file);
+    setenv("EBB_GC_CONFIG", folder, 1);
+    ck_assert_int_eq(ebb_profile_read(&profile, "leak-detect"), EBB_OK);
+    ck_assert_str_eq(profile.path, path);
+    ck_assert(!profile.full_stacks);
+    ck_assert_int_eq(ebb_profile_read(&profile, "deploy"), EBB_OK);
+    ck_assert_str_eq(profile.path, "");
+    unsetenv("EBB_GC_CONFIG");
+    unlink(path);
+    rmdir(folder);
+}
+END_TEST
+
 START_TEST(a_heap_trace_row_has_as_many_columns_as_its_header) {
     char text[1024];
     struct ebb_array_writer writer;
@@ -306,4 +329,5 @@ HARNESS_MAIN_COLLECTED("collector", a_sleeping_thread_is_not_disturbed_and_keeps
                        a_finalizer_runs_once_when_asked_and_not_after_it_was_taken_back,
                        a_profile_says_file_and_line_of_what_it_cannot_take,
                        every_shipped_profile_is_read,
+                       a_profile_is_compiled_in_and_a_folder_that_is_named_goes_first,
                        a_heap_trace_row_has_as_many_columns_as_its_header)
