@@ -8,7 +8,8 @@ that is cut at random places; it ends with `version`, whose reply marks the end 
 the next batch, so the order of effects is defined although there are several connections.
 
 1. Both servers get the same bytes, except for cas numbers: a command names "the cas that was last shown for this key"
-   and each server gets its own number.
+   and each server gets its own number; and except for what differs on purpose: differences.py names each row of the
+   table of differences that random commands meet, and puts the command for memcached so that it means the same.
 2. Replies are equal after cas numbers are set aside; and the numbers of one server map one to one to the other's.
    What the seconds of the clock are in (the time left, the last access) may differ by a few.
 3. Whatever a broken data block swallows ends inside its batch: filler lines stand before the end mark.
@@ -32,6 +33,7 @@ import re
 import sys
 import time
 
+import differences
 from metacommands import Cas, MetaCommands, Reply, alike_times
 from servers import EBBD, MEMCACHED, REPLY_SECONDS_MAX, Server, is_memcached, scaled, test_folder
 
@@ -58,10 +60,11 @@ class Batch:
     def like(self, commands, cuts):
         return Batch(self.connection, commands, cuts, self.sleep, self.closer)
 
-    def bytes(self, shown, _oracle):
+    def bytes(self, shown, oracle):
         """What is sent, to the oracle or to ours."""
-        return b"".join([c if type(c) is bytes else c.bytes(shown) for c in self.commands]
+        data = b"".join([c if type(c) is bytes else c.bytes(shown) for c in self.commands]
                         + [self.closer or FILLER + b"version\r\n"])
+        return differences.for_oracle(data) if oracle else data
 
 
 # ---------------------------------------------------------------- commands
@@ -235,7 +238,7 @@ class Commands(MetaCommands):
         return b"%s %s %s\r\n" % (verb, self.rng.choice(TTL_GOOD), keys)
 
     def bad_store(self):
-        # A line with a wrong word; the block that follows is then read as commands, by both.
+        # A line with a wrong word: its block is passed over, or read as commands where its length is wrong.
         value = self.rng.choice((b"abc", b"get k1", b"hello world", b"", b"v"))
         return b"%s %s %s %s %s%s\r\n%s\r\n" % (self.verb(), self.key(), self.word(FLAGS_GOOD), self.ttl(),
                                                 self.rng.choice((b"%d" % len(value), self.bad_length())),
@@ -432,7 +435,7 @@ class Pair:
             time.sleep(batch.sleep)
         self.ours.send(batch)
         self.theirs.send(batch)
-        ours, theirs = self.ours.receive(batch), self.theirs.receive(batch)
+        ours, theirs = (differences.like_oracle(side.receive(batch)) for side in (self.ours, self.theirs))
         if ours == theirs and not SHOWS_CAS.search(ours):
             return None
         mine, others = [], []

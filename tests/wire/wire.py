@@ -14,6 +14,7 @@ The language, one line each (see README.md):
     <<~ regex          expects a line that matches; (?P<name>...) is kept and is $name afterwards
     --- closed         expects the close of this connection, and nothing before it
     --- hang up        closes this connection
+    --- silent         nothing has come on this connection, although the daemon has read all that was sent; needs -t 1
     ... 1.1s           sleeps: only where a lifetime has to pass
     +++ cmd_get 1      this field of `stats` has changed by so much since the start of the transcript
     === metric 1       the same for a sample of /metrics
@@ -33,7 +34,7 @@ import sys
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "e2e"))
-from servers import EBBD, MEMCACHED, Server, ServerError  # noqa: E402
+from servers import EBBD, MEMCACHED, REPLY_SECONDS_MAX, Server, ServerError  # noqa: E402
 
 REPEAT = re.compile(r"\{(.+?)\*(\d+)\}")
 ESCAPE = re.compile(rb"\\(x[0-9a-fA-F]{2}|.)")
@@ -70,6 +71,7 @@ class Play:
     def __init__(self, server, path):
         self.server, self.path = server, path
         self.peers, self.names, self.current = {}, {}, "one"
+        self.sent = 0  # bytes, since the stats at the start
         self.stats = server.connect().stats()
         self.metrics = server.metrics() if server.admin else {}
 
@@ -105,6 +107,32 @@ class Play:
             raise Mismatch(f"before the close came {brief(self.peer().buffer)}")
         self.peers.pop(self.current).close()
 
+    def silent(self):
+        """With one worker: when it answers that it has read all, it has also sent what there was to send."""
+        while int(self.stats_now()["bytes_read"]) - int(self.stats["bytes_read"]) < self.sent:
+            pass
+        peer = self.peer()
+        peer.sock.setblocking(False)
+        try:
+            peer.fill()
+        except BlockingIOError:
+            pass
+        finally:
+            peer.sock.settimeout(REPLY_SECONDS_MAX)
+        if peer.buffer:
+            raise Mismatch(f"silence was due\n  got {brief(peer.buffer)}")
+
+    def stats_now(self):
+        other = self.server.connect()
+        self.sent += len(b"stats\r\n")
+        stats = other.stats()
+        other.close()
+        return stats
+
+    def send(self, data):
+        self.sent += len(data)
+        self.peer().send(data)
+
     def changed(self, what, before, now, text):
         name, delta = text.rsplit(" ", 1)
         if name not in now:
@@ -116,21 +144,21 @@ class Play:
     def step(self, line):
         head, _, text = line.partition(" ")
         if head in (">>>", ">>|"):
-            self.peer().send(unescape(text, self.names) + (b"\r\n" if head == ">>>" else b""))
+            self.send(unescape(text, self.names) + (b"\r\n" if head == ">>>" else b""))
         elif head in ("<<<", "<<|"):
             self.expect(unescape(text, self.names) + (b"\r\n" if head == "<<<" else b""))
         elif head == "<<~":
             self.expect_line(text)
         elif line == "--- closed":
             self.closed()
+        elif line == "--- silent":
+            self.silent()
         elif line == "--- hang up":
             self.peers.pop(self.current).close()
         elif head == "...":
             time.sleep(float(text.rstrip("s")))
         elif head == "+++":
-            other = self.server.connect()
-            self.changed("stats", self.stats, other.stats(), text)
-            other.close()
+            self.changed("stats", self.stats, self.stats_now(), text)
         elif head == "===":
             if self.server.admin:
                 self.changed("/metrics", self.metrics, self.server.metrics(), text)

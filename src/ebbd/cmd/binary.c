@@ -35,11 +35,11 @@ static enum cmd_result succeed(struct cmd_turn *turn, const struct binary *frame
     return CMD_DONE;
 }
 
-/* The rest of the frame is thrown away. */
-static enum cmd_result pass_over(struct cmd_block *block, size_t length) {
-    if (length > BINARY_SKIPS_MAX)
-        return CMD_DONE;
-    *block = (struct cmd_block){.length = length};
+/* The rest of the frame is thrown away, then the error told. */
+static enum cmd_result pass_over(const struct binary *frame, enum binary_status status,
+                                 struct cmd_block *block) {
+    *block = (struct cmd_block){
+        .length = binary_value_length(frame), .binary = frame->origin, .refusal_status = status};
     return CMD_BLOCK;
 }
 
@@ -200,18 +200,13 @@ static enum cmd_result run_store(struct cmd_turn *turn, const struct binary *fra
     enum cmd_result result = set_begin(turn, &request, block);
     if (frame->cas != 0 && block->at)
         block->verb = REQUEST_cas;
-    if (block->at == NULL && block->length > BINARY_SKIPS_MAX)
-        return CMD_DONE; /* memcached passes over none of so many */
     return result;
 }
 
-void binary_store_refuse(struct cmd_turn *turn, const struct binary_origin *origin,
-                         enum store_verdict verdict) {
-    if (verdict == STORE_TOO_LARGE)
-        binary_reply_error(turn->reply, origin, BINARY_TOO_LARGE, EBB_SPAN(""));
-    else
-        binary_reply_error(turn->reply, origin, BINARY_NO_MEMORY,
-                           EBB_SPAN("Out of memory allocating item"));
+void binary_store_refuse(struct cmd_block *block, enum store_verdict verdict) {
+    bool large = verdict == STORE_TOO_LARGE;
+    block->refusal_status = large ? BINARY_TOO_LARGE : BINARY_NO_MEMORY;
+    block->refusal = large ? EBB_SPAN("") : EBB_SPAN("Out of memory allocating item");
 }
 
 /* What memcached says when nothing was stored. */
@@ -327,8 +322,8 @@ static enum cmd_result run_stat(struct cmd_turn *turn, const struct binary *fram
 
 static enum cmd_result run_sasl(struct cmd_turn *turn, const struct binary *frame,
                                 struct cmd_block *block) {
-    fail(turn, frame, BINARY_UNKNOWN);
-    return pass_over(block, binary_value_length(frame));
+    (void)turn;
+    return pass_over(frame, BINARY_UNKNOWN, block);
 }
 
 static binary_function *const functions[] = {
@@ -344,6 +339,8 @@ enum cmd_result cmd_run_binary(struct cmd_turn *turn, const struct binary *frame
     cmd_count(status == BINARY_OK ? frame->verb : REQUEST_NONE);
     if (status == BINARY_OK)
         return functions[frame->origin.opcode](turn, frame, block);
+    if (!closes)
+        return pass_over(frame, status, block);
     fail(turn, frame, status);
-    return closes ? CMD_QUIT : pass_over(block, binary_value_length(frame));
+    return CMD_QUIT;
 }

@@ -32,6 +32,12 @@ enum cmd_result cmd_run(struct cmd_turn *turn, struct request *request, struct c
         return CMD_QUIT;
     if (request->error.length > 0) {
         ebb_count(&ebb_metric_request_none, 1);
+        if (request->has_block) {
+            *block = (struct cmd_block){.length = request->value_length,
+                                        .noreply = request->noreply,
+                                        .refusal = request->error};
+            return CMD_BLOCK;
+        }
         cmd_answer(turn, request->noreply, request->error);
         return CMD_DONE;
     }

@@ -52,7 +52,7 @@ struct cmd_turn {
 /* A data block on its way. Lies in scanned memory: it holds the memory that is filled. Zeroed:
  * none. */
 struct cmd_block {
-    char *at;      /* where its bytes go; NULL: throw them away */
+    char *at;      /* where its bytes go; NULL: it is refused, and they are thrown away */
     size_t length; /* bytes, without CRLF */
     enum request_verb verb;
     bool noreply;
@@ -67,12 +67,14 @@ struct cmd_block {
     char echo[CMD_ECHO_MAX]; /* flags to answer, with blanks between: opaque, 'k', 'c' */
     /* of the binary protocol: no CRLF follows the bytes */
     struct binary_origin binary;
+    /* Of a refused one: the error, which is told when all its bytes have come. */
+    struct ebb_span refusal; /* static text; in binary, empty: as the status */
+    enum binary_status refusal_status;
 };
 
 enum cmd_result {
     CMD_DONE,
-    CMD_BLOCK,  /* block is set: its bytes and a CRLF come next; with at NULL there is nothing to do
-                   after them */
+    CMD_BLOCK,  /* block is set: its bytes and a CRLF come next */
     CMD_AGAIN,  /* the reply is full; request->keys is what is left: send, then come back with it */
     CMD_STREAM, /* the answer goes on for long: turn->stream is to be stepped until it ends */
     CMD_QUIT,   /* close, without sending what is unsent of this request */
@@ -91,8 +93,8 @@ enum cmd_result cmd_run(struct cmd_turn *turn, struct request *request, struct c
 enum cmd_result cmd_run_binary(struct cmd_turn *turn, const struct binary *frame,
                                struct cmd_block *block);
 
-/* All bytes are at block->at, and crlf says whether CRLF followed them. Answers; the block is
- * zeroed. */
+/* All bytes are at block->at (or thrown away), and crlf says whether CRLF followed them. Answers;
+ * the block is zeroed. */
 void cmd_block_done(struct cmd_turn *turn, struct cmd_block *block, bool crlf);
 /* The rest of the block will never come. The block is zeroed. */
 void cmd_block_drop(struct cmd_turn *turn, struct cmd_block *block);

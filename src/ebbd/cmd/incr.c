@@ -147,7 +147,7 @@ static enum cmd_result change(struct cmd_turn *turn, const struct request *reque
                    EBB_SPAN("CLIENT_ERROR cannot increment or decrement non-numeric value"));
         break;
     case DELTA_NO_MEMORY:
-        cmd_answer(turn, false, EBB_SPAN("SERVER_ERROR out of memory"));
+        cmd_answer(turn, request->noreply, EBB_SPAN("SERVER_ERROR out of memory"));
         break;
     default:
         cmd_answer(turn, request->noreply, EBB_SPAN("NOT_FOUND"));

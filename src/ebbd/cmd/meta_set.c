@@ -48,10 +48,11 @@ static enum request_verb verb_of(const struct meta *meta) {
 
 static enum cmd_result refuse(struct cmd_turn *turn, const struct meta *meta,
                               struct cmd_block *block, struct ebb_span error) {
-    reply_line(turn->reply, error);
-    if (!meta->has_block)
+    if (!meta->has_block) {
+        reply_line(turn->reply, error);
         return CMD_DONE;
-    *block = (struct cmd_block){.length = meta->value_length, .verb = REQUEST_ms};
+    }
+    *block = (struct cmd_block){.length = meta->value_length, .verb = REQUEST_ms, .refusal = error};
     return CMD_BLOCK;
 }
 

@@ -9,9 +9,11 @@
  * sends the last of them takes of the memory limit. The joined value is built in another room,
  * again and again until no other writer came between.
  *
- * 1. A set that cannot be stored (too large, no memory) removes the old value: a client that tried
+ * 1. The error of what cannot be stored is told when its block has come, as memcached does: clients
+ * that read answers only after they have sent all would stand still, or count an early one twice.
+ * 2. A set that cannot be stored (too large, no memory) removes the old value: a client that tried
  * to replace it must not read it any more. As memcached: set only, not add or the others.
- * 2. The item's size is memcached's: its header, the key, the value and CRLF, so -I refuses the
+ * 3. The item's size is memcached's: its header, the key, the value and CRLF, so -I refuses the
  * same values. */
 #include "set.h"
 
@@ -35,25 +37,28 @@ static void set_remove(struct store_edit *edit, void *context) {
     edit->remove = true;
 }
 
-/* The block will come all the same: it is thrown away. */
+/* The block will come all the same: it is thrown away, and the error told then. */
 static enum cmd_result refuse(struct cmd_turn *turn, const struct request *request,
                               struct cmd_block *block, enum store_verdict verdict) {
     bool removes = request->verb == REQUEST_set || block->meta;
     bool large = verdict == STORE_TOO_LARGE;
     ebb_count(large ? &ebb_metric_too_large : &ebb_metric_no_memory, 1);
-    if (block->binary.is)
-        binary_store_refuse(turn, &block->binary, verdict);
-    else if (large)
-        cmd_answer(turn, request->noreply, EBB_SPAN("SERVER_ERROR object too large for cache"));
-    else /* memcached tells this one even to who wants no reply */
-        cmd_answer(turn, false, EBB_SPAN("SERVER_ERROR out of memory storing object"));
     if (watch_on(WATCH_MUTATIONS))
         watch_stored(turn, request->verb, request->key, verdict, 0, 0);
     if (removes && watch_on(WATCH_FETCHERS))
         watch_looked_up(turn, request->key);
     if (removes)
         store_edit(turn->worker, request->key, turn->now, 0, set_remove, NULL);
-    *block = (struct cmd_block){.length = request->value_length, .verb = request->verb};
+    struct cmd_block refused = {.length = request->value_length,
+                                .verb = request->verb,
+                                .noreply = request->noreply,
+                                .binary = block->binary};
+    if (block->binary.is)
+        binary_store_refuse(&refused, verdict);
+    else
+        refused.refusal = large ? EBB_SPAN("SERVER_ERROR object too large for cache")
+                                : EBB_SPAN("SERVER_ERROR out of memory storing object");
+    *block = refused;
     return CMD_BLOCK;
 }
 
@@ -265,7 +270,11 @@ static void remember_key(struct cmd_block *block) {
 }
 
 void cmd_block_done(struct cmd_turn *turn, struct cmd_block *block, bool crlf) {
-    if (block->at == NULL) { /* thrown away, and answered when the line came */
+    if (block->at == NULL) {
+        if (block->binary.is)
+            binary_reply_error(turn->reply, &block->binary, block->refusal_status, block->refusal);
+        else
+            cmd_answer(turn, block->noreply, block->refusal);
         *block = (struct cmd_block){0};
         return;
     }

@@ -6,7 +6,7 @@
 #include "proto/binary.h"
 
 /* Of request: verb, key, client_flags, exptime, value_length, number (a cas), noreply. Makes the
- * block, or answers why not; CMD_BLOCK in any case. */
+ * block, or one that is refused; CMD_BLOCK in any case. */
 enum cmd_result set_begin(struct cmd_turn *turn, struct request *request, struct cmd_block *block);
 /* The same for REQUEST_append and REQUEST_prepend. */
 enum cmd_result set_begin_join(struct cmd_turn *turn, struct request *request,
@@ -16,10 +16,9 @@ enum cmd_result set_begin_join(struct cmd_turn *turn, struct request *request,
 void meta_set_answer(struct cmd_turn *turn, const struct cmd_block *block,
                      enum store_verdict verdict, uint64_t cas);
 
-/* binary.c: the answers to storing in binary; refused: before its bytes came. */
+/* binary.c: the answers to storing in binary; of a refused block the error to come. */
 void binary_store_answer(struct cmd_turn *turn, const struct cmd_block *block,
                          enum store_verdict verdict, uint64_t cas);
-void binary_store_refuse(struct cmd_turn *turn, const struct binary_origin *origin,
-                         enum store_verdict verdict);
+void binary_store_refuse(struct cmd_block *block, enum store_verdict verdict);
 
 #endif

@@ -14,7 +14,6 @@
 #define BINARY_HEADER    24          /* bytes */
 #define BINARY_HEAD_MAX  16384       /* bytes of header, extras and key: memcached's read buffer */
 #define BINARY_NO_CREATE 0xffffffffu /* expiration of increment: do not make what is missing */
-#define BINARY_SKIPS_MAX INT32_MAX   /* bytes of a refused value that are passed over */
 
 enum binary_opcode {
 #define EBB_OPCODE(id, opcode, ...) BINARY_##id = opcode,

@@ -12,8 +12,7 @@
 #include "number.h"
 #include <ebb/base64.h>
 
-#define WORDS_MAX        19 /* the name included */
-#define VALUE_LENGTH_MAX (INT32_MAX - 2)
+#define WORDS_MAX 19 /* the name included */
 
 const struct ebb_span meta_error_opaque = EBB_SPAN("CLIENT_ERROR opaque token too long");
 static const struct ebb_span error_unknown = EBB_SPAN("ERROR");
@@ -119,15 +118,6 @@ static bool split_flags(struct ebb_span rest, unsigned words, struct meta *meta)
     return true;
 }
 
-static struct ebb_span read_length(struct meta *meta, struct ebb_span text) {
-    int32_t length;
-    if (!number_i32(text, &length) || length < 0 || length > VALUE_LENGTH_MAX)
-        return error_format;
-    meta->value_length = (size_t)length;
-    meta->has_block = true;
-    return EBB_SPAN("");
-}
-
 /* All but flag[] and decoded, which are long. */
 static void start(struct meta *meta) {
     meta->error = EBB_SPAN("");
@@ -150,7 +140,9 @@ void meta_parse(enum request_verb verb, struct ebb_span rest, struct meta *meta)
         return;
     }
     bool stores = verb == REQUEST_ms;
-    if (meta->key.length > REQUEST_KEY_MAX || (stores && !request_next_key(&rest, &length))) {
+    if (stores && request_next_key(&rest, &length))
+        meta->has_block = number_length(length, &meta->value_length);
+    if (meta->key.length > REQUEST_KEY_MAX || (stores && length.length == 0)) {
         meta->error = error_format;
         return;
     }
@@ -159,8 +151,8 @@ void meta_parse(enum request_verb verb, struct ebb_span rest, struct meta *meta)
                                          : EBB_SPAN("CLIENT_ERROR options flags too long");
         return;
     }
-    if (stores)
-        meta->error = read_length(meta, length);
+    if (stores && !meta->has_block)
+        meta->error = error_format;
     if (meta->error.length == 0)
         read_flags(meta);
     if (meta->error.length > 0 && (verb == REQUEST_md || verb == REQUEST_ma))

@@ -1,6 +1,6 @@
 /* number -- strtoul's habits without strtoul's NUL.
  *
- * scan() finds sign and magnitude; the three readers differ only in what they accept of it.
+ * scan() finds sign and magnitude; the readers differ only in what they accept of it.
  * 1. A number ends at the end of the text or before white space; what follows is not looked at.
  * 2. A minus sign negates modulo 2^64, as strtoul does; a result of 2^63 or more with a '-'
  * anywhere is refused. */
@@ -66,6 +66,15 @@ bool number_i32(struct ebb_span text, int32_t *out) {
     if (number.magnitude > (uint64_t)INT64_MAX + (number.negative ? 1 : 0))
         return false;
     *out = (int32_t)(uint32_t)(number.negative ? 0 - number.magnitude : number.magnitude);
+    return true;
+}
+
+bool number_length(struct ebb_span text, size_t *out) {
+    struct scanned number;
+    if (!scan(text, &number) || number.magnitude > NUMBER_LENGTH_MAX ||
+        (number.negative && number.magnitude > 0))
+        return false;
+    *out = (size_t)number.magnitude;
     return true;
 }
 

@@ -10,12 +10,16 @@
 #include <ebb/span.h>
 #include <stdint.h>
 
-#define NUMBER_DIGITS_MAX 20 /* of an uint64_t */
+#define NUMBER_DIGITS_MAX 20              /* of an uint64_t */
+#define NUMBER_LENGTH_MAX (INT32_MAX - 2) /* with its CRLF it fits memcached's int */
 
 bool number_u64(struct ebb_span text, uint64_t *out);
 /* What fits into 64 bits but not into 32 is cut to its low 32, as memcached does. */
 bool number_u32(struct ebb_span text, uint32_t *out);
 bool number_i32(struct ebb_span text, int32_t *out);
+
+/* Bytes of a data block: 0 to NUMBER_LENGTH_MAX, and nothing is cut. */
+bool number_length(struct ebb_span text, size_t *out);
 
 /* As strtod: for settings, not for the request path. */
 bool number_real(struct ebb_span text, double *out);

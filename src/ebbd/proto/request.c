@@ -5,7 +5,9 @@
  * they get, so the steps here are the same and in the same order: count of words, noreply, length
  * of the key, numbers.
  *
- * 1. A NUL ends the line early, as it does for memcached.
+ * 1. Once the length of a storage command's block is known the block is passed over, whatever else
+ * is wrong: it is never read as commands. So a NUL does not end a line, and surplus words do no
+ * harm. memcached 1.6.18 is of another mind in all of that, later versions are not.
  * 2. noreply is the last word of a line, whatever stands before it; it silences errors of the same
  * line as well.
  * 3. A get is checked as a whole before anything of it runs: a key that is too long makes the whole
@@ -16,10 +18,10 @@
 
 #include "number.h"
 
-#define WORDS_COUNTED    23    /* memcached looks at no more */
-#define BLANKS_MAX       100   /* before "get" in a line that is longer than REQUEST_LINE_MAX */
-#define LINE_LONGEST     16384 /* of any other command, when it came in one piece */
-#define VALUE_LENGTH_MAX (INT32_MAX - 2)
+#define WORDS_COUNTED 23    /* memcached looks at no more */
+#define BLANKS_MAX    100   /* before "get" in a line that is longer than REQUEST_LINE_MAX */
+#define LINE_LONGEST  16384 /* of any other command, when it came in one piece */
+#define LENGTH_AT     4     /* the word of a storage command */
 
 struct verb_row {
     const char *name;
@@ -107,18 +109,18 @@ static struct ebb_span read_keys(const struct verb_row *row, struct request *req
     return check_keys(request->keys);
 }
 
+static bool stores(const struct verb_row *row) {
+    return row->form == REQUEST_FORM_STORE || row->form == REQUEST_FORM_STORE_CAS;
+}
+
 static struct ebb_span read_store(const struct verb_row *row, struct request *request) {
-    int32_t length;
-    if (!number_u32(request->word[2], &request->client_flags) ||
-        !read_exptime(request->word[3], request) || !number_i32(request->word[4], &length))
-        return error_format;
     request->number = 0;
-    if (row->form == REQUEST_FORM_STORE_CAS && !number_u64(request->word[5], &request->number))
-        return error_format;
-    if (length < 0 || length > VALUE_LENGTH_MAX)
-        return error_format;
-    request->value_length = (size_t)length;
-    return (struct ebb_span){"", 0};
+    bool good = request->has_block && request->key.length <= REQUEST_KEY_MAX &&
+                number_u32(request->word[2], &request->client_flags) &&
+                read_exptime(request->word[3], request);
+    if (good && row->form == REQUEST_FORM_STORE_CAS)
+        good = number_u64(request->word[LENGTH_AT + 1], &request->number);
+    return good ? EBB_SPAN("") : error_format;
 }
 
 static struct ebb_span read_delete(struct request *request) {
@@ -145,15 +147,14 @@ static struct ebb_span read_words(const struct verb_row *row, struct request *re
     switch (row->form) {
     case REQUEST_FORM_STORE:
     case REQUEST_FORM_STORE_CAS:
+        return read_store(row, request);
     case REQUEST_FORM_DELTA:
     case REQUEST_FORM_TOUCH:
         if (request->key.length > REQUEST_KEY_MAX)
             return error_format;
         if (row->form == REQUEST_FORM_DELTA)
             return number_u64(request->word[2], &request->number) ? EBB_SPAN("") : error_delta;
-        if (row->form == REQUEST_FORM_TOUCH)
-            return read_exptime(request->word[2], request) ? EBB_SPAN("") : error_exptime;
-        return read_store(row, request);
+        return read_exptime(request->word[2], request) ? EBB_SPAN("") : error_exptime;
     case REQUEST_FORM_DELETE: {
         struct ebb_span error = read_delete(request);
         if (error.length == 0 && request->key.length > REQUEST_KEY_MAX)
@@ -186,13 +187,10 @@ static bool may_be_http(struct ebb_span name) {
 }
 
 void request_parse(struct ebb_span line, struct request *request) {
-    const char *nul = memchr(line.at, '\0', line.length);
-    if (nul)
-        line.length = (size_t)(nul - line.at);
     struct ebb_span rest = line, name;
     request_next_key(&rest, &name);
     request->verb = verb_of(name);
-    request->noreply = request->hang_up = false;
+    request->noreply = request->hang_up = request->has_block = false;
     request->error = EBB_SPAN("");
     const struct verb_row *row = &verbs[request->verb];
     request->keys = rest;
@@ -202,6 +200,13 @@ void request_parse(struct ebb_span line, struct request *request) {
         return;
     }
     split(line, request);
+    request->has_block = request->verb != REQUEST_NONE && stores(row) &&
+                         request->words > LENGTH_AT &&
+                         number_length(request->word[LENGTH_AT], &request->value_length);
+    if (request->has_block && request->words < row->words_min) {
+        request->error = error_format;
+        return;
+    }
     if (request->verb == REQUEST_NONE || request->words < row->words_min ||
         request->words > row->words_max) {
         request->hang_up = request->hang_up && request->verb == REQUEST_NONE && may_be_http(name);

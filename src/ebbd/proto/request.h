@@ -1,5 +1,5 @@
 /* request -- a line of the text protocol as a struct; the rules and the sentences are
- * memcached 1.6.18's. */
+ * memcached 1.6.18's, but for what keeps the stream in step, which is of later ones. */
 #ifndef EBBD_PROTO_REQUEST_H
 #define EBBD_PROTO_REQUEST_H
 
@@ -24,8 +24,8 @@ enum request_form {
     REQUEST_FORM_KEYS,       /* key ... */
     REQUEST_FORM_TOUCH_KEYS, /* exptime key ... */
     REQUEST_FORM_META,       /* key [length] flag ...; keys is all of it, for meta_parse */
-    REQUEST_FORM_STORE,      /* key flags exptime length [noreply]; then length bytes and CRLF */
-    REQUEST_FORM_STORE_CAS,  /* key flags exptime length cas [noreply] */
+    REQUEST_FORM_STORE,      /* key flags exptime length ... [noreply]; then length bytes, CRLF */
+    REQUEST_FORM_STORE_CAS,  /* key flags exptime length cas ... [noreply] */
     REQUEST_FORM_DELETE,     /* key [0] [noreply] */
     REQUEST_FORM_DELTA,      /* key delta [noreply] */
     REQUEST_FORM_TOUCH,      /* key exptime [noreply] */
@@ -47,6 +47,7 @@ struct request {
     struct ebb_span keys; /* from the first key to the end of the line; see request_next_key */
     uint32_t client_flags;
     int64_t exptime;     /* also the delay of flush_all; 0 without one */
+    bool has_block;      /* value_length is known, so a block follows even after an error */
     size_t value_length; /* bytes of the data block, without its CRLF */
     uint64_t number;     /* cas, delta, level, megabytes */
     struct ebb_span word[REQUEST_WORDS];

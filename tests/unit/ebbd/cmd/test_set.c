@@ -1,4 +1,4 @@
-/* Set: append and prepend come to an end. */
+/* Set: append and prepend come to an end; errors come behind the block. */
 #include "harness.h"
 
 #include <ebbd/cmd/cmd.h>
@@ -44,4 +44,47 @@ START_TEST(appends_to_a_long_value_turn_the_whole_memory_over) {
 }
 END_TEST
 
-HARNESS_MAIN_COLLECTED("set", appends_to_a_long_value_turn_the_whole_memory_over)
+static void is_answered(const struct cmd_turn *turn, const char *answer) {
+    struct ebb_span told = {turn->reply->text, turn->reply->used};
+    ck_assert_msg(ebb_span_equal(told, ebb_span_of(answer)), "%.*s", (int)told.length, told.at);
+    reply_clear(turn->reply);
+}
+
+START_TEST(an_error_is_told_when_the_block_has_come) {
+    struct store_config config = {.limit_bytes = LIMIT, .value_size_max = LONG, .workers = 1};
+    struct settings settings = {.item_size_max = LONG};
+    struct store *store = store_new(&config);
+    struct cmd_shared shared = {.store = store, .settings = &settings};
+    struct reply reply = {.text = ebb_bytes(REPLY_TEXT_SIZE), .size = REPLY_TEXT_SIZE};
+    struct cmd_turn turn = {
+        .shared = &shared, .worker = store_worker_at(store, 0), .reply = &reply, .now = NOW};
+    struct request request = {.verb = REQUEST_set, .value_length = LONG / 2};
+    struct cmd_block block = {0};
+    char key[16];
+    for (int i = 0;; i++) {
+        request.key = (struct ebb_span){key, (size_t)snprintf(key, sizeof(key), "%d", i)};
+        ck_assert_int_eq(cmd_run(&turn, &request, &block), CMD_BLOCK);
+        is_answered(&turn, "");
+        if (block.at == NULL)
+            break; /* no memory is left */
+        cmd_block_done(&turn, &block, true);
+        is_answered(&turn, "STORED\r\n");
+    }
+    ck_assert_uint_eq(block.length, LONG / 2);
+    cmd_block_done(&turn, &block, true);
+    is_answered(&turn, "SERVER_ERROR out of memory storing object\r\n");
+    request.noreply = true;
+    ck_assert_int_eq(cmd_run(&turn, &request, &block), CMD_BLOCK);
+    cmd_block_done(&turn, &block, true);
+    is_answered(&turn, "");
+    request = (struct request){.verb = REQUEST_set, .key = EBB_SPAN("k"), .value_length = LONG};
+    ck_assert_int_eq(cmd_run(&turn, &request, &block), CMD_BLOCK);
+    is_answered(&turn, "");
+    cmd_block_done(&turn, &block, false);
+    is_answered(&turn, "SERVER_ERROR object too large for cache\r\n");
+    store_close(store);
+}
+END_TEST
+
+HARNESS_MAIN_COLLECTED("set", appends_to_a_long_value_turn_the_whole_memory_over,
+                       an_error_is_told_when_the_block_has_come)

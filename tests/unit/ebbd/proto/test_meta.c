@@ -58,6 +58,14 @@ START_TEST(a_block_follows_once_its_length_is_known) {
     ck_assert_uint_gt(meta.error.length, 0);
     ck_assert(meta.has_block);
     ck_assert_uint_eq(meta.value_length, 5);
+    char line[300];
+    memset(line, 'k', sizeof(line));
+    strcpy(line + 251, " 7"); /* NOLINT: it fits */
+    meta = parse(REQUEST_ms, line);
+    ck_assert(meta.has_block && meta.error.length > 0 && meta.value_length == 7);
+    meta = parse(REQUEST_ms, "k 7 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8");
+    ck_assert(meta.has_block && meta.error.length > 0 && meta.value_length == 7);
+    ck_assert(!parse(REQUEST_ms, "k 4294967297").has_block);
 }
 END_TEST
 

@@ -52,6 +52,18 @@ START_TEST(what_is_wider_than_32_bits_is_cut) {
 }
 END_TEST
 
+START_TEST(a_length_is_never_cut) {
+    size_t length;
+    ck_assert(number_length(ebb_span_of("0"), &length) && length == 0);
+    ck_assert(number_length(ebb_span_of("+3"), &length) && length == 3);
+    ck_assert(number_length(ebb_span_of("2147483645"), &length) && length == NUMBER_LENGTH_MAX);
+    static const char *const none[] = {
+        "2147483646", "4294967297", "-1", "-18446744073709551615", "18446744073709551617", "", "x"};
+    for (size_t i = 0; i < sizeof(none) / sizeof(none[0]); i++)
+        ck_assert_msg(!number_length(ebb_span_of(none[i]), &length), "%s", none[i]);
+}
+END_TEST
+
 START_TEST(written_digits_read_back) {
     static const uint64_t values[] = {0, 9, 10, 99, 12345678901234567ull, UINT64_MAX};
     for (size_t i = 0; i < sizeof(values) / sizeof(values[0]); i++) {
@@ -66,4 +78,4 @@ END_TEST
 
 HARNESS_MAIN("number", digits_are_a_number_and_letters_are_not,
              white_space_may_stand_before_and_ends_a_number, a_minus_negates_as_in_strtoul,
-             what_is_wider_than_32_bits_is_cut, written_digits_read_back)
+             what_is_wider_than_32_bits_is_cut, a_length_is_never_cut, written_digits_read_back)

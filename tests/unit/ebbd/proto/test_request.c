@@ -42,7 +42,6 @@ START_TEST(unknown_and_miscounted_lines_are_an_ERROR) {
                                         "get ",
                                         "set k 0 0",
                                         "set",
-                                        "cas k 0 0 1",
                                         "incr k",
                                         "touch k",
                                         "delete",
@@ -50,8 +49,7 @@ START_TEST(unknown_and_miscounted_lines_are_an_ERROR) {
                                         "delete a b c d",
                                         "flush_all 0 1 2",
                                         "verbosity",
-                                        "gat",
-                                        "set k 0 0 1 x noreply"};
+                                        "gat"};
     for (size_t i = 0; i < sizeof(lines) / sizeof(lines[0]); i++)
         is_error(lines[i], "ERROR");
 }
@@ -134,12 +132,40 @@ START_TEST(keys_come_one_by_one) {
 }
 END_TEST
 
-START_TEST(a_nul_ends_the_line) {
+START_TEST(a_nul_does_not_end_the_line) {
     struct request request;
     request_parse((struct ebb_span){"get a\0 b", 8}, &request);
     struct ebb_span key;
-    ck_assert(request_next_key(&request.keys, &key) && ebb_span_equal(key, EBB_SPAN("a")));
+    ck_assert(request_next_key(&request.keys, &key) &&
+              ebb_span_equal(key, (struct ebb_span){"a\0", 2}));
+    ck_assert(request_next_key(&request.keys, &key) && ebb_span_equal(key, EBB_SPAN("b")));
     ck_assert(!request_next_key(&request.keys, &key));
+    request_parse((struct ebb_span){"set a\0b 0 0 9", 13}, &request);
+    ck_assert(request.has_block && request.error.length == 0 && request.key.length == 3);
+}
+END_TEST
+
+START_TEST(a_block_follows_once_its_length_is_known) {
+    char key[300];
+    memset(key, 'k', sizeof(key));
+    memcpy(key, "set ", 4);
+    strcpy(key + 255, " 0 0 9"); /* NOLINT: it fits */
+    const char *const refused[] = {
+        "set k x 0 9",    "add k -1 0 9",        "replace k 0 x 9",
+        "append k 0 x 9", "prepend k x 0 9 z",   "cas k 0 0 9",
+        "cas k 0 0 9 x",  "set k x 0 9 noreply", key,
+    };
+    for (size_t i = 0; i < sizeof(refused) / sizeof(refused[0]); i++) {
+        is_error(refused[i], "CLIENT_ERROR bad command line format");
+        ck_assert_msg(parsed(refused[i]).has_block, "%s", refused[i]);
+        ck_assert_uint_eq(parsed(refused[i]).value_length, 9);
+    }
+    static const char *const unknown[] = {"set k 0 0", "set k 0 0 x",   "set k 0 0 4294967305",
+                                          "touch k 0", "get a b c d e", "SET k 0 0 9"};
+    for (size_t i = 0; i < sizeof(unknown) / sizeof(unknown[0]); i++)
+        ck_assert_msg(!parsed(unknown[i]).has_block, "%s", unknown[i]);
+    is_fine("set k 0 0 9 surplus words", REQUEST_set);
+    ck_assert(parsed("set k 0 0 9 surplus noreply").noreply);
 }
 END_TEST
 
@@ -228,7 +254,8 @@ END_TEST
 HARNESS_MAIN("request", every_command_is_found_by_its_name,
              unknown_and_miscounted_lines_are_an_ERROR, bad_numbers_have_the_error_of_their_command,
              a_key_of_250_bytes_is_taken_and_one_of_251_is_not, noreply_is_the_last_word,
-             a_store_line_gives_its_numbers, keys_come_one_by_one, a_nul_ends_the_line,
+             a_store_line_gives_its_numbers, keys_come_one_by_one, a_nul_does_not_end_the_line,
+             a_block_follows_once_its_length_is_known,
              a_get_left_halfway_goes_on_with_the_keys_that_are_left,
              a_line_split_anywhere_is_found_once_it_is_whole, only_a_get_may_be_long,
              http_is_hung_up_on)
