@@ -36,22 +36,30 @@ void ebb_loop_finalize_here(struct ebb_loop *loop);
 uint64_t ebb_loop_now_ns(const struct ebb_loop *loop);
 
 /* Calls fn when handle is ready for events (EBB_READ, EBB_WRITE, both, or 0 for paused);
- * level-triggered. arg is held while the watch is open. */
-struct ebb_watch *ebb_watch_open(struct ebb_loop *loop, ebb_fd handle, int events,
-                                 void (*fn)(int events, void *arg), void *arg);
-/* Changes what is waited for; cheap when nothing changes. */
-void ebb_watch_set(struct ebb_watch *watch, int events);
+ * level-triggered. arg is held while the watch is open. Fails: EBB_ERR_LIMIT, EBB_ERR_SYSTEM: the
+ * system watches no more descriptors, or has no memory; *watch is NULL. */
+enum ebb_err ebb_watch_open(struct ebb_watch **watch, struct ebb_loop *loop, ebb_fd handle,
+                            int events, void (*fn)(int events, void *arg),
+                            void *arg) EBB_MUST_CHECK;
+/* Changes what is waited for; cheap when nothing changes. Fails: as ebb_watch_open; it is paused
+ * then. */
+enum ebb_err ebb_watch_set(struct ebb_watch *watch, int events) EBB_MUST_CHECK;
+/* The same with 0, which cannot fail. */
+void ebb_watch_pause(struct ebb_watch *watch);
 /* Stops it; close the descriptor after, not before. NULL is fine. */
 void ebb_watch_close(struct ebb_watch *watch);
 
-/* Calls fn after ms milliseconds, again and again when repeat. */
+/* Calls fn after ms milliseconds, again and again when repeat. A panic when memory is gone; */
 struct ebb_timer *ebb_timer_open(struct ebb_loop *loop, uint64_t ms, bool repeat,
                                  void (*fn)(void *arg), void *arg);
+/* the same, NULL when memory is gone: for timers that a peer asked for. */
+struct ebb_timer *ebb_timer_try(struct ebb_loop *loop, uint64_t ms, bool repeat,
+                                void (*fn)(void *arg), void *arg);
 void ebb_timer_close(struct ebb_timer *timer);
 
-/* Calls fn on the loop's thread when the process gets the signal. */
-struct ebb_signal *ebb_signal_open(struct ebb_loop *loop, int number, void (*fn)(void *arg),
-                                   void *arg);
+/* Calls fn on the loop's thread when the process gets the signal. Fails: as ebb_watch_open. */
+enum ebb_err ebb_signal_open(struct ebb_signal **sig, struct ebb_loop *loop, int number,
+                             void (*fn)(void *arg), void *arg) EBB_MUST_CHECK;
 void ebb_signal_close(struct ebb_signal *sig);
 
 /* Before any other call of this header: libevent's memory becomes collected memory of type

@@ -4,14 +4,21 @@
  *   leak        an object of the daemon's own that is lost, among 31 that are kept
  *   hoard       64 KiB that are kept for no reason
  *   objects     200,000 small objects that are kept, at the first connection
- *   descriptor  a descriptor that nobody closes */
+ *   descriptor  a descriptor that nobody closes
+ *
+ * And what the system does:
+ *   unwatched   epoll_ctl: the user's watches are used up */
 #include <dlfcn.h>
+#include <errno.h>
 #include <ebb/mem.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #define LOST_BYTES   300
 #define NEIGHBOURS   31
@@ -67,4 +74,12 @@ int accept4(int socket, struct sockaddr *address, socklen_t *size, int flags) {
     if (is_planted("descriptor"))
         eventfd(0, EFD_CLOEXEC);
     return fd;
+}
+
+int epoll_ctl(int set, int operation, int fd, struct epoll_event *event) {
+    if (operation == EPOLL_CTL_ADD && is_planted("unwatched")) {
+        errno = ENOSPC;
+        return -1;
+    }
+    return (int)syscall(SYS_epoll_ctl, set, operation, fd, event);
 }

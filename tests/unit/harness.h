@@ -33,6 +33,11 @@ static inline void harness_collector(void) {
     ebb_collector_start(&profile);
 }
 
+/* A call that must not fail. */
+static inline void ok(enum ebb_err err) {
+    ck_assert_msg(err == EBB_OK, "%s", ebb_err_text());
+}
+
 static inline int harness_run(const char *name, const TTest *const *tests, size_t count) {
     Suite *suite = suite_create(name);
     TCase *all = tcase_create(name);

@@ -77,7 +77,8 @@ static void on_ready(int events, void *arg) {
         conn_close(conn);
         return;
     }
-    ebb_watch_set(conn->watch, conn->sent < conn->used ? EBB_WRITE : EBB_READ);
+    if (ebb_watch_set(conn->watch, conn->sent < conn->used ? EBB_WRITE : EBB_READ) != EBB_OK)
+        conn_close(conn);
 }
 
 static void on_accept(ebb_fd socket, const char *peer, void *arg) {
@@ -88,8 +89,9 @@ static void on_accept(ebb_fd socket, const char *peer, void *arg) {
     conn->buffer = ebb_bytes(BUFFER_BYTES);
     ebb_fd_give(socket, conn->scope);
     ebb_list_append(&conns, &conn->link);
-    conn->watch = ebb_watch_open(loop, socket, EBB_READ, on_ready, conn);
     ebb_log_debug("echo", "%s came", peer);
+    if (ebb_watch_open(&conn->watch, loop, socket, EBB_READ, on_ready, conn) != EBB_OK)
+        conn_close(conn);
 }
 
 static enum ebb_err start(struct ebb_daemon *daemon, struct ebb_loop *loop, void *arg) {

@@ -138,9 +138,12 @@ static const struct {
                {SIGPWR, on_power_fails},  {SIGUSR1, log_census},    {SIGUSR2, take_snapshot}};
 #define SIGNALS (sizeof(signals) / sizeof(signals[0]))
 
-static void open_signals(struct ebb_daemon *self) {
-    for (size_t i = 0; i < SIGNALS; i++)
-        self->signals[i] = ebb_signal_open(self->loop, signals[i].number, signals[i].fn, self);
+static enum ebb_err open_signals(struct ebb_daemon *self) {
+    enum ebb_err error = EBB_OK;
+    for (size_t i = 0; i < SIGNALS && error == EBB_OK; i++)
+        error =
+            ebb_signal_open(&self->signals[i], self->loop, signals[i].number, signals[i].fn, self);
+    return error;
 }
 
 /* From here on they are ignored: by default they would cut short the end, which is to be proved.
@@ -220,9 +223,10 @@ static enum ebb_err open_all(struct ebb_daemon *self) {
     if (error)
         return error;
     error = ebbi_leak_report_start(plan->leak_report, plan->user);
+    if (error == EBB_OK)
+        error = open_signals(self);
     if (error)
         return error;
-    open_signals(self);
     self->tick = ebb_timer_open(self->loop, TICK_MS, true, tick, self);
     if (plan->pid_file)
         error = ebbi_pid_file_open(&self->pid_file, self->scope, plan->pid_file, plan->user);

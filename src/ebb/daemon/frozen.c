@@ -273,7 +273,9 @@ void ebbi_snapshot_to_file(struct ebb_loop *loop, const char *name, const char *
     }
     to_file.frozen = frozen;
     memcpy(to_file.path, path, sizeof(path));
-    to_file.watch = ebb_watch_open(loop, frozen->output, EBB_READ, on_copy_ended, NULL);
+    if (ebb_watch_open(&to_file.watch, loop, frozen->output, EBB_READ, on_copy_ended, NULL) !=
+        EBB_OK)
+        file_end(false);
 }
 
 void ebbi_frozen_stop(void) {

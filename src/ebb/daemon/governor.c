@@ -433,7 +433,10 @@ enum ebb_err ebbi_governor_open(struct ebbi_governor *self, struct ebb_daemon *d
     if (error)
         return error;
     if (self->pressure.ready.generation != 0)
-        self->watch = ebb_watch_open(loop, self->pressure.ready, EBB_READ, on_pressure, self);
+        error =
+            ebb_watch_open(&self->watch, loop, self->pressure.ready, EBB_READ, on_pressure, self);
+    if (error)
+        return error;
     uint64_t heap = ebb_metric_value(&ebb_metric_heap_size), all = ebbi_process_resident();
     self->beside = all > heap ? all - heap : 0;
     self->loop = loop;

@@ -11,6 +11,9 @@
  * While evhttp writes an answer it goes on reading, to hear of the connection's end, and leaves
  * what comes in the bufferevent's buffer; so that has a limit, of one request as large as may be.
  *
+ * evhttp does not look whether a connection could be watched again for its answer. One that could
+ * not would never end: it is closed.
+ *
  * 1. The listening socket is a managed resource: libevent borrows it, ebb_fd_close closes it,
  * nobody else does.
  * 2. A remembered bufferevent is used only right after count_connections found it alive. */
@@ -100,9 +103,10 @@ static void accept_again(void *arg) {
         shed(http);
         return;
     }
+    if (evconnlistener_enable(http->listener) != 0)
+        return; /* the system watches no more descriptors; at the next look */
     ebb_timer_close(http->look_again);
     http->look_again = NULL;
-    evconnlistener_enable(http->listener);
 }
 
 /* Makes the bufferevent of a connection that is being accepted. NULL: evhttp makes one. */
@@ -254,12 +258,14 @@ static enum ebb_err open_socket(struct ebb_http *http, const char *host, int por
     return ebb_fd_adopt(&http->socket, http->scope, EBB_RESOURCE_listener, fd, note);
 }
 
-/* evhttp with its limits, on the socket. */
-static bool start_evhttp(struct ebb_http *http) {
+/* evhttp with its limits, on the socket. The listener is enabled by us, last, since libevent does
+ * not look whether it could be. */
+static enum ebb_err start_evhttp(struct ebb_http *http) {
+    static const char none[] = "libevent gave no HTTP server: no memory";
     struct event_base *base = ebbi_loop_base(http->loop);
     http->evhttp = evhttp_new(base);
     if (http->evhttp == NULL)
-        return false;
+        return ebb_err_set(EBB_ERR_SYSTEM, none);
     evhttp_set_max_body_size(http->evhttp, HTTP_BODY_MAX);
     evhttp_set_max_headers_size(http->evhttp, HTTP_HEADERS_MAX);
     evhttp_set_timeout(http->evhttp, HTTP_TIMEOUT_SECONDS);
@@ -271,9 +277,14 @@ static bool start_evhttp(struct ebb_http *http) {
     evhttp_set_gencb(http->evhttp, handle, http);
     evhttp_set_bevcb(http->evhttp, connection_begins, http);
     /* Without LEV_OPT_CLOSE_ON_FREE: the scope closes the socket. */
-    http->listener =
-        evconnlistener_new(base, NULL, NULL, LEV_OPT_CLOSE_ON_EXEC, 0, ebb_fd_get(http->socket));
-    return http->listener && evhttp_bind_listener(http->evhttp, http->listener);
+    http->listener = evconnlistener_new(base, NULL, NULL, LEV_OPT_CLOSE_ON_EXEC | LEV_OPT_DISABLED,
+                                        0, ebb_fd_get(http->socket));
+    if (http->listener == NULL || evhttp_bind_listener(http->evhttp, http->listener) == NULL)
+        return ebb_err_set(EBB_ERR_SYSTEM, none);
+    errno = 0;
+    return evconnlistener_enable(http->listener) == 0
+               ? EBB_OK
+               : ebbi_watch_refused(ebb_fd_get(http->socket), errno);
 }
 
 enum ebb_err ebb_http_open(struct ebb_http **out, struct ebb_loop *loop, const char *host,
@@ -282,8 +293,8 @@ enum ebb_err ebb_http_open(struct ebb_http **out, struct ebb_loop *loop, const c
     http->loop = loop;
     http->scope = ebb_scope_new("http");
     enum ebb_err error = open_socket(http, host, port);
-    if (error == EBB_OK && !start_evhttp(http))
-        error = ebb_err_set(EBB_ERR_SYSTEM, "libevent gave no HTTP server");
+    if (error == EBB_OK)
+        error = start_evhttp(http);
     if (error) {
         ebb_http_close(http);
         return error;
@@ -388,7 +399,19 @@ void ebbi_http_headers(struct evhttp_request *evhttp, const char *content_type) 
     evhttp_add_header(headers, "X-Content-Type-Options", "nosniff");
 }
 
+static int belongs_to(const struct event_base *base, const struct event *event, void *its) {
+    (void)base;
+    return event_get_callback_arg(event) == its;
+}
+
+void ebbi_http_close_unwatched(struct evhttp_connection *connection) {
+    struct bufferevent *its = evhttp_connection_get_bufferevent(connection);
+    if (!event_base_foreach_event(bufferevent_get_base(its), belongs_to, its))
+        evhttp_connection_free(connection);
+}
+
 static void reply(struct evhttp_request *evhttp, int status, const char *content_type) {
+    struct evhttp_connection *connection = evhttp_request_get_connection(evhttp);
     struct evkeyvalq *headers = evhttp_request_get_output_headers(evhttp);
     struct evbuffer *body = evhttp_request_get_output_buffer(evhttp);
     char length[24];
@@ -398,6 +421,8 @@ static void reply(struct evhttp_request *evhttp, int status, const char *content
     if (evhttp_request_get_command(evhttp) == EVHTTP_REQ_HEAD)
         evbuffer_drain(body, evbuffer_get_length(body)); /* the length is told, the body is not */
     evhttp_send_reply(evhttp, status, NULL, NULL);
+    if (connection) /* NULL: the peer has gone */
+        ebbi_http_close_unwatched(connection);
 }
 
 void ebb_http_reply(struct ebb_http_request *request, int status, const char *content_type) {

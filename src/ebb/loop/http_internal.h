@@ -28,6 +28,8 @@ struct ebb_http_request {
 void ebbi_http_may_be_silent(struct evhttp_connection *connection);
 /* The headers that every reply has. */
 void ebbi_http_headers(struct evhttp_request *evhttp, const char *content_type);
+/* Closes a connection whose answer was begun, when the system could not watch it. */
+void ebbi_http_close_unwatched(struct evhttp_connection *connection);
 /* For the close callback of a connection: lets go of the request whose answer was not complete. */
 void ebbi_http_gone(struct evhttp_request *evhttp);
 

@@ -40,30 +40,39 @@ static void on_peer_gone(struct evhttp_connection *connection, void *arg) {
     stream_end(stream, false);
 }
 
+/* There is no more to come. */
+static void reply_end(struct stream *stream, bool complete) {
+    struct evhttp_request *evhttp = stream->evhttp;
+    struct evhttp_connection *connection = evhttp_request_get_connection(evhttp);
+    evhttp_connection_set_closecb(connection, NULL, NULL);
+    evhttp_connection_set_timeout(connection, HTTP_TIMEOUT_SECONDS);
+    if (stream_end(stream, complete))
+        evhttp_send_reply_end(evhttp);
+    else
+        evhttp_connection_free(connection); /* and the request */
+}
+
 static void on_sent(struct evhttp_connection *connection, void *arg) {
     (void)connection;
     struct stream *stream = arg;
-    ebb_watch_set(stream->watch, EBB_READ);
+    if (ebb_watch_set(stream->watch, EBB_READ) != EBB_OK)
+        reply_end(stream, false);
 }
 
 static void on_readable(int events, void *arg) {
     (void)events;
     struct stream *stream = arg;
     struct evbuffer *piece = evbuffer_new();
-    ebb_assert(piece != NULL, "no memory for a piece of %d bytes", PIECE_BYTES);
+    if (piece == NULL) {
+        reply_end(stream, false);
+        return;
+    }
     int got = evbuffer_read(piece, ebb_fd_get(stream->from), PIECE_BYTES);
     if (got > 0) {
-        ebb_watch_set(stream->watch, 0);
+        ebb_watch_pause(stream->watch);
         evhttp_send_reply_chunk_with_cb(stream->evhttp, piece, on_sent, stream);
     } else if (got == 0 || (errno != EAGAIN && errno != EINTR)) {
-        struct evhttp_request *evhttp = stream->evhttp;
-        struct evhttp_connection *connection = evhttp_request_get_connection(evhttp);
-        evhttp_connection_set_closecb(connection, NULL, NULL);
-        evhttp_connection_set_timeout(connection, HTTP_TIMEOUT_SECONDS);
-        if (stream_end(stream, got == 0))
-            evhttp_send_reply_end(evhttp);
-        else
-            evhttp_connection_free(connection); /* and the request */
+        reply_end(stream, got == 0);
     }
     evbuffer_free(piece);
 }
@@ -76,13 +85,20 @@ void ebb_http_reply_from(struct ebb_http_request *request, int status, const cha
         ended(false, arg);
         return;
     }
-    request->answered = true;
     struct stream *stream = ebb_new_sized(&ebb_type_http_stream, sizeof *stream);
     *stream = (struct stream){.evhttp = request->evhttp, .from = from, .ended = ended, .arg = arg};
-    stream->watch = ebb_watch_open(request->loop, from, EBB_READ, on_readable, stream);
+    if (ebb_watch_open(&stream->watch, request->loop, from, EBB_READ, on_readable, stream) !=
+        EBB_OK) {
+        stream_end(stream, false);
+        ebb_writef(ebb_http_body(request), "503: %s\n", ebb_err_text());
+        ebb_http_reply(request, 503, "text/plain; charset=utf-8");
+        return;
+    }
+    request->answered = true;
     evhttp_connection_set_closecb(evhttp_request_get_connection(request->evhttp), on_peer_gone,
                                   stream);
     ebbi_http_headers(request->evhttp, content_type);
     evhttp_send_reply_start(request->evhttp, status, NULL);
     ebbi_http_may_be_silent(evhttp_request_get_connection(request->evhttp));
+    ebbi_http_close_unwatched(evhttp_request_get_connection(request->evhttp));
 }

@@ -8,6 +8,7 @@
 #include "tell/events.h"
 #include <ebb/loop.h>
 
+#include <errno.h>
 #include <event2/event.h>
 
 #include <ebb/assert.h>
@@ -15,21 +16,28 @@
 
 #include "gc/types.h"
 
-static void *library_malloc(size_t size) {
-    return ebb_foreign_realloc(&ebb_type_libevent, NULL, size);
-}
-
+/* As malloc: errno says what is wrong. */
 static void *library_realloc(void *object, size_t size) {
-    return ebb_foreign_realloc(&ebb_type_libevent, object, size);
+    void *fresh = ebb_foreign_realloc(&ebb_type_libevent, object, size);
+    if (fresh == NULL)
+        errno = ENOMEM;
+    return fresh;
 }
 
+static void *library_malloc(size_t size) {
+    return library_realloc(NULL, size);
+}
+
+/* errno stays: who called libevent asks for it afterwards. */
 static void library_log(int severity, const char *text) {
+    int error = errno;
     if (severity == EVENT_LOG_ERR)
         ebb_tell(libevent_error, text);
     else if (severity == EVENT_LOG_WARN)
         ebb_tell(libevent_warns, text);
     else
         ebb_tell(libevent_says, text);
+    errno = error;
 }
 
 static void library_fatal(int error) {

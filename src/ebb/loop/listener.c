@@ -6,7 +6,7 @@
  * Descriptors may run out. Then a peer stays in the kernel's queue and the socket stays readable,
  * and a loop that did nothing about it would spin. So: collect, in the hope of forgotten
  * descriptors; try again; else rest a moment with the socket out of the loop. The kernel keeps the
- * queue.
+ * queue. The same when the system cannot watch the socket: who rested tries that again.
  *
  * 1. A socket is watched exactly when the listener is neither paused, nor resting, nor closed.
  * 2. The accept function may pause or close the listener: after each call both are looked at again.
@@ -60,10 +60,23 @@ struct ebb_listener {
     struct listening sockets[EBBI_ADDRESSES_MAX];
 };
 
-static void watches_update(struct ebb_listener *listener) {
-    int events = listener->paused || listener->rest != NULL ? 0 : EBB_READ;
+static void watches_pause(struct ebb_listener *listener) {
     for (int i = 0; i < listener->count; i++)
-        ebb_watch_set(listener->sockets[i].watch, events);
+        ebb_watch_pause(listener->sockets[i].watch);
+}
+
+static void rest(struct ebb_listener *listener);
+
+static void watches_update(struct ebb_listener *listener) {
+    if (listener->paused || listener->rest != NULL) {
+        watches_pause(listener);
+        return;
+    }
+    for (int i = 0; i < listener->count; i++)
+        if (ebb_watch_set(listener->sockets[i].watch, EBB_READ) != EBB_OK) {
+            rest(listener);
+            return;
+        }
 }
 
 static void on_rested(void *arg) {
@@ -83,7 +96,7 @@ static void rest(struct ebb_listener *listener) {
     }
     if (listener->rest == NULL)
         listener->rest = ebb_timer_open(listener->loop, REST_MS, false, on_rested, listener);
-    watches_update(listener);
+    watches_pause(listener);
 }
 
 static bool make_room(struct ebb_listener *listener, int error) {
@@ -181,16 +194,18 @@ static struct ebb_listener *listener_new(struct ebb_loop *loop, ebb_accept_fn *f
     return listener;
 }
 
+/* Watches the socket that was adopted last. */
+static enum ebb_err socket_watch(struct ebb_listener *listener) {
+    struct listening *at = &listener->sockets[listener->count++];
+    at->listener = listener;
+    return ebb_watch_open(&at->watch, listener->loop, at->handle, EBB_READ, on_waiting, at);
+}
+
 /* Adopts a listening descriptor and watches it. */
 static enum ebb_err socket_add(struct ebb_listener *listener, int fd, const char *name) {
     struct listening *at = &listener->sockets[listener->count];
     enum ebb_err err = ebb_fd_adopt(&at->handle, listener->scope, EBB_RESOURCE_listener, fd, name);
-    if (err != EBB_OK)
-        return err;
-    at->listener = listener;
-    at->watch = ebb_watch_open(listener->loop, at->handle, EBB_READ, on_waiting, at);
-    listener->count++;
-    return EBB_OK;
+    return err == EBB_OK ? socket_watch(listener) : err;
 }
 
 /* Opens every address that can be had. One that this machine does not have (no IPv6, say) is
@@ -284,14 +299,13 @@ enum ebb_err ebb_listener_inherited(struct ebb_listener **out, struct ebb_loop *
                           "descriptor %d from the service manager is no listening stream socket; "
                           "closed",
                           fd);
+    if (err == EBB_OK)
+        err = socket_watch(listener);
     if (err != EBB_OK) {
         ebb_listener_close(listener);
         return err;
     }
     fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
-    at->listener = listener;
-    at->watch = ebb_watch_open(loop, at->handle, EBB_READ, on_waiting, at);
-    listener->count = 1;
     listener->port = ebbi_port_of(fd);
     *out = listener;
     return EBB_OK;

@@ -139,7 +139,11 @@ enum ebb_err ebb_loop_new(struct ebb_loop **out, const char *name) {
     loop->scope = scope;
     loop->wake = wake_fd;
     pthread_mutex_init(&loop->mutex, NULL);
-    loop->wake_watch = ebb_watch_open(loop, wake_fd, EBB_READ, on_wake, loop);
+    err = ebb_watch_open(&loop->wake_watch, loop, wake_fd, EBB_READ, on_wake, loop);
+    if (err != EBB_OK) {
+        ebb_loop_close(loop);
+        return err;
+    }
     *out = loop;
     return EBB_OK;
 }

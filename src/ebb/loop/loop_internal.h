@@ -11,6 +11,9 @@ struct event_base;
 /* Owner: the loop. NULL once the loop is closed. */
 struct event_base *ebbi_loop_base(struct ebb_loop *loop);
 
+/* The sentence after libevent could not add an event; error: errno, 0 when it did not say. */
+enum ebb_err ebbi_watch_refused(int fd, int error);
+
 /* Whether a loop gets on, for watchdog.c. */
 struct ebbi_pulse {
     _Atomic bool taken, beating;

@@ -7,14 +7,19 @@
  *
  * 1. An event is in libevent only while its loop has a base; closing after the loop is harmless.
  * 2. The descriptor is pinned while its function runs: closing it meanwhile, from anywhere, takes
- * effect after. */
+ * effect after.
+ * 3. The system may refuse to watch one descriptor more (epoll_ctl: ENOSPC, since
+ * fs.epoll.max_user_watches counts those of all processes of the user; ENOMEM). A watch that was
+ * refused waits for nothing, as one that is paused. */
 #include <ebb/loop.h>
 
+#include <errno.h>
 #include <event2/event.h>
 #include <event2/event_struct.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <string.h>
 
 #include <ebb/assert.h>
 #include <ebb/clock.h>
@@ -50,10 +55,21 @@ struct ebb_signal {
     void *arg;
 };
 
-static void event_start(struct event *event, const struct timeval *after) {
-    int refused = event_add(event, after);
-    ebb_assert(refused == 0, "libevent cannot add descriptor or signal %d",
-               (int)event_get_fd(event));
+enum ebb_err ebbi_watch_refused(int fd, int error) {
+    if (error == ENOSPC)
+        return ebb_err_set(EBB_ERR_LIMIT,
+                           "cannot watch descriptor %d: this user's epoll watches are used up; "
+                           "raise fs.epoll.max_user_watches",
+                           fd);
+    return ebb_err_set(EBB_ERR_SYSTEM, "cannot watch descriptor or signal %d: %s", fd,
+                       strerror(error ? error : ENOMEM));
+}
+
+static enum ebb_err event_start(struct event *event, const struct timeval *after) {
+    errno = 0;
+    if (event_add(event, after) == 0)
+        return EBB_OK;
+    return ebbi_watch_refused((int)event_get_fd(event), errno);
 }
 
 /* After its loop is closed the base is gone, and libevent has let go of the event by itself. */
@@ -74,16 +90,20 @@ static void on_ready(evutil_socket_t fd, short what, void *arg) {
     ebb_fd_unpin(handle);
 }
 
-static void watch_start(struct ebb_watch *watch) {
-    if (watch->events == 0)
-        return;
+static enum ebb_err watch_start(struct ebb_watch *watch, int events) {
+    watch->events = 0;
+    if (events == 0)
+        return EBB_OK;
     int fd = ebb_fd_get(watch->handle);
     ebb_assert(fd >= 0, "the descriptor of this watch (entry %u, generation %u) is closed",
                watch->handle.index, watch->handle.generation);
-    short what = (short)(EV_PERSIST | ((watch->events & EBB_READ) ? EV_READ : 0) |
-                         ((watch->events & EBB_WRITE) ? EV_WRITE : 0));
+    short what = (short)(EV_PERSIST | ((events & EBB_READ) ? EV_READ : 0) |
+                         ((events & EBB_WRITE) ? EV_WRITE : 0));
     event_assign(&watch->event, ebbi_loop_base(watch->loop), fd, what, on_ready, watch);
-    event_start(&watch->event, NULL);
+    enum ebb_err err = event_start(&watch->event, NULL);
+    if (err == EBB_OK)
+        watch->events = events;
+    return err;
 }
 
 static void watch_stop(struct ebb_watch *watch) {
@@ -96,32 +116,42 @@ static void watch_stop(struct ebb_watch *watch) {
     event_stop(watch->loop, &watch->event);
 }
 
-__attribute__((noinline)) struct ebb_watch *ebb_watch_open(struct ebb_loop *loop, ebb_fd handle,
-                                                           int events, void (*fn)(int, void *),
-                                                           void *arg) {
-    struct ebb_watch *watch = ebb_new_sized(&ebb_type_watch, sizeof *watch);
+__attribute__((noinline)) enum ebb_err ebb_watch_open(struct ebb_watch **out, struct ebb_loop *loop,
+                                                      ebb_fd handle, int events,
+                                                      void (*fn)(int, void *), void *arg) {
+    *out = NULL;
+    struct ebb_watch *watch = ebb_try_sized(&ebb_type_watch, sizeof *watch);
+    if (watch == NULL)
+        return ebb_err_set(EBB_ERR_LIMIT, "no memory to watch a descriptor");
     watch->loop = loop;
     watch->handle = handle;
-    watch->events = events;
     watch->fn = fn;
     watch->arg = arg;
-    watch_start(watch);
-    return watch;
+    enum ebb_err err = watch_start(watch, events);
+    if (err != EBB_OK) {
+        ebb_done(watch);
+        return err;
+    }
+    *out = watch;
+    return EBB_OK;
 }
 
-void ebb_watch_set(struct ebb_watch *watch, int events) {
+enum ebb_err ebb_watch_set(struct ebb_watch *watch, int events) {
     if (watch->events == events)
-        return;
+        return EBB_OK;
     watch_stop(watch);
-    watch->events = events;
-    watch_start(watch);
+    return watch_start(watch, events);
+}
+
+void ebb_watch_pause(struct ebb_watch *watch) {
+    watch_stop(watch);
+    watch->events = 0;
 }
 
 void ebb_watch_close(struct ebb_watch *watch) {
     if (watch == NULL)
         return;
-    watch_stop(watch);
-    watch->events = 0;
+    ebb_watch_pause(watch);
     ebb_done(watch);
 }
 
@@ -137,17 +167,13 @@ static void on_time(evutil_socket_t fd, short what, void *arg) {
     (void)fd, (void)what;
     struct ebb_timer *timer = arg;
     uint64_t now_ns = ebb_clock_ns();
-    if (now_ns < timer->due_ns) {
-        struct timeval rest = interval_of(timer->due_ns - now_ns);
-        event_start(&timer->event, &rest);
-    } else {
+    struct timeval rest = interval_of(now_ns < timer->due_ns ? timer->due_ns - now_ns : 0);
+    if (now_ns >= timer->due_ns || event_start(&timer->event, &rest) != EBB_OK)
         timer->fn(timer->arg);
-    }
 }
 
-__attribute__((noinline)) struct ebb_timer *
-ebb_timer_open(struct ebb_loop *loop, uint64_t ms, bool repeat, void (*fn)(void *), void *arg) {
-    struct ebb_timer *timer = ebb_new_sized(&ebb_type_timer, sizeof *timer);
+static enum ebb_err timer_start(struct ebb_timer *timer, struct ebb_loop *loop, uint64_t ms,
+                                bool repeat, void (*fn)(void *), void *arg) {
     timer->loop = loop;
     timer->fn = fn;
     timer->arg = arg;
@@ -155,8 +181,24 @@ ebb_timer_open(struct ebb_loop *loop, uint64_t ms, bool repeat, void (*fn)(void 
     if (!repeat)
         timer->due_ns = ebb_clock_ns() + ms * EBB_NS_PER_MS;
     event_assign(&timer->event, ebbi_loop_base(loop), -1, repeat ? EV_PERSIST : 0, on_time, timer);
-    event_start(&timer->event, &after);
+    return event_start(&timer->event, &after);
+}
+
+__attribute__((noinline)) struct ebb_timer *
+ebb_timer_open(struct ebb_loop *loop, uint64_t ms, bool repeat, void (*fn)(void *), void *arg) {
+    struct ebb_timer *timer = ebb_new_sized(&ebb_type_timer, sizeof *timer);
+    enum ebb_err err = timer_start(timer, loop, ms, repeat, fn, arg);
+    ebb_assert(err == EBB_OK, "no timer: %s", ebb_err_text());
     return timer;
+}
+
+__attribute__((noinline)) struct ebb_timer *
+ebb_timer_try(struct ebb_loop *loop, uint64_t ms, bool repeat, void (*fn)(void *), void *arg) {
+    struct ebb_timer *timer = ebb_try_sized(&ebb_type_timer, sizeof *timer);
+    if (timer == NULL || timer_start(timer, loop, ms, repeat, fn, arg) == EBB_OK)
+        return timer;
+    ebb_done(timer);
+    return NULL;
 }
 
 void ebb_timer_close(struct ebb_timer *timer) {
@@ -207,8 +249,9 @@ static void on_signal(evutil_socket_t number, short what, void *arg) {
     sig->fn(sig->arg);
 }
 
-__attribute__((noinline)) struct ebb_signal *ebb_signal_open(struct ebb_loop *loop, int number,
-                                                             void (*fn)(void *), void *arg) {
+__attribute__((noinline)) enum ebb_err ebb_signal_open(struct ebb_signal **out,
+                                                       struct ebb_loop *loop, int number,
+                                                       void (*fn)(void *), void *arg) {
     ebb_assert(!ebb_signal_is_collectors(number), "signal %d is the collector's", number);
     struct ebb_signal *sig = ebb_new_sized(&ebb_type_signal, sizeof *sig);
     sig->loop = loop;
@@ -216,8 +259,14 @@ __attribute__((noinline)) struct ebb_signal *ebb_signal_open(struct ebb_loop *lo
     sig->arg = arg;
     atomic_fetch_or(&heard, UINT64_C(1) << (number - 1));
     event_assign(&sig->event, ebbi_loop_base(loop), number, EV_SIGNAL | EV_PERSIST, on_signal, sig);
-    event_start(&sig->event, NULL);
-    return sig;
+    enum ebb_err err = event_start(&sig->event, NULL);
+    if (err == EBB_OK) {
+        *out = sig;
+        return EBB_OK;
+    }
+    *out = NULL;
+    ebb_done(sig);
+    return err;
 }
 
 void ebb_signal_close(struct ebb_signal *sig) {

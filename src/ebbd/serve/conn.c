@@ -88,6 +88,14 @@ void conn_close(struct conn *conn) {
     server_conn_gone(server);
 }
 
+/* The system has no memory for it, or watches no more descriptors. */
+static void drop(struct conn *conn) {
+    ebb_count(&ebb_metric_conns_dropped, 1);
+    ebb_tell(conn_dropped, ebb_err_text());
+    conn->reason = WATCH_ERROR;
+    conn_close(conn);
+}
+
 /* --- input --- */
 
 /* Makes sure that the station's input buffer has room for rest and one read. False: no memory. */
@@ -403,11 +411,11 @@ static void finish(struct turn *turn, enum flow flow) {
         conn_close(conn);
         return;
     }
-    if (flow == FLOW_STOP)
-        ebb_watch_set(conn->watch, EBB_WRITE);
+    if (flow == FLOW_STOP && ebb_watch_set(conn->watch, EBB_WRITE) != EBB_OK)
+        drop(conn);
     else if (flow == FLOW_LATER)
         put_later(conn);
-    else if (turn->station->draining && conn_is_idle(conn))
+    else if (flow != FLOW_STOP && turn->station->draining && conn_is_idle(conn))
         conn_close(conn);
 }
 
@@ -509,8 +517,10 @@ static void on_event(int events, void *arg) {
         conn_close(conn);
         return;
     }
-    ebb_watch_set(conn->watch, EBB_READ);
-    run_turn(conn, TURN_READS_NOT);
+    if (ebb_watch_set(conn->watch, EBB_READ) == EBB_OK)
+        run_turn(conn, TURN_READS_NOT);
+    else
+        drop(conn);
 }
 
 /* A stream waits: is there something to tell? */
@@ -527,10 +537,12 @@ static void begin(void *arg) {
     roster_add(conn);
     ebb_list_append(&conn->station->conns, &conn->link);
     ebb_gauge_add(conn->station->metrics.conns, 1);
-    conn->watch = ebb_watch_open(conn->station->loop, conn->fd, EBB_READ, on_event, conn);
     conn->used_ns = ebb_loop_now_ns(conn->station->loop);
     if (conn->station->closing || conn->station->draining)
         conn_close(conn);
+    else if (ebb_watch_open(&conn->watch, conn->station->loop, conn->fd, EBB_READ, on_event,
+                            conn) != EBB_OK)
+        drop(conn);
 }
 
 static enum conn_protocol first_protocol(const struct settings *settings) {

@@ -11,6 +11,7 @@
  * 4. An answer is at most one reply buffer (and the values that are sent from where they lie). */
 #include "server.h"
 
+#include "cmd/events.h"
 #include "cmd/metrics.h"
 
 #include <ebb/datagram.h>
@@ -24,10 +25,12 @@
 #define UDP_DATA      1392 /* bytes of an answer in one datagram, as memcached's */
 #define UDP_PARTS_MAX UINT16_MAX
 #define UDP_BURST     32 /* datagrams for one turn */
+#define UDP_AGAIN_MS  1000
 
 struct udp {
     struct station *station;
     struct ebb_watch *watch;
+    struct ebb_timer *again; /* until it can be watched */
     ebb_fd fd;
     char *in;         /* pointer-free, DATAGRAM_MAX bytes */
     uint64_t used_ns; /* when the latest request came; others look */
@@ -218,8 +221,14 @@ static void on_datagram(int events, void *arg) {
 
 static void begin(void *arg) {
     struct udp *udp = arg;
-    if (!udp->station->closing)
-        udp->watch = ebb_watch_open(udp->station->loop, udp->fd, EBB_READ, on_datagram, udp);
+    struct ebb_loop *loop = udp->station->loop;
+    ebb_timer_close(udp->again);
+    udp->again = NULL;
+    if (udp->station->closing ||
+        ebb_watch_open(&udp->watch, loop, udp->fd, EBB_READ, on_datagram, udp) == EBB_OK)
+        return;
+    ebb_tell(udp_waits, ebb_err_text(), UDP_AGAIN_MS);
+    udp->again = ebb_timer_open(loop, UDP_AGAIN_MS, false, begin, udp);
 }
 
 enum ebb_err udp_open(struct server *server, const char *host, int port) {
@@ -246,8 +255,10 @@ void udp_add_to_roster(const struct server *server) {
 
 void udp_stop(struct station *station) {
     for (int i = 0; i < station->server->udp_count; i++)
-        if (station->server->udp[i]->station == station)
+        if (station->server->udp[i]->station == station) {
             ebb_watch_close(station->server->udp[i]->watch);
+            ebb_timer_close(station->server->udp[i]->again);
+        }
 }
 
 void udp_close(struct server *server) {

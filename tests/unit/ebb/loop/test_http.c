@@ -1,13 +1,16 @@
 /* http: real requests over real sockets to a server on a worker's loop. */
 #include "client.h"
 #include "harness.h"
+#include "refuse.h"
 
+#include <dirent.h>
 #include <ebb/fd.h>
 #include <ebb/http.h>
 #include <ebb/leak.h>
 #include <ebb/scope.h>
 #include <ebb/worker.h>
 #include <poll.h>
+#include <sched.h>
 #include <semaphore.h>
 
 #define MANY_CONNECTIONS 200
@@ -210,6 +213,50 @@ START_TEST(closing_leaves_nothing_open_and_nothing_leaked) {
 }
 END_TEST
 
+/* Calls of epoll_ctl for one request on a connection of its own, and some more. */
+enum { WATCHES = 4 };
+
+static int descriptors_open(void) {
+    int count = 0;
+    DIR *folder = opendir("/proc/self/fd");
+    while (readdir(folder))
+        count++;
+    closedir(folder);
+    return count;
+}
+
+START_TEST(a_connection_that_cannot_be_watched_is_closed_and_the_server_goes_on) {
+    start_server();
+    int port = ebb_http_port(http);
+    ck_assert_int_eq(client_request(port, "GET", "/", answer, sizeof(answer)), 200);
+    int before = descriptors_open();
+    for (int after = 0; after < WATCHES; after++)
+        for (int count = 1; count < 4; count++) {
+            refuse_watches(after, count);
+            int status = client_request(port, "GET", "/", answer, sizeof(answer));
+            ck_assert_msg(status == 200 || status == 0, "status %d", status);
+            refuse_watches(0, 0);
+            while (descriptors_open() > before) /* its end is to come */
+                sched_yield();
+        }
+    ck_assert_int_eq(client_request(port, "GET", "/", answer, sizeof(answer)), 200);
+    stop_server();
+}
+END_TEST
+
+START_TEST(a_server_that_cannot_be_watched_is_not_opened) {
+    struct ebb_loop *loop;
+    struct ebb_http *none = NULL;
+    ebb_loop_library_start();
+    ok(ebb_loop_new(&loop, "test"));
+    refuse_watches(0, 1);
+    ck_assert_int_eq(ebb_http_open(&none, loop, "127.0.0.1", 0), EBB_ERR_LIMIT);
+    ck_assert_ptr_nonnull(strstr(ebb_err_text(), "fs.epoll.max_user_watches"));
+    ebb_loop_close(loop);
+    ck_assert_uint_eq(ebb_resources_count(EBB_RESOURCE_listener), 0);
+}
+END_TEST
+
 /* What is still being made when its reader hangs up. */
 static struct {
     struct ebb_scope *scope;
@@ -293,6 +340,8 @@ HARNESS_MAIN_COLLECTED("http", path_query_header_and_method_arrive_decoded,
                        no_more_than_64_connections_are_accepted_and_the_rest_waits_its_turn,
                        a_port_in_use_is_busy_and_says_which,
                        closing_leaves_nothing_open_and_nothing_leaked,
+                       a_connection_that_cannot_be_watched_is_closed_and_the_server_goes_on,
+                       a_server_that_cannot_be_watched_is_not_opened,
                        a_reader_that_hangs_up_before_the_end_leaves_nothing_behind,
                        an_answer_that_was_cut_short_is_no_whole_one_to_its_reader,
                        an_answer_may_take_longer_to_make_than_a_peer_may_be_silent)

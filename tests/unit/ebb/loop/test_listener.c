@@ -1,6 +1,7 @@
 /* Listeners: real peers connect over TCP (both families) and unix sockets; ports are those the
  * system gives. */
 #include "harness.h"
+#include "refuse.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -381,6 +382,34 @@ START_TEST(a_listener_rests_while_descriptors_are_used_up_and_recovers) {
 }
 END_TEST
 
+START_TEST(a_listener_that_cannot_be_watched_is_not_opened) {
+    struct host host = host_open();
+    refuse_watches(0, 1);
+    ck_assert_int_eq(
+        ebb_listener_tcp(&host.listener, host.loop, "127.0.0.1", 0, BACKLOG, on_accept, &host),
+        EBB_ERR_LIMIT);
+    ck_assert_ptr_nonnull(strstr(ebb_err_text(), "fs.epoll.max_user_watches"));
+    ck_assert_uint_eq(ebb_resources_count(EBB_RESOURCE_listener), 0);
+    host_close(&host);
+}
+END_TEST
+
+START_TEST(a_listener_that_cannot_be_watched_any_more_tries_again) {
+    struct host host = host_open();
+    listen_tcp(&host, "127.0.0.1", 0);
+    int peer = connect_ipv4(ebb_listener_port(host.listener));
+    uint64_t rests = ebb_metric_value(&ebb_metric_accept_rests);
+    ebb_listener_pause(host.listener, true);
+    refuse_watches(0, 2);
+    ebb_listener_pause(host.listener, false);
+    ebb_loop_run(host.loop); /* ends with the accepted peer */
+    ck_assert_int_eq(host.accepted, 1);
+    ck_assert_uint_eq(ebb_metric_value(&ebb_metric_accept_rests) - rests, 2);
+    close(peer);
+    host_close(&host);
+}
+END_TEST
+
 void forget_descriptors(void *arg);
 
 /* On a thread of its own, whose stack is gone when the collector looks. */
@@ -429,4 +458,6 @@ HARNESS_MAIN_COLLECTED("listener", a_tcp_peer_is_accepted_and_named,
                        a_socket_file_of_somebody_else_is_not_removed,
                        a_paused_listener_lets_peers_wait, a_listener_may_be_closed_while_it_accepts,
                        a_listener_rests_while_descriptors_are_used_up_and_recovers,
+                       a_listener_that_cannot_be_watched_is_not_opened,
+                       a_listener_that_cannot_be_watched_any_more_tries_again,
                        accepting_takes_back_forgotten_descriptors)

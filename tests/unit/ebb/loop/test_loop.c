@@ -1,6 +1,7 @@
 /* Loops: posts, timers, watches, signals, finalizers. Nothing here measures time; a test that hangs
  * has failed. */
 #include "harness.h"
+#include "refuse.h"
 
 #include <pthread.h>
 #include <signal.h>
@@ -213,18 +214,18 @@ START_TEST(a_watch_hears_what_it_asked_for_only) {
     ebb_fd handle;
     ck_assert_int_eq(ebb_fd_adopt(&handle, scope, EBB_RESOURCE_socket, ends[0], "pair"), EBB_OK);
     struct talk talk = {.loop = loop};
-    talk.watch = ebb_watch_open(loop, handle, EBB_READ, on_ready, &talk);
+    ok(ebb_watch_open(&talk.watch, loop, handle, EBB_READ, on_ready, &talk));
     run_one_turn(loop);
     ck_assert_int_eq(talk.calls, 0); /* nothing to read yet */
     ck_assert_int_eq(write(ends[1], "x", 1), 1);
     ebb_loop_run(loop);
     ck_assert_int_eq(talk.events, EBB_READ);
-    ebb_watch_set(talk.watch, 0);
+    ebb_watch_pause(talk.watch);
     talk.calls = 0;
     run_one_turn(loop);
     ck_assert_int_eq(talk.calls, 0); /* paused, although there is something to read */
-    ebb_watch_set(talk.watch, EBB_READ | EBB_WRITE);
-    ebb_watch_set(talk.watch, EBB_READ | EBB_WRITE);
+    ok(ebb_watch_set(talk.watch, EBB_READ | EBB_WRITE));
+    ok(ebb_watch_set(talk.watch, EBB_READ | EBB_WRITE));
     ebb_loop_run(loop);
     ck_assert_int_eq(talk.events, EBB_READ | EBB_WRITE);
     ebb_watch_close(talk.watch);
@@ -235,6 +236,42 @@ START_TEST(a_watch_hears_what_it_asked_for_only) {
     ebb_scope_close(scope);
     close(ends[1]);
     ebb_loop_close(loop);
+}
+END_TEST
+
+START_TEST(a_watch_that_the_system_refuses_waits_for_nothing_and_is_tried_again) {
+    struct ebb_loop *loop = loop_open(), *none = NULL;
+    struct ebb_scope *scope = ebb_scope_new("test");
+    struct ebb_signal *sig = NULL;
+    int ends[2];
+    ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, ends), 0);
+    ebb_fd handle;
+    ok(ebb_fd_adopt(&handle, scope, EBB_RESOURCE_socket, ends[0], "pair"));
+    struct talk talk = {.loop = loop};
+    refuse_watches(0, 1);
+    ck_assert_int_eq(ebb_watch_open(&talk.watch, loop, handle, EBB_READ, on_ready, &talk),
+                     EBB_ERR_LIMIT);
+    ck_assert_ptr_null(talk.watch);
+    ck_assert_ptr_nonnull(strstr(ebb_err_text(), "fs.epoll.max_user_watches"));
+    ok(ebb_watch_open(&talk.watch, loop, handle, 0, on_ready, &talk));
+    ck_assert_int_eq(write(ends[1], "x", 1), 1);
+    refuse_watches(0, 1);
+    ck_assert_int_eq(ebb_watch_set(talk.watch, EBB_READ), EBB_ERR_LIMIT);
+    run_one_turn(loop);
+    ck_assert_int_eq(talk.calls, 0);
+    ok(ebb_watch_set(talk.watch, EBB_READ));
+    ebb_loop_run(loop);
+    ck_assert_int_eq(talk.events, EBB_READ);
+    refuse_watches(0, 1);
+    ck_assert_int_eq(ebb_loop_new(&none, "another"), EBB_ERR_LIMIT);
+    refuse_watches(0, 1);
+    ck_assert_int_eq(ebb_signal_open(&sig, loop, SIGUSR1, stop, loop), EBB_ERR_LIMIT);
+    ck_assert_ptr_null(sig);
+    ebb_watch_close(talk.watch);
+    ebb_scope_close(scope);
+    close(ends[1]);
+    ebb_loop_close(loop);
+    ck_assert_uint_eq(ebb_resources_each(NULL, NULL), 0);
 }
 END_TEST
 
@@ -268,7 +305,7 @@ static void open_and_let_go(void *arg) {
     held->loop = hide->loop;
     held->magic = 0x1ebb1ebb1ebb1ebbULL;
     held->calls = &held_calls;
-    held->watch = ebb_watch_open(hide->loop, hide->handle, EBB_READ, on_held, held);
+    ok(ebb_watch_open(&held->watch, hide->loop, hide->handle, EBB_READ, on_held, held));
 }
 
 START_TEST(what_waits_in_a_loop_survives_collections) {
@@ -295,7 +332,8 @@ END_TEST
 
 START_TEST(a_signal_is_heard_on_the_loops_thread) {
     struct ebb_loop *loop = loop_open();
-    struct ebb_signal *sig = ebb_signal_open(loop, SIGUSR1, stop, loop);
+    struct ebb_signal *sig;
+    ok(ebb_signal_open(&sig, loop, SIGUSR1, stop, loop));
     ck_assert_int_eq(raise(SIGUSR1), 0);
     ebb_loop_run(loop);
     ebb_signal_close(sig);
@@ -311,7 +349,8 @@ static void count_call(void *arg) {
 START_TEST(a_signal_to_a_forked_child_is_the_childs) {
     struct ebb_loop *loop = loop_open();
     int calls = 0, status = 0;
-    struct ebb_signal *sig = ebb_signal_open(loop, SIGUSR1, count_call, &calls);
+    struct ebb_signal *sig;
+    ok(ebb_signal_open(&sig, loop, SIGUSR1, count_call, &calls));
     pid_t child = fork();
     ck_assert_int_ge(child, 0);
     if (child == 0) {
@@ -399,6 +438,8 @@ HARNESS_MAIN_COLLECTED(
     "loop", posts_of_several_threads_run_in_order_on_the_loops_thread,
     what_was_posted_before_the_stop_has_run, timers_fire_in_order_and_repeat,
     a_timer_runs_from_when_it_is_opened_whatever_was_done_before_in_the_iteration,
-    a_watch_hears_what_it_asked_for_only, what_waits_in_a_loop_survives_collections,
-    a_signal_is_heard_on_the_loops_thread, a_signal_to_a_forked_child_is_the_childs,
-    finalizers_run_on_the_loops_thread, the_time_stands_still_within_a_turn_and_moves_between_turns)
+    a_watch_hears_what_it_asked_for_only,
+    a_watch_that_the_system_refuses_waits_for_nothing_and_is_tried_again,
+    what_waits_in_a_loop_survives_collections, a_signal_is_heard_on_the_loops_thread,
+    a_signal_to_a_forked_child_is_the_childs, finalizers_run_on_the_loops_thread,
+    the_time_stands_still_within_a_turn_and_moves_between_turns)

@@ -35,10 +35,6 @@ void *malloc(size_t size) {
 }
 #endif
 
-static void ok(enum ebb_err err) {
-    ck_assert_msg(err == EBB_OK, "%s", ebb_err_text());
-}
-
 static uint64_t allocations(void) {
     return atomic_load(&mallocs) + ebb_metric_value(&ebb_metric_allocated_bytes);
 }
@@ -301,7 +297,7 @@ START_TEST(a_close_during_a_callback_takes_effect_after_it) {
     ok(ebb_loop_new(&self.loop, "test"));
     ok(ebb_fd_eventfd(&self.handle, self.scope, "in flight"));
     self.fd = ebb_fd_get(self.handle);
-    self.watch = ebb_watch_open(self.loop, self.handle, EBB_READ, close_yourself, &self);
+    ok(ebb_watch_open(&self.watch, self.loop, self.handle, EBB_READ, close_yourself, &self));
     uint64_t one = 1;
     ck_assert_int_eq(write(self.fd, &one, sizeof one), sizeof one);
     ebb_loop_run(self.loop);
