@@ -2,11 +2,12 @@
 """What stats says, beside what memcached says: the same fields in the same order, and figures that count the same."""
 import os
 import re
+import subprocess
 import tempfile
 import time
 import unittest
 
-from servers import REPLY_SECONDS_MAX, Server, free_port
+from servers import EBBD, REPLY_SECONDS_MAX, Server, free_port
 
 # Storage outside of memory and TLS: memcached itself has these only when it is built with them.
 NOT_HERE = re.compile(r"ext_\w+|slab_automove_freeratio|ssl_(?!enabled)\w+")
@@ -59,6 +60,22 @@ class Stats(unittest.TestCase):
             wanted = [name for name in said[1] if not NOT_HERE.fullmatch(name)]
             self.assertGreaterEqual(len(wanted), least, word)
             self.assertEqual([name for name in said[0] if name in wanted], wanted, word)
+
+    def test_every_version_is_the_plain_number_of_a_memcached(self):
+        server = Server.ebbd(admin=True)
+        self.addCleanup(server.stop)
+        peer, frame = server.connect(), server.connect()
+        self.addCleanup(peer.close)
+        self.addCleanup(frame.close)
+        stats, said = peer.stats(), peer.ask(b"version").decode()
+        self.assertRegex(said, r"\AVERSION 1\.6\.\d+\Z")
+        number = said.split()[1]
+        frame.send(b"\x80\x0b" + bytes(22))
+        self.assertEqual(frame.read(24 + len(number))[24:].decode(), number)
+        self.assertEqual((stats["version"], stats["program"]), (number, "ebbd"))
+        told = subprocess.run([EBBD, "--version"], check=True, capture_output=True, text=True).stdout
+        self.assertEqual(told, f"ebbd {stats['ebb_version']}\n")
+        self.assertEqual(server.metrics()[f'memcached_version{{version="{number}"}}'], 1)
 
     def test_commands_are_counted_as_memcached_counts_them(self):
         (_, ours), (_, theirs) = self.pair(*STILL)

@@ -2,6 +2,7 @@
  * segments under a lock. */
 #include "metrics.h"
 
+#include "cmd.h"
 #include "settings.h"
 
 #include <ebb/assert.h>
