@@ -32,6 +32,8 @@ const char *ebb_resource_class_name(enum ebb_resource_class kind);
 enum ebb_err ebb_fd_adopt(ebb_fd *handle, struct ebb_scope *scope, enum ebb_resource_class kind,
                           int fd, const char *note) EBB_MUST_CHECK;
 
+/* As open(2). As root, nothing is followed in a folder that another user may write to, nor below
+ * it: a symbolic link on the way, or a file with a second name, is refused. */
 enum ebb_err ebb_fd_open(ebb_fd *handle, struct ebb_scope *scope, const char *path, int flags,
                          unsigned mode) EBB_MUST_CHECK;
 enum ebb_err ebb_fd_eventfd(ebb_fd *handle, struct ebb_scope *scope,

@@ -205,7 +205,7 @@ static enum ebb_err open_trace(struct ebb_daemon *self) {
     if (wanted == NULL && self->profile.heap_trace)
         wanted = path;
     uint64_t bytes_max = self->plan->heap_trace_bytes_max;
-    return ebbi_trace_open(&self->trace, self->loop, self->scope, wanted,
+    return ebbi_trace_open(&self->trace, self->loop, self->scope, wanted, self->plan->user,
                            bytes_max ? bytes_max : TRACE_BYTES_MAX,
                            self->profile.heap_trace_interval_ms);
 }

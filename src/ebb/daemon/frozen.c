@@ -14,6 +14,7 @@
 
 #include "admin.h"
 #include "gc/types.h"
+#include "process.h"
 #include "tell/events.h"
 
 #include <ebb/heap.h>
@@ -132,7 +133,7 @@ enum ebb_err ebbi_frozen_start(struct ebbi_frozen **out, void (*run)(struct ebb_
     copy_scope = NULL;
     if (error) {
         if (file.generation != 0)
-            unlink(path);
+            ebbi_remove(path);
         ebb_scope_close(scope);
         return error;
     }
@@ -251,7 +252,7 @@ static void file_end(bool is_done) {
         ebb_tell(snapshot_written, to_file.path);
     else
         ebb_tell(snapshot_failed, to_file.path,
-                 unlink(to_file.path) == 0 ? "it could not be written to its end"
+                 ebbi_remove(to_file.path) ? "it could not be written to its end"
                                            : "only a part of it could be written");
 }
 

@@ -11,12 +11,14 @@
 
 #include <ebb/daemon.h>
 
+#include "base/open.h"
 #include "tell/events.h"
 
 #include <ebb/inventory.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <limits.h>
 #include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -25,12 +27,14 @@
 #include <sys/fsuid.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <sysexits.h>
 #include <unistd.h>
 
 #define PASSWD_ROOM 4096
 #define ERROR_TEXT  256
+#define GROUPS_MAX  1024            /* of one user */
 #define GC_LOG      "/memfd:gc-log" /* of the profile's find_leak: it stays as long as the collector */
 
 static int ready_pipe = -1; /* the child's end */
@@ -146,7 +150,9 @@ static enum ebb_err held_by_another(int fd, const char *path) {
 }
 
 /* In the user's folder (/run/memcached) root without CAP_DAC_OVERRIDE may write no more than
- * anybody, and in root's (/run) the user may not. */
+ * anybody, and in root's (/run) the user may not. What the user may open is opened as the user, by
+ * whatever links; the second try is root's, which follows none that another user could have made.
+ */
 enum ebb_err ebbi_open_for(ebb_fd *handle, struct ebb_scope *scope, const char *path, int flags,
                            unsigned mode, const char *user) {
     enum ebb_err error = ebb_files_as(user);
@@ -165,10 +171,10 @@ enum ebb_err ebbi_pid_file_open(ebb_fd *handle, struct ebb_scope *scope, const c
     if (error) {
         char why[ERROR_TEXT];
         snprintf(why, sizeof(why), "%s", ebb_err_text());
-        return ebb_err_set(error,
-                           "--pidfile (-P): %s; give a path in a folder that is there and may be "
-                           "written to",
-                           why);
+        return ebb_err_set(error, "--pidfile (-P): %s%s", why,
+                           strchr(why, ';') ? "" /* it names the remedy */
+                                            : "; give a path in a folder that is there and may be "
+                                              "written to");
     }
     int fd = ebb_fd_get(*handle);
     if (flock(fd, LOCK_EX | LOCK_NB) != 0)
@@ -182,12 +188,24 @@ enum ebb_err ebbi_pid_file_open(ebb_fd *handle, struct ebb_scope *scope, const c
     return error;
 }
 
+bool ebbi_remove(const char *path) {
+    char word[PATH_MAX];
+    bool way_exposed;
+    int folder = ebbi_open_folder(path, word, &way_exposed);
+    bool removed = folder >= 0 && unlinkat(folder, word, 0) == 0;
+    int error = errno;
+    if (folder >= 0)
+        close(folder);
+    errno = error;
+    return removed;
+}
+
 void ebbi_pid_file_remove(ebb_fd handle, const char *path) {
     int fd = ebb_fd_get(handle);
     if (fd < 0)
         return;
     /* Another user than the one that made it may not remove it; then it is left empty. */
-    if (!(is_at(fd, path) && unlink(path) == 0) && ftruncate(fd, 0) != 0)
+    if (!(is_at(fd, path) && ebbi_remove(path)) && ftruncate(fd, 0) != 0)
         return;
 }
 
@@ -204,22 +222,44 @@ static enum ebb_err find_user(const char *name, uid_t *uid, gid_t *gid) {
     return EBB_OK;
 }
 
+/* Of this thread alone, as the file system ids are; libc would change those of all. */
+static bool set_groups(const gid_t *groups, int count) {
+    return syscall(SYS_setgroups, (size_t)count, groups) == 0;
+}
+
+static struct {
+    int count; /* -1: as ourselves */
+    gid_t group[GROUPS_MAX];
+} root_groups = {.count = -1};
+
 enum ebb_err ebb_files_as(const char *user) {
     uid_t uid;
-    gid_t gid;
+    gid_t gid, groups[GROUPS_MAX];
+    int count = GROUPS_MAX;
     if (geteuid() != 0 || user == NULL)
         return EBB_OK;
     enum ebb_err error = find_user(user, &uid, &gid);
-    if (error == EBB_OK) {
-        setfsgid(gid);
-        setfsuid(uid);
+    if (error)
+        return error;
+    if (getgrouplist(user, gid, groups, &count) < 0)
+        count = 0; /* so many are too many: its first one alone */
+    root_groups.count = getgroups(GROUPS_MAX, root_groups.group);
+    if (root_groups.count < 0 || !set_groups(groups, count)) {
+        root_groups.count = -1;
+        return ebb_err_set(EBB_ERR_SYSTEM, "cannot open files as user \"%s\": %s", user,
+                           strerror(errno));
     }
-    return error;
+    setfsgid(gid);
+    setfsuid(uid);
+    return EBB_OK;
 }
 
 void ebb_files_as_ourselves(void) {
     setfsuid(geteuid());
     setfsgid(getegid());
+    if (root_groups.count >= 0)
+        set_groups(root_groups.group, root_groups.count);
+    root_groups.count = -1;
 }
 
 enum ebb_err ebbi_become_user(const char *name) {

@@ -28,10 +28,14 @@ bool ebbi_background_fork(int *status);
  * nothing. */
 void ebbi_background_ready(void);
 
-/* Opens as user, whom a file that is made belongs to then; what user may not is done as root. user
- * NULL, or not root: as ebb_fd_open. Fails: EBB_ERR_USAGE no such user, else as ebb_fd_open. */
+/* Opens as user, whom a file that is made belongs to then; what user may not is done as root, where
+ * ebb_fd_open follows no link that another user could have made. user NULL, or not root: as
+ * ebb_fd_open. Fails: EBB_ERR_USAGE no such user, else as ebb_fd_open. */
 enum ebb_err ebbi_open_for(ebb_fd *handle, struct ebb_scope *scope, const char *path, int flags,
                            unsigned mode, const char *user) EBB_MUST_CHECK;
+
+/* As unlink, with the care of ebb_fd_open for the folders on the way. False: errno says why. */
+bool ebbi_remove(const char *path);
 
 /* Writes our pid to path and holds a lock on it; the file is the user's if that may write there.
  * Fails: EBB_ERR_BUSY names the process that holds it. */

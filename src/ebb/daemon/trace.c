@@ -10,6 +10,8 @@
  */
 #include "trace.h"
 
+#include "base/open.h"
+#include "process.h"
 #include "tell/events.h"
 #include "tell/metrics.h"
 
@@ -18,6 +20,7 @@
 #include <ebb/mem.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
@@ -26,7 +29,6 @@
 
 #define TRACE_MODE 0644
 #define ROWS       1024
-#define PATH_BYTES 1024
 
 static struct ebb_heap_record *rows; /* ROWS; in the heap, where no collection looks into them */
 static uint64_t rows_taken;
@@ -35,8 +37,8 @@ static uint64_t rows_taken;
 
 static enum ebb_err file_open(struct ebbi_trace *trace) {
     struct stat is;
-    enum ebb_err error = ebb_fd_open(&trace->file, trace->scope, trace->path,
-                                     O_WRONLY | O_CREAT | O_NONBLOCK, TRACE_MODE);
+    enum ebb_err error = ebbi_open_for(&trace->file, trace->scope, trace->path,
+                                       O_WRONLY | O_CREAT | O_NONBLOCK, TRACE_MODE, trace->user);
     if (error)
         return error;
     int fd = ebb_fd_get(trace->file);
@@ -79,11 +81,22 @@ static void file_write(struct ebbi_trace *trace, const struct ebb_heap_record *r
         file_end(trace);
 }
 
+/* PATH becomes PATH.1. */
+static bool file_move_aside(const struct ebbi_trace *trace) {
+    char word[PATH_MAX], old[PATH_MAX + 2];
+    bool way_exposed;
+    int folder = ebbi_open_folder(trace->path, word, &way_exposed);
+    if (folder < 0)
+        return false;
+    snprintf(old, sizeof(old), "%s.1", word);
+    bool moved = renameat(folder, word, folder, old) == 0;
+    close(folder);
+    return moved;
+}
+
 /* Begins a new file; the old one stays as PATH.1 where that can be. */
 static void file_rotate(struct ebbi_trace *trace) {
-    char old[PATH_BYTES];
-    snprintf(old, sizeof(old), "%s.1", trace->path);
-    if (rename(trace->path, old) == 0) {
+    if (file_move_aside(trace)) {
         ebb_fd_close(trace->file);
         if (file_open(trace) != EBB_OK) {
             file_end(trace);
@@ -134,10 +147,11 @@ static void on_interval(void *arg) {
 }
 
 enum ebb_err ebbi_trace_open(struct ebbi_trace *trace, struct ebb_loop *loop,
-                             struct ebb_scope *scope, const char *path, uint64_t bytes_max,
-                             uint64_t interval_ms) {
+                             struct ebb_scope *scope, const char *path, const char *user,
+                             uint64_t bytes_max, uint64_t interval_ms) {
     trace->scope = scope;
     trace->path = path;
+    trace->user = user;
     trace->bytes_max = bytes_max;
     rows = ebb_bytes(ROWS * sizeof(*rows));
     if (path) {

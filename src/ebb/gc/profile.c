@@ -7,6 +7,7 @@
  * may stand there. inih's handler is not told the line, so the lines are counted where they are
  * handed to inih. */
 #include <gc_config_files.h> /* made when it is built, by cmake/embed.cmake */
+#include "base/open.h"
 #include <ebb/collector.h>
 #include <ini.h>
 #include <errno.h>
@@ -96,7 +97,7 @@ static void defaults(struct ebb_profile *profile, const char *name) {
 static FILE *open_in_folder(const char *folder, const char *name, char *path, size_t size) {
     if (snprintf(path, size, "%s/%s.conf", folder, name) >= (int)size)
         return NULL;
-    return fopen(path, "re");
+    return ebbi_open_stream(path);
 }
 
 /* In the place where an installation has it, seen from the running program. */
@@ -141,7 +142,7 @@ static FILE *open_profile(const char *name, char *path, size_t size, bool *compi
     *compiled_in = false;
     if (is_file(name)) {
         snprintf(path, size, "%s", name);
-        return fopen(path, "re");
+        return ebbi_open_stream(path);
     }
     FILE *file = folder ? open_in_folder(folder, name, path, size) : NULL;
     if (file == NULL)

@@ -2,6 +2,7 @@
  *
  * A suppression names a type and a function that stands in the stack. Names are looked up once per
  * site; the answer stays with the site. Rules are read at start and never change. */
+#include "base/open.h"
 #include "gc/object.h"
 #include <ebb/collector.h>
 #include <errno.h>
@@ -34,7 +35,7 @@ static enum ebb_err take_line(const char *path, int number, char *line) {
 }
 
 enum ebb_err ebb_leak_suppressions_read(const char *path) {
-    FILE *file = fopen(path, "re");
+    FILE *file = ebbi_open_stream(path);
     if (file == NULL)
         return ebb_err_set(EBB_ERR_USAGE, "suppressions %s: %s", path, strerror(errno));
     char line[LINE_MAX_BYTES];
@@ -56,7 +57,7 @@ enum ebb_err ebb_leak_suppressions_default(void) {
     snprintf(path, sizeof path, "%s", ebb_collector_profile()->path);
     char *slash = strrchr(path, '/');
     snprintf(slash ? slash + 1 : path, 16, "leaks.supp");
-    FILE *file = fopen(path, "re");
+    FILE *file = ebbi_open_stream(path);
     if (file == NULL)
         return EBB_OK;
     fclose(file);

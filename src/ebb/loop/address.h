@@ -33,7 +33,7 @@ enum ebb_err ebbi_tcp_listen(const struct sockaddr_storage *address, const char 
 
 /* A socket file that we made: removed only while it is still that very file. */
 struct ebbi_unix_file {
-    char path[108]; /* "": none */
+    char path[1024]; /* absolute; "": none */
     dev_t device;
     ino_t inode;
 };

@@ -19,6 +19,7 @@
 #include <ebb/assert.h>
 #include <ebb/collector.h>
 
+#include "base/open.h"
 #include "res_internal.h"
 #include "table.h"
 
@@ -59,21 +60,33 @@ __attribute__((noinline)) enum ebb_err ebb_fd_adopt(ebb_fd *handle, struct ebb_s
     return ebbi_fd_adopt_at(handle, scope, kind, fd, note, CALL_SITE);
 }
 
+static enum ebb_err open_refused(int error, const char *path, int flags) {
+    char what[300];
+    snprintf(what, sizeof what, "open %s", path);
+    if (error == ENXIO && (flags & O_NONBLOCK))
+        return ebb_err_set(EBB_ERR_SYSTEM, "cannot %s: nobody reads this pipe", what);
+    if (error == ELOOP && ebbi_acts_as_root())
+        return ebb_err_set(EBB_ERR_SYSTEM,
+                           "cannot %s as root: a symbolic link in a folder that other users may "
+                           "write to is not followed; give the path that it leads to",
+                           what);
+    if (error == EMLINK)
+        return ebb_err_set(EBB_ERR_SYSTEM,
+                           "cannot %s as root: the file has a second name, and other users may "
+                           "write to its folder; remove it, or give another path",
+                           what);
+    return ebbi_fd_refused(error, what);
+}
+
 __attribute__((noinline)) enum ebb_err ebb_fd_open(ebb_fd *handle, struct ebb_scope *scope,
                                                    const char *path, int flags, unsigned mode) {
-    int fd = open(path, flags | O_CLOEXEC, (mode_t)mode);
+    int fd = ebbi_open(path, flags, (mode_t)mode);
     if (fd < 0 && ebbi_fd_make_room(errno))
-        fd = open(path, flags | O_CLOEXEC, (mode_t)mode);
-    if (fd < 0) {
-        char what[300];
-        int error = errno;
-        *handle = EBB_FD_NONE;
-        snprintf(what, sizeof what, "open %s", path);
-        if (error == ENXIO && (flags & O_NONBLOCK))
-            return ebb_err_set(EBB_ERR_SYSTEM, "cannot %s: nobody reads this pipe", what);
-        return ebbi_fd_refused(error, what);
-    }
-    return ebbi_fd_adopt_at(handle, scope, EBB_RESOURCE_file, fd, path, CALL_SITE);
+        fd = ebbi_open(path, flags, (mode_t)mode);
+    if (fd >= 0)
+        return ebbi_fd_adopt_at(handle, scope, EBB_RESOURCE_file, fd, path, CALL_SITE);
+    *handle = EBB_FD_NONE;
+    return open_refused(errno, path, flags);
 }
 
 /* One try, and one more when there was room to be made. */

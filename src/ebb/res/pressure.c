@@ -19,6 +19,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "base/open.h"
 #include "res_internal.h"
 #include "tell/events.h"
 
@@ -45,7 +46,7 @@ static int64_t changed_ns(const struct ebb_pressure *pressure) {
 /* A socket is connected, anything else is opened. */
 static int open_source(const char *path, const struct stat *is) {
     if (!S_ISSOCK(is->st_mode))
-        return open(path, O_RDWR | O_NONBLOCK | O_CLOEXEC);
+        return ebbi_open(path, O_RDWR | O_NONBLOCK, 0);
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     if (strlen(path) >= sizeof address.sun_path) {
         errno = ENAMETOOLONG;
