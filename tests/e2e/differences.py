@@ -16,12 +16,14 @@ REFUSED = "set, add, replace, append, prepend, cas, ms: a line that is refused"
 SURPLUS = "set, add, replace, append, prepend, cas with surplus words"
 WIDE = "a length of more than 31 bits"
 NUL = "a NUL in a line"
+ME_EXP = "me exp"
 PASSED_OVER = "binary: a value of 2 GiB and more that is refused"
-HELD = (REFUSED, SURPLUS, WIDE, NUL, PASSED_OVER)
+HELD = (REFUSED, SURPLUS, WIDE, NUL, ME_EXP, PASSED_OVER)
 
 KEY_MAX, WORDS_COUNTED, META_WORDS_MAX, LENGTH_MAX = 250, 23, 19, (1 << 31) - 3
 NUL_FOR_ORACLE = b"\v"  # white space as well, so numbers end there for both; no generator makes one
 STORES = re.compile(rb" *(?:(?P<cas>cas)|(?P<ms>ms)|set|add|replace|append|prepend)(?= |\r?\n)")
+EXPIRY = re.compile(rb"^(ME [^ \r\n]* exp=)-(\d+)(?= la=\d)", re.MULTILINE)  # -1: for ever, to both
 NUMBER = re.compile(rb"[ \t-\r]*(?P<sign>[-+]?)(?P<digits>\d+)(?=[ \t-\r\0]|\Z)")
 
 with open(os.path.join(SOURCE, "src/ebbd/tbl/differences.def"), encoding="utf-8") as table:
@@ -108,6 +110,7 @@ def for_oracle(data):
             at += length + 2
 
 
-def like_oracle(reply):
-    """A reply with what for_oracle() put in place of a NUL."""
-    return reply.replace(b"\0", NUL_FOR_ORACLE)
+def alike(reply, oracle):
+    """A reply with what for_oracle() put in place of a NUL; an expiry of memcached's as ebbd tells it."""
+    reply = reply.replace(b"\0", NUL_FOR_ORACLE)
+    return EXPIRY.sub(lambda found: found[0] if found[2] == b"1" else found[1] + found[2], reply) if oracle else reply

@@ -435,7 +435,7 @@ class Pair:
             time.sleep(batch.sleep)
         self.ours.send(batch)
         self.theirs.send(batch)
-        ours, theirs = (differences.like_oracle(side.receive(batch)) for side in (self.ours, self.theirs))
+        ours, theirs = (differences.alike(side.receive(batch), side.server.oracle) for side in (self.ours, self.theirs))
         if ours == theirs and not SHOWS_CAS.search(ours):
             return None
         mine, others = [], []

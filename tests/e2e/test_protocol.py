@@ -161,7 +161,7 @@ class Protocol(unittest.TestCase):
                 said += peer.line()
         except (OSError, AssertionError):
             said += b"<closed>"
-        said = differences.like_oracle(said)
+        said = differences.alike(said, server.oracle)
         return CAS.sub(lambda found: self.in_order(found.group(), seen), re.sub(rb"VERSION [^\r]*", b"VERSION", said))
 
     @staticmethod

@@ -1,8 +1,11 @@
 #!/usr/bin/python3
 """What memcached's tools ask for: dumps, watchers, the page of commands."""
+import base64
 import os
 import resource
+import struct
 import unittest
+import urllib.parse
 
 from servers import EBBD, Server
 
@@ -41,6 +44,44 @@ class ToolsOfMemcached(unittest.TestCase):
         for line in lines:
             self.assertEqual(self.peer.ask(line), b"HD")
 
+    def test_no_key_breaks_a_line(self):
+        """In binary and base64 it may hold blanks and line feeds: nothing behind one may be read as an answer."""
+        key, evil = b"a:b \r\nEND\r\nSTAT x 1\r\n", b"p \r\nEND:x"
+        watcher, frame = self.server.connect(), self.server.connect()
+        self.addCleanup(watcher.close)
+        self.addCleanup(frame.close)
+        self.assertEqual(watcher.ask(b"watch fetchers mutations deletions"), b"OK")
+        self.assertEqual(self.peer.ask(b"stats detail on"), b"OK")
+        for name in (key, evil):  # setq, then noop
+            frame.send(struct.pack(">BBHBBHIIQ", 0x80, 0x11, len(name), 8, 0, 0, 9 + len(name), 0, 0) + bytes(8) + name + b"v" + b"\x80\x0a" + bytes(22))
+            frame.read(24)
+        coded = base64.b64encode(key)
+        self.assertEqual(self.peer.ask(b"mg %s b k" % coded), b"HD k%s b" % coded)
+        self.assertTrue(self.peer.ask(b"me %s b" % coded).startswith(b"ME %s exp=-1 " % coded))
+        self.assertEqual(sorted(self.lines(b"lru_crawler mgdump all", b"EN")), sorted(b"mg %s b" % base64.b64encode(name) for name in (key, evil)))
+        self.assertEqual(sorted(line.split()[0] for line in self.lines(b"lru_crawler metadump all", b"END")),
+                         sorted(b"key=" + urllib.parse.quote(name, safe="").encode() for name in (key, evil)))
+        self.assertEqual(self.lines(b"stats cachedump 1 0", b"END"), [])
+        self.assertEqual(sorted(self.lines(b"stats detail dump", b"END")),
+                         [b"PREFIX a get 0 hit 0 set 1 del 0", b"PREFIX p%20%0D%0AEND get 0 hit 0 set 1 del 0"])
+        self.assertEqual(self.peer.ask(b"md %s b" % coded), b"HD")
+        self.assertEqual(self.peer.ask(b"stats detail off"), b"OK")
+        line = b""
+        while b"type=deleted" not in line:
+            line = watcher.line()
+            self.assertRegex(line, rb"^ts=\S+ gid=\d+ type=(item_get|item_store|deleted) key=[\w.~%-]+ .*\n\Z")
+
+    def test_prefixes_beyond_the_table_are_not_counted(self):
+        self.assertEqual(self.peer.ask(b"stats detail on"), b"OK")
+        self.peer.send(b"".join(b"set p%d:x 0 0 1 noreply\r\nx\r\n" % i for i in range(1100)))
+        self.assertEqual(len(self.lines(b"stats detail dump", b"END")), 1024)
+        self.assertEqual(self.peer.ask(b"stats detail off"), b"OK")
+
+    def test_cachedump_lists_every_item(self):
+        self.store(30000)
+        self.assertEqual(len(self.lines(b"stats cachedump 1 0", b"END")), 30000)
+        self.assertEqual(len(self.lines(b"stats cachedump 1 7", b"END")), 7)
+
     def test_what_follows_a_dump_is_answered_after_it(self):
         self.store(5000)
         self.peer.send(b"lru_crawler metadump all\r\nversion\r\n")
@@ -73,7 +114,7 @@ class ToolsOfMemcached(unittest.TestCase):
         other.close()
         seen = [watcher.line().decode() for _ in range(7)]
         for line, part in zip(seen, ("type=conn_new rip=127.0.0.1", "type=item_get key=a%25b status=not_found", "type=item_store key=a%25b status=stored cmd=set ttl=100",
-                                     "type=item_get key=nothing status=not_found", "type=item_get key=a%25b status=found", "type=deleted key=a%25b cmd=delete",
+                                     "type=item_get key=nothing status=not_found", "type=item_get key=a%25b status=found", "type=deleted key=a%25b cmd=delete clsid=1 size=2\n",
                                      "type=conn_close rip=127.0.0.1")):
             self.assertIn(part, line)
             self.assertRegex(line, r"^ts=\d+\.\d+ gid=\d+ type=")
@@ -125,6 +166,9 @@ class ToolsOfMemcached(unittest.TestCase):
         self.assertEqual(peer.ask(b"flush_all"), b"CLIENT_ERROR flush_all not allowed")
         self.assertEqual(peer.ask(b"stats cachedump 1 0"), b"CLIENT_ERROR stats cachedump not allowed")
         self.assertEqual(peer.ask(b"lru_crawler metadump all"), b"ERROR metadump not allowed")
+        self.assertEqual(peer.ask(b"lru_crawler mgdump all"), b"ERROR key dump not allowed")
+        for word in (b"on", b"off", b"dump", b"x"):
+            self.assertEqual(peer.ask(b"stats detail " + word), b"CLIENT_ERROR stats detail not allowed")
         self.assertEqual(peer.ask(b"watch"), b"CLIENT_ERROR watch commands not allowed")
 
     def test_detail_counts_by_prefix(self):

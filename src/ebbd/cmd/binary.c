@@ -156,10 +156,12 @@ static enum cmd_result run_touch(struct cmd_turn *turn, const struct binary *fra
 struct removal {
     uint64_t cas; /* 0: any */
     bool other;   /* the item has another */
+    size_t length;
 };
 
 static void set_remove(struct store_edit *edit, void *context) {
     struct removal *removal = context;
+    removal->length = edit->item.value_length;
     removal->other = removal->cas != 0 && removal->cas != edit->item.cas;
     edit->remove = !removal->other;
 }
@@ -177,7 +179,7 @@ static enum cmd_result run_delete(struct cmd_turn *turn, const struct binary *fr
         return fail(turn, frame, BINARY_EXISTS);
     ebb_count(found ? &ebb_metric_delete_hits : &ebb_metric_delete_misses, 1);
     if (found && watch_on(WATCH_DELETIONS))
-        watch_deleted(turn, REQUEST_delete, frame->key);
+        watch_deleted(REQUEST_delete, frame->key, removal.length);
     return found ? succeed(turn, frame, 0) : fail(turn, frame, BINARY_NOT_FOUND);
 }
 

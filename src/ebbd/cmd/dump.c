@@ -5,7 +5,9 @@
  * that holds all items. What tunes
  * slabs and lists is checked as memcached checks it, answered, and changes nothing.
  *
- * 1. A step looks at STEP_RECORDS records at most and leaves when the reply is full, so a dump of
+ * 1. No key breaks a line: one that cannot stand there is shown encoded, or not at all, however it
+ * came.
+ * 2. A step looks at STEP_RECORDS records at most and leaves when the reply is full, so a dump of
  * any size takes neither much memory nor long turns. */
 #include "stream.h"
 
@@ -53,7 +55,7 @@ static bool show_meta(struct cmd_stream *stream, struct ebb_span key,
 static bool show_get(struct cmd_stream *stream, struct ebb_span key,
                      const struct store_item *item) {
     struct reply *reply = stream->turn->reply;
-    bool encoded = item->marks & STORE_KEY_BASE64;
+    bool encoded = (item->marks & STORE_KEY_BASE64) || !request_is_word(key);
     char *at = reply->text + reply->used;
     memcpy(at, "mg ", 3);
     if (encoded)
@@ -68,12 +70,13 @@ static bool show_get(struct cmd_stream *stream, struct ebb_span key,
 static bool show_cache(struct cmd_stream *stream, struct ebb_span key,
                        const struct store_item *item) {
     char line[LINE_MAX];
-    if (item->marks & STORE_KEY_BASE64)
+    if ((item->marks & STORE_KEY_BASE64) || !request_is_word(key))
         return true;
     int64_t unix_start = stream->turn->shared->clock.unix_start;
-    int length = snprintf(line, sizeof(line), "ITEM %.*s [%zu b; %lld s]\r\n", (int)key.length,
-                          key.at, item->value_length,
+    int length = snprintf(line, sizeof(line), " [%zu b; %lld s]\r\n", item->value_length,
                           item->expires == 0 ? 0LL : (long long)(item->expires + unix_start));
+    reply_bytes(stream->turn->reply, "ITEM ", 5);
+    reply_bytes(stream->turn->reply, key.at, key.length);
     reply_bytes(stream->turn->reply, line, (size_t)length);
     return --stream->left > 0;
 }
@@ -177,7 +180,8 @@ static enum cmd_result crawl(struct cmd_turn *turn, const struct request *reques
     bool ours, gets = ebb_span_equal(what, EBB_SPAN("mgdump"));
     bool dumps = gets || ebb_span_equal(what, EBB_SPAN("metadump"));
     if (dumps && turn->shared->settings->disable_dumping)
-        return say(turn, EBB_SPAN("ERROR metadump not allowed"));
+        return say(turn, gets ? EBB_SPAN("ERROR key dump not allowed")
+                              : EBB_SPAN("ERROR metadump not allowed"));
     if (!read_classes(request->word[2], &ours))
         return say(turn, EBB_SPAN("BADCLASS invalid class id"));
     if (!ours)

@@ -128,7 +128,7 @@ enum cmd_result cmd_touch(struct cmd_turn *turn, struct request *request, struct
 }
 
 static void set_remove(struct store_edit *edit, void *context) {
-    (void)context;
+    *(size_t *)context = edit->item.value_length;
     edit->remove = true;
 }
 
@@ -137,11 +137,12 @@ enum cmd_result cmd_delete(struct cmd_turn *turn, struct request *request,
     (void)block;
     if (watch_on(WATCH_FETCHERS))
         watch_looked_up(turn, request->key);
-    bool hit = store_edit(turn->worker, request->key, turn->now, 0, set_remove, NULL);
+    size_t length = 0;
+    bool hit = store_edit(turn->worker, request->key, turn->now, 0, set_remove, &length);
     if (prefix_on())
         prefix_count(request->key, PREFIX_DELETE);
     if (hit && watch_on(WATCH_DELETIONS))
-        watch_deleted(turn, REQUEST_delete, request->key);
+        watch_deleted(REQUEST_delete, request->key, length);
     ebb_count(hit ? &ebb_metric_delete_hits : &ebb_metric_delete_misses, 1);
     cmd_answer(turn, request->noreply, hit ? EBB_SPAN("DELETED") : EBB_SPAN("NOT_FOUND"));
     return CMD_DONE;

@@ -182,12 +182,14 @@ static void answer_debug(struct cmd_turn *turn, struct ebb_span key,
     char *at = reply->text + reply->used;
     memcpy(at, "ME ", 3);
     at += 3;
-    at = item->marks & STORE_KEY_BASE64 ? ebb_base64_write(at, key)
-                                        : (char *)memcpy(at, key.at, key.length) + key.length;
+    if ((item->marks & STORE_KEY_BASE64) || !request_is_word(key))
+        at = ebb_base64_write(at, key);
+    else
+        at = (char *)memcpy(at, key.at, key.length) + key.length;
     reply->used = (size_t)(at - reply->text);
     size_t size = cmd_item_size(key.length, item->client_flags, item->value_length);
     int length = snprintf(line, sizeof(line), " exp=%d la=%u cas=%llu fetch=%s cls=%u size=%zu\r\n",
-                          item->expires == 0 ? -1 : (int)(turn->now - item->expires),
+                          item->expires == 0 ? -1 : (int)(item->expires - turn->now),
                           turn->now - item->last_access, (unsigned long long)item->cas,
                           item->marks & STORE_FETCHED ? "yes" : "no", 1u, size);
     reply_bytes(reply, line, (size_t)length);

@@ -135,11 +135,13 @@ struct edit {
     const struct meta *meta;
     uint32_t expires; /* what T asks for */
     enum removal result;
+    size_t length;
 };
 
 static void edit_remove(struct store_edit *edit, void *context) {
     struct edit *asked = context;
     const struct meta *meta = asked->meta;
+    asked->length = edit->item.value_length;
     if (meta_has(meta, 'C') && edit->item.cas != meta->cas) {
         asked->result = REMOVED_EXISTS;
         return;
@@ -164,14 +166,14 @@ enum cmd_result cmd_md(struct cmd_turn *turn, struct request *request, struct cm
         reply_line(turn->reply, meta.error);
         return CMD_DONE;
     }
-    struct edit edit = {turn, &meta, 0, REMOVED_NOT_FOUND};
+    struct edit edit = {.turn = turn, .meta = &meta, .result = REMOVED_NOT_FOUND};
     if (meta_has(&meta, 'T'))
         edit.expires = exptime_second(&turn->shared->clock, meta.ttl, turn->now);
     if (watch_on(WATCH_FETCHERS))
         watch_looked_up(turn, meta.key);
     store_edit(turn->worker, meta.key, turn->now, edit.expires, edit_remove, &edit);
     if (edit.result == REMOVED && watch_on(WATCH_DELETIONS))
-        watch_deleted(turn, REQUEST_md, meta.key);
+        watch_deleted(REQUEST_md, meta.key, edit.length);
     if (edit.result == REMOVED)
         ebb_count(&ebb_metric_delete_hits, 1);
     else if (edit.result != REMOVED_MARKED)

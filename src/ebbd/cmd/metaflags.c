@@ -10,7 +10,7 @@
 char *metaflags_write_key(char *at, struct ebb_span key, bool is_base64) {
     *at++ = ' ';
     *at++ = 'k';
-    if (is_base64) {
+    if (is_base64 || !request_is_word(key)) {
         at = ebb_base64_write(at, key);
         *at++ = ' ';
         *at++ = 'b';

@@ -1,11 +1,13 @@
 /* prefix -- counts by the beginning of keys, while somebody asked for them.
  *
  * A table of fixed size, searched from the hash on. memcached's grows with what clients send; here
- * beginnings beyond PREFIXES_MAX are not counted.
+ * beginnings beyond PREFIXES_MAX are not counted. One that breaks a line is shown percent-encoded.
  *
  * 1. One lock: counting is for looking into something, and is off otherwise.
  * 2. The table is made when it is switched on first, and pointer-free. */
 #include "prefix.h"
+
+#include "stream.h"
 
 #include <ebb/hash.h>
 #include <ebb/mem.h>
@@ -93,8 +95,13 @@ void prefix_count(struct ebb_span key, enum prefix_event event) {
 
 static void write_one(struct reply *reply, const struct prefix *prefix) {
     static const char *const name[PREFIX_EVENTS] = {" get ", " hit ", " set ", " del "};
+    struct ebb_span key = {prefix->name, prefix->length};
+    char text[3 * REQUEST_KEY_MAX];
     reply_bytes(reply, "PREFIX ", 7);
-    reply_bytes(reply, prefix->name, prefix->length);
+    if (request_is_word(key))
+        reply_bytes(reply, key.at, key.length);
+    else
+        reply_bytes(reply, text, (size_t)(stream_write_uri(text, key) - text));
     for (int i = 0; i < PREFIX_EVENTS; i++) {
         reply_bytes(reply, name[i], 5);
         reply_number(reply, prefix->count[i]);

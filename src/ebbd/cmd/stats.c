@@ -150,6 +150,8 @@ static enum cmd_result begin(struct cmd_turn *turn,
 static enum cmd_result detail(struct cmd_turn *turn, const struct request *request) {
     struct ebb_span word = request->words > 2 ? request->word[2] : EBB_SPAN("");
     bool on = ebb_span_equal(word, EBB_SPAN("on"));
+    if (turn->shared->settings->disable_dumping)
+        return say(turn, EBB_SPAN("CLIENT_ERROR stats detail not allowed"));
     if (ebb_span_equal(word, EBB_SPAN("dump")))
         return begin(turn, step_prefixes);
     if (!on && !ebb_span_equal(word, EBB_SPAN("off")))

@@ -146,10 +146,10 @@ void watch_stored(const struct cmd_turn *turn, enum request_verb verb, struct eb
               expires ? expires - turn->now : 0, 1u, turn->fd, length);
 }
 
-void watch_deleted(const struct cmd_turn *turn, enum request_verb verb, struct ebb_span key) {
+void watch_deleted(enum request_verb verb, struct ebb_span key, size_t length) {
     char text[KEY_TEXT];
-    tell_line(WATCH_DELETIONS, "deleted key=%s cmd=%s clsid=%u cfd=%d size=%d\n",
-              encoded(text, key), request_verb_name(verb), 1u, turn->fd, 0);
+    tell_line(WATCH_DELETIONS, "deleted key=%s cmd=%s clsid=%u size=%zu\n", encoded(text, key),
+              request_verb_name(verb), 1u, length);
 }
 
 void watch_evicted(struct ebb_span key, const struct store_item *item, uint32_t now) {

@@ -41,7 +41,8 @@ void watch_fetched(const struct cmd_turn *turn, struct ebb_span key, bool found,
 void watch_looked_up(const struct cmd_turn *turn, struct ebb_span key);
 void watch_stored(const struct cmd_turn *turn, enum request_verb verb, struct ebb_span key,
                   enum store_verdict verdict, uint32_t expires, size_t length);
-void watch_deleted(const struct cmd_turn *turn, enum request_verb verb, struct ebb_span key);
+/* length: bytes of the value that is gone. */
+void watch_deleted(enum request_verb verb, struct ebb_span key, size_t length);
 void watch_connected(int fd, const union watch_peer *peer);
 void watch_disconnected(int fd, const union watch_peer *peer, enum watch_reason reason);
 /* For store_config.evicted. */

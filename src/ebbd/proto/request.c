@@ -60,6 +60,13 @@ bool request_next_key(struct ebb_span *keys, struct ebb_span *key) {
     return key->length > 0;
 }
 
+bool request_is_word(struct ebb_span key) {
+    for (size_t i = 0; i < key.length; i++)
+        if (key.at[i] == ' ' || key.at[i] == '\r' || key.at[i] == '\n')
+            return false;
+    return true;
+}
+
 static enum request_verb verb_of(struct ebb_span word) {
     for (int verb = REQUEST_NONE + 1; verb < REQUEST_VERBS; verb++)
         if (verbs[verb].length == word.length &&

@@ -61,6 +61,10 @@ void request_parse(struct ebb_span line, struct request *request);
 /* Takes the first key off keys. False when there is none left. */
 bool request_next_key(struct ebb_span *keys, struct ebb_span *key);
 
+/* It can stand in a line: no blank, CR or LF is in it. Keys that came in base64 or binary may not.
+ */
+bool request_is_word(struct ebb_span key);
+
 /* A get that stopped halfway: makes what is left a shorter request of its own. line: the whole line
  * as it came, writable; rest: its keys that are not yet answered (at least one was). Returns where
  * in line the new request begins. */
