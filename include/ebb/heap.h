@@ -49,14 +49,18 @@ struct ebb_snapshot_resources {
 };
 
 /* The object graph in the format of Chrome DevTools' heap snapshots. When: in a forked copy of the
- * process, by its only thread; it collects, and takes memory of its own. resources: or NULL. */
-void ebb_snapshot_write(struct ebb_writer *writer, const struct ebb_snapshot_resources *resources);
+ * process, by its only thread; it collects, and takes memory of its own. resources: or NULL. Fails:
+ * EBB_ERR_LIMIT: the system gives no memory; nothing has been written then. */
+enum ebb_err ebb_snapshot_write(struct ebb_writer *writer,
+                                const struct ebb_snapshot_resources *resources) EBB_MUST_CHECK;
+/* About what that, and ebb_growth_write, take at most, in bytes, besides what the copy shares. */
+uint64_t ebb_snapshot_bytes(void);
 
 /* Remembers how many objects of each type live and were not released, after a full collection. */
 void ebb_growth_begin(void);
 bool ebb_growth_begun(void);
 /* Each type with more live objects than at begin, and a path that holds one of them; as JSON or
- * text. When: as ebb_snapshot_write. */
-void ebb_growth_write(struct ebb_writer *writer, bool json);
+ * text. When, and fails: as ebb_snapshot_write. */
+enum ebb_err ebb_growth_write(struct ebb_writer *writer, bool json) EBB_MUST_CHECK;
 
 #endif

@@ -56,5 +56,10 @@ void ebb_http_reply(struct ebb_http_request *request, int status, const char *co
  * whether what came out was whole: if not the connection is cut, so that the peer knows. */
 void ebb_http_reply_from(struct ebb_http_request *request, int status, const char *content_type,
                          ebb_fd from, bool (*ended)(bool complete, void *arg), void *arg);
+/* The same, where it is not known yet whether there will be anything: the first byte that comes out
+ * is a verdict. '+': the rest is sent with status 200. '-': the rest is a sentence (255 bytes, in
+ * one piece), sent with 503 and Retry-After; an end without any verdict is a 503 as well. */
+void ebb_http_reply_judged(struct ebb_http_request *request, const char *content_type, ebb_fd from,
+                           bool (*ended)(bool complete, void *arg), void *arg);
 
 #endif

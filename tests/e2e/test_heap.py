@@ -7,6 +7,7 @@ import http.client
 import io
 import json
 import os
+import resource
 import select
 import shutil
 import signal
@@ -46,6 +47,90 @@ def until(holds):
     while not holds() and time.monotonic() < end:
         time.sleep(0.05)
     return holds()
+
+
+def copies_of(server):
+    with open(f"/proc/{server.pid}/task/{server.pid}/children") as file:
+        return [int(copy) for copy in file.read().split()]
+
+
+class Copies(unittest.TestCase):
+    """The forked copy that looks at the heap: what it may cost, and whom the kernel ends first."""
+
+    def limit_address_space(self, server, more):
+        with open(f"/proc/{server.pid}/statm") as file:
+            now = int(file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+        resource.prlimit(server.pid, resource.RLIMIT_AS, (now + more if more is not None else resource.RLIM_INFINITY, -1))
+
+    def test_a_snapshot_needs_as_much_room_as_there_are_objects_and_says_so_when_there_is_none(self):
+        with Server.ebbd(flags=["-m", "16"], admin=True) as server:
+            self.assertEqual(ask(server, "/debug/growth", post=True)[0], 200)
+            self.limit_address_space(server, 48 << 20)
+            status, text = ask(server, "/debug/heap.heapsnapshot")
+            self.assertEqual(status, 200, text)
+            json.loads(text)
+            self.limit_address_space(server, 0)
+            for page in "/debug/heap.heapsnapshot", "/debug/growth":
+                status, text = ask(server, page)
+                self.assertEqual((status, text[:4]), (503, "503:"), text)
+                self.assertIn("ulimit -v", text)
+            os.kill(server.pid, signal.SIGUSR2)
+            self.assertTrue(until(lambda: "no snapshot in " in server.stderr()), server.stderr())
+            self.assertIn("ulimit -v", server.stderr())
+            self.assertEqual(glob.glob(os.path.join(server.folder, "*.heapsnapshot")), [])
+            self.limit_address_space(server, None)
+            self.assertEqual(ask(server, "/debug/heap.heapsnapshot")[0], 200)
+
+    def second_is_refused_while_the_first_stands(self, server):
+        """Stops the copy of a first snapshot, when it is caught in time, and asks for a second one."""
+        reader = http.client.HTTPConnection("127.0.0.1", server.admin_port, timeout=PATIENCE_SECONDS)
+        with contextlib.closing(reader):
+            reader.request("GET", "/debug/heap.heapsnapshot")
+            copies = []
+            while not copies and not select.select([reader.sock], [], [], 0)[0]:
+                copies = copies_of(server)
+            for copy in copies:
+                os.kill(copy, signal.SIGSTOP)
+            try:
+                with open(f"/proc/{copies[0]}/oom_score_adj") as file:
+                    adjusted = file.read().strip()
+                other = http.client.HTTPConnection("127.0.0.1", server.admin_port, timeout=PATIENCE_SECONDS)
+                with contextlib.closing(other):
+                    other.request("GET", "/debug/growth")
+                    reply = other.getresponse()
+                    refused = reply.status == 503 and int(reply.headers["Retry-After"]) > 0
+            except (IndexError, ProcessLookupError, FileNotFoundError):
+                return False
+            finally:
+                for copy in copies:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(copy, signal.SIGCONT)
+            reply = reader.getresponse()
+            json.loads(reply.read())
+            return refused and adjusted == "1000" and reply.status == 200
+
+    def test_there_is_one_at_a_time_and_the_kernel_ends_it_before_the_daemon(self):
+        with Server.ebbd(flags=["-m", "16"], admin=True) as server:
+            self.assertEqual(ask(server, "/debug/growth", post=True)[0], 200)
+            with open(f"/proc/{server.pid}/oom_score_adj") as file:
+                before = file.read()
+            self.assertTrue(until(lambda: self.second_is_refused_while_the_first_stands(server)))
+            with open(f"/proc/{server.pid}/oom_score_adj") as file:
+                self.assertEqual(file.read(), before)
+
+    def test_a_copy_that_may_not_fit_the_bound_is_not_made(self):
+        with Server.ebbd(flags=["-m", "40", "--memory-max", "80m"], admin=True) as server:
+            self.assertEqual(ask(server, "/debug/heap.heapsnapshot")[0], 200)
+            peer = server.connect()
+            for number in range(40):
+                self.assertEqual(peer.set(b"large%d" % number, b"v" * 1000000), b"STORED")
+            status, text = ask(server, "/debug/heap.heapsnapshot")
+            self.assertEqual(status, 503, text)
+            self.assertIn("bound of 80 MiB", text)
+            os.kill(server.pid, signal.SIGUSR2)
+            self.assertTrue(until(lambda: "no snapshot in " in server.stderr()), server.stderr())
+            self.assertEqual(ask(server, "/healthz")[0], 200)
+            peer.close()
 
 
 class Heap(unittest.TestCase):
@@ -184,10 +269,9 @@ class Heap(unittest.TestCase):
         with contextlib.closing(reader):
             reader.request("GET", "/debug/heap.heapsnapshot")
             select.select([reader.sock], [], [], PATIENCE_SECONDS)  # it has begun
-            with open(f"/proc/{self.server.pid}/task/{self.server.pid}/children") as file:
-                for copy in file.read().split():
-                    with contextlib.suppress(ProcessLookupError):
-                        os.kill(int(copy), signal.SIGKILL)
+            for copy in copies_of(self.server):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(copy, signal.SIGKILL)
             try:
                 reader.getresponse().read()
                 return False

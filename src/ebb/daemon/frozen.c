@@ -4,19 +4,24 @@
  * what it sees into a pipe or a file, while the daemon goes on. The daemon stands still for the
  * fork itself.
  *
- * 1. The copy keeps its output and stderr open, under their numbers, and closes all else: a
- * connection which the daemon closes is closed then, and what the copied program still does by
- * habit (wake a loop) meets a closed descriptor.
- * 2. The copy ends by _exit, gets no signal handler of ours, and is killed with its parent or when
- * it takes longer than COPY_SECONDS_MAX.
+ * A page that either of them writes to exists twice from then on: in the worst case all that is
+ * resident, and what the copy needs to look at it. Where the process has a bound there is no copy
+ * unless that fits, and it stays reserved until the copy has ended.
+ *
+ * 1. The copy keeps its output and stderr open (copy.c) and ends by _exit.
+ * 2. Into the pipe it writes a verdict first: '+' and what it sees, or '-' and the reason why it
+ * sees nothing; with a file, a reason only.
  * 3. The end of the pipe means that the copy has ended: it alone holds the other end. */
 #include "frozen.h"
 
 #include "admin.h"
+#include "gc/copy.h"
 #include "gc/types.h"
 #include "process.h"
 #include "tell/events.h"
+#include "tell/metrics.h"
 
+#include <ebb/collector.h>
 #include <ebb/heap.h>
 #include <ebb/mem.h>
 #include <ebb/scope.h>
@@ -25,20 +30,23 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
 #define COPY_SECONDS_MAX 300
-#define COPY_NICE        10
 #define SNAPSHOT_MODE    0600
 #define BUFFER_BYTES     65536
+#define REASON_BYTES     256 /* at most: a pipe takes them at once */
+#define MIB              UINT64_C(1048576)
+#define MARGIN           16 /* a sixteenth of the bound stays free */
+#define RETRY_SECONDS    "10"
 
 struct ebbi_frozen {
     struct ebb_scope *scope;
     ebb_fd output;
     pid_t copy;
+    uint64_t reserved; /* bytes */
 };
 
 static struct ebbi_frozen *running;
@@ -74,72 +82,95 @@ static void buffer_write(struct ebb_writer *writer, const char *bytes, size_t le
     }
 }
 
-static void close_all_but(int a, int b, int c) {
-    unsigned from = 0;
-    for (;;) {
-        unsigned keep = ~0U; /* the next one to keep */
-        for (int i = 0; i < 3; i++) {
-            unsigned fd = (unsigned)(i == 0 ? a : i == 1 ? b : c);
-            if (fd >= from && fd < keep)
-                keep = fd;
-        }
-        if (keep > from)
-            close_range(from, keep == ~0U ? keep : keep - 1, 0);
-        if (keep == ~0U)
-            return;
-        from = keep + 1;
-    }
+static void say_reason(int alive) {
+    char text[REASON_BYTES];
+    int length = snprintf(text, sizeof(text), "-%s", ebb_err_text());
+    ssize_t ignored =
+        write(alive, text, (size_t)length < sizeof(text) ? (size_t)length : sizeof(text) - 1);
+    (void)ignored;
 }
 
-static _Noreturn void be_copy(int output, int alive, void (*run)(struct ebb_writer *, void *),
-                              void *arg) {
+static _Noreturn void be_copy(int output, int alive, ebbi_frozen_look *run, void *arg) {
     struct buffer buffer = {0};
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
-    signal(SIGALRM, SIG_DFL);
-    alarm(COPY_SECONDS_MAX);
-    ebb_finalizers_notify(NULL);
-    close_all_but(STDERR_FILENO, output, alive);
+    ebbi_copy_begin((const int[COPY_KEEPS]){STDERR_FILENO, output, alive}, COPY_SECONDS_MAX);
     fcntl(output, F_SETFL, 0); /* it waits for a slow reader */
-    if (nice(COPY_NICE) < 0 && errno == EPERM)
-        errno = 0;
     buffer.writer.write = buffer_write;
     ebb_fd_writer_init(&buffer.file, output);
-    run(&buffer.writer, arg);
+    if (output == alive)
+        buffer_write(&buffer.writer, "+", 1);
+    if (run(&buffer.writer, arg) != EBB_OK) { /* and wrote nothing */
+        say_reason(alive);
+        _exit(1);
+    }
     buffer_flush(&buffer);
     _exit(0);
 }
 
 /* --- the daemon --- */
 
-enum ebb_err ebbi_frozen_start(struct ebbi_frozen **out, void (*run)(struct ebb_writer *, void *),
-                               void *arg, const char *path) {
-    if (running)
-        return ebb_err_set(EBB_ERR_BUSY, "another look at the heap is being taken; try again");
-    struct ebb_scope *scope = ebb_scope_new("frozen copy");
+/* Reserves what a copy may cost at worst. */
+static enum ebb_err reserve(uint64_t *bytes) {
+    uint64_t bound = ebb_metric_value(&ebb_metric_memory_bound), resident = ebbi_process_resident();
+    uint64_t needed = resident + ebb_snapshot_bytes(), left = bound / MARGIN * (MARGIN - 1);
+    *bytes = bound ? needed : 0;
+    left = resident < left ? left - resident : 0;
+    if (needed <= left ? ebb_reserve(*bytes) : bound == 0)
+        return EBB_OK;
+    return ebb_err_set(EBB_ERR_LIMIT,
+                       "a copy of the process may take %llu MiB, and its bound of %llu MiB leaves "
+                       "%llu; raise --memory-max or the cgroup's limit, or lower the cache's",
+                       (unsigned long long)(needed / MIB), (unsigned long long)(bound / MIB),
+                       (unsigned long long)(left / MIB));
+}
+
+static void frozen_close(struct ebbi_frozen *frozen) {
+    ebb_unreserve(frozen->reserved);
+    ebb_scope_close(frozen->scope);
+    ebb_done(frozen);
+}
+
+/* Forks, and says in frozen what is there then. */
+static enum ebb_err start(struct ebbi_frozen *frozen, ebbi_frozen_look *run, void *arg,
+                          const char *path) {
     ebb_fd ends[2], file = EBB_FD_NONE;
-    enum ebb_err error = ebb_fd_pipe(ends, scope, "frozen copy");
+    enum ebb_err error = ebb_fd_pipe(ends, frozen->scope, "frozen copy");
     if (error == EBB_OK && path)
-        error = ebb_fd_open(&file, scope, path, O_WRONLY | O_CREAT | O_EXCL, SNAPSHOT_MODE);
-    pid_t copy = -1;
-    if (error == EBB_OK) {
-        copy_scope = scope;
-        int alive = ebb_fd_get(ends[1]), output = path ? ebb_fd_get(file) : alive;
-        copy = fork();
-        if (copy == 0)
-            be_copy(output, alive, run, arg);
-        if (copy < 0)
-            error = ebb_err_set(EBB_ERR_SYSTEM, "cannot fork: %s", strerror(errno));
-    }
+        error = ebb_fd_open(&file, frozen->scope, path, O_WRONLY | O_CREAT | O_EXCL, SNAPSHOT_MODE);
+    if (error)
+        return error;
+    copy_scope = frozen->scope;
+    int alive = ebb_fd_get(ends[1]), output = path ? ebb_fd_get(file) : alive;
+    frozen->copy = fork();
+    if (frozen->copy == 0)
+        be_copy(output, alive, run, arg);
     copy_scope = NULL;
-    if (error) {
-        if (file.generation != 0)
+    if (frozen->copy < 0) {
+        error = ebb_err_set(EBB_ERR_SYSTEM, "cannot fork: %s", strerror(errno));
+        if (path)
             ebbi_remove(path);
-        ebb_scope_close(scope);
         return error;
     }
     ebb_fd_close(ends[1]);
+    frozen->output = ends[0];
+    return EBB_OK;
+}
+
+enum ebb_err ebbi_frozen_start(struct ebbi_frozen **out, ebbi_frozen_look *run, void *arg,
+                               const char *path) {
+    uint64_t reserved;
+    if (running)
+        return ebb_err_set(EBB_ERR_BUSY, "another look at the heap is being taken; try again");
+    enum ebb_err error = reserve(&reserved);
+    if (error)
+        return error;
     struct ebbi_frozen *frozen = ebb_new_sized(&ebb_type_frozen, sizeof(*frozen));
-    *frozen = (struct ebbi_frozen){.scope = scope, .output = ends[0], .copy = copy};
+    frozen->scope = ebb_scope_new("frozen copy");
+    frozen->reserved = reserved;
+    error = start(frozen, run, arg, path);
+    if (error) {
+        frozen_close(frozen);
+        return error;
+    }
     running = *out = frozen;
     return EBB_OK;
 }
@@ -154,9 +185,8 @@ bool ebbi_frozen_end(struct ebbi_frozen *frozen, bool is_done) {
         kill(frozen->copy, SIGKILL);
     while (waitpid(frozen->copy, &status, 0) < 0 && errno == EINTR)
         ;
-    ebb_scope_close(frozen->scope);
     running = NULL;
-    ebb_done(frozen);
+    frozen_close(frozen);
     return WIFEXITED(status) && WEXITSTATUS(status) == 0;
 }
 
@@ -177,14 +207,14 @@ static void each_resource(void (*see)(const char *kind, const char *name, void *
     ebb_resources_each(one_resource, context);
 }
 
-static void write_snapshot(struct ebb_writer *writer, void *arg) {
+static enum ebb_err write_snapshot(struct ebb_writer *writer, void *arg) {
     (void)arg;
     static const struct ebb_snapshot_resources resources = {each_resource};
-    ebb_snapshot_write(writer, &resources);
+    return ebb_snapshot_write(writer, &resources);
 }
 
-static void write_growth(struct ebb_writer *writer, void *arg) {
-    ebb_growth_write(writer, arg != NULL);
+static enum ebb_err write_growth(struct ebb_writer *writer, void *arg) {
+    return ebb_growth_write(writer, arg != NULL);
 }
 
 static bool reply_ended(bool complete, void *arg) {
@@ -192,14 +222,15 @@ static bool reply_ended(bool complete, void *arg) {
 }
 
 static void reply_frozen(struct ebb_http_request *request, const char *content_type,
-                         void (*run)(struct ebb_writer *, void *), void *arg) {
+                         ebbi_frozen_look *run, void *arg) {
     struct ebbi_frozen *frozen;
     if (ebbi_frozen_start(&frozen, run, arg, NULL) != EBB_OK) {
+        ebb_http_reply_header(request, "Retry-After", RETRY_SECONDS);
         ebb_writef(ebb_http_body(request), "503: %s\n", ebb_err_text());
         ebb_http_reply(request, 503, "text/plain; charset=utf-8");
         return;
     }
-    ebb_http_reply_from(request, 200, content_type, frozen->output, reply_ended, frozen);
+    ebb_http_reply_judged(request, content_type, frozen->output, reply_ended, frozen);
 }
 
 static void snapshot_page(struct ebb_http_request *request, void *arg) {
@@ -243,22 +274,26 @@ static struct {
     char path[512];
 } to_file;
 
-static void file_end(bool is_done) {
+/* why: or NULL. */
+static void file_end(bool is_done, const char *why) {
     struct ebbi_frozen *frozen = to_file.frozen;
     ebb_watch_close(to_file.watch);
     to_file.frozen = NULL;
     to_file.watch = NULL;
     if (ebbi_frozen_end(frozen, is_done))
         ebb_tell(snapshot_written, to_file.path);
+    else if (ebbi_remove(to_file.path))
+        ebb_tell(snapshot_failed, to_file.path, why ? why : "it could not be written to its end");
     else
-        ebb_tell(snapshot_failed, to_file.path,
-                 ebbi_remove(to_file.path) ? "it could not be written to its end"
-                                           : "only a part of it could be written");
+        ebb_tell(snapshot_failed, to_file.path, "only a part of it could be written");
 }
 
 static void on_copy_ended(int events, void *arg) {
+    char reason[REASON_BYTES] = "";
     (void)events, (void)arg;
-    file_end(true);
+    ssize_t got = read(ebb_fd_get(to_file.frozen->output), reason, sizeof(reason) - 1);
+    if (got >= 0 || (errno != EINTR && errno != EAGAIN))
+        file_end(true, got > 1 ? reason + 1 : NULL);
 }
 
 void ebbi_snapshot_to_file(struct ebb_loop *loop, const char *name, const char *folder) {
@@ -276,10 +311,10 @@ void ebbi_snapshot_to_file(struct ebb_loop *loop, const char *name, const char *
     memcpy(to_file.path, path, sizeof(path));
     if (ebb_watch_open(&to_file.watch, loop, frozen->output, EBB_READ, on_copy_ended, NULL) !=
         EBB_OK)
-        file_end(false);
+        file_end(false, ebb_err_text());
 }
 
 void ebbi_frozen_stop(void) {
     if (to_file.frozen)
-        file_end(false);
+        file_end(false, NULL);
 }

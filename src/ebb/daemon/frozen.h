@@ -9,13 +9,16 @@
 
 struct ebbi_frozen;
 
-/* Forks; the copy calls run(writer, arg) and ends. What it writes comes out of ebbi_frozen_output,
- * or, with a path, goes to that new file. One at a time. Fails: EBB_ERR_BUSY, EBB_ERR_SYSTEM,
- * EBB_ERR_LIMIT. When: the main thread. */
-enum ebb_err ebbi_frozen_start(struct ebbi_frozen **frozen,
-                               void (*run)(struct ebb_writer *, void *), void *arg,
+/* Fails before it has written anything, or not at all. */
+typedef enum ebb_err ebbi_frozen_look(struct ebb_writer *writer, void *arg);
+
+/* Forks; the copy calls run(writer, arg) and ends. What it writes comes out of ebbi_frozen_output
+ * after a verdict (see ebb_http_reply_judged), or, with a path, goes to that new file. One at a
+ * time. Fails: EBB_ERR_BUSY, EBB_ERR_SYSTEM, EBB_ERR_LIMIT (a copy may not fit the bound). When:
+ * the main thread. */
+enum ebb_err ebbi_frozen_start(struct ebbi_frozen **frozen, ebbi_frozen_look *run, void *arg,
                                const char *path) EBB_MUST_CHECK;
-/* With a path: becomes readable, at its end, when the copy is done. */
+/* With a path: becomes readable when the copy is done, with the reason if it failed. */
 ebb_fd ebbi_frozen_output(const struct ebbi_frozen *frozen);
 /* Reaps it; kills it first unless it is done. Returns whether it ended well. */
 bool ebbi_frozen_end(struct ebbi_frozen *frozen, bool is_done);

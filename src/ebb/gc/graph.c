@@ -6,11 +6,11 @@
  * or a register, or by another thread's list: its first object is called a root of that kind.
  *
  * 1. Only in a forked copy: nothing changes while we look, and nothing is given back.
- * 2. Memory comes from mmap, not from the heap that is being read.
+ * 2. Memory comes from mmap, not from the heap that is being read; as much as there is something to
+ * put into it, and growing where that is not known before.
  * 3. Each object has a holder on a shortest path from a root, found by a breadth-first search. */
 #include "gc/graph.h"
 #include "gc/walk.h"
-#include <ebb/assert.h>
 #include <ebb/collector.h>
 #include <link.h>
 #include <stdlib.h>
@@ -22,14 +22,37 @@
 #include <gc.h>
 #include <gc/gc_mark.h>
 
-#define EDGES_MAX     (UINT32_C(1) << 28)
-#define VARIABLES_MAX (UINT32_C(1) << 20)
+#define ROOM_BYTES (64 << 10) /* to begin with */
 
-void *ebbi_graph_room(size_t count, size_t size) {
-    void *at = mmap(NULL, count * size, PROT_READ | PROT_WRITE,
-                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    ebb_assert(at != MAP_FAILED, "no room for %zu things of %zu bytes", count, size);
-    return at;
+bool ebbi_room_for(struct graph_room *room, size_t bytes) {
+    if (bytes <= room->bytes)
+        return true;
+    size_t more = room->bytes ? 2 * room->bytes : ROOM_BYTES;
+    while (more < bytes)
+        more *= 2;
+    void *at = room->at ? mremap(room->at, room->bytes, more, MREMAP_MAYMOVE)
+                        : mmap(NULL, more, PROT_READ | PROT_WRITE,
+                               MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (at == MAP_FAILED)
+        return false;
+    *room = (struct graph_room){at, more};
+    return true;
+}
+
+enum ebb_err ebbi_room_refused(void) {
+    return ebb_err_set(
+        EBB_ERR_LIMIT,
+        "the system gives no memory for the object graph; see ulimit -v (LimitAS= of "
+        "a service)");
+}
+
+/* The place for one more thing of this size behind so many; NULL: there is none. */
+static void *one_more(struct graph *graph, struct graph_room *room, uint32_t count, size_t size) {
+    if (!ebbi_room_for(room, ((size_t)count + 1) * size)) {
+        graph->refused = true;
+        return NULL;
+    }
+    return (char *)room->at + count * size;
 }
 
 static void count_node(void *base, size_t cell, const struct object_header *header, void *context) {
@@ -103,8 +126,11 @@ __attribute__((no_sanitize("address"))) static void add_edges(struct graph *grap
         uint32_t to = may_point(graph, word) ? find(graph, word) : GRAPH_NONE;
         if (to == GRAPH_NONE || to == at)
             continue;
-        ebb_assert(graph->edges < EDGES_MAX, "more than %u edges", EDGES_MAX);
-        graph->edge[graph->edges++] = (struct graph_edge){to, (uint32_t)(i - skip)};
+        struct graph_edge *edge = one_more(graph, &graph->edge_room, graph->edges, sizeof *edge);
+        if (edge == NULL)
+            return;
+        *edge = (struct graph_edge){to, (uint32_t)(i - skip)};
+        graph->edges++;
         node->edges++;
     }
 }
@@ -116,8 +142,14 @@ __attribute__((no_sanitize("address"))) static void read_static(struct graph *gr
     for (; from + sizeof(char *) <= to; from += sizeof(char *)) {
         const char *word = *(const char *const *)(const void *)from;
         uint32_t at = may_point(graph, word) ? find(graph, word) : GRAPH_NONE;
-        if (at != GRAPH_NONE && graph->variables < VARIABLES_MAX)
-            graph->variable[graph->variables++] = (struct graph_static){at, from};
+        if (at == GRAPH_NONE)
+            continue;
+        struct graph_static *variable =
+            one_more(graph, &graph->variable_room, graph->variables, sizeof *variable);
+        if (variable == NULL)
+            return;
+        *variable = (struct graph_static){at, from};
+        graph->variables++;
     }
 }
 
@@ -134,11 +166,12 @@ static int on_library(struct dl_phdr_info *info, size_t size, void *context) {
     return 0;
 }
 
+/* Three arrays of a member for each node, in one piece. */
 struct search {
     struct graph *graph;
     uint32_t *queue;
     uint32_t head, tail;
-    unsigned char *reached;
+    unsigned char *reached, *pointed;
 };
 
 static void reach(struct search *search, uint32_t at, uint32_t holder, uint32_t edge,
@@ -164,13 +197,15 @@ static void spread(struct search *search) {
 }
 
 /* Roots first; then what nothing in the heap points to; then one of each rest. */
-static void find_holders(struct graph *graph) {
-    struct search search = {.graph = graph,
-                            .queue = ebbi_graph_room(graph->nodes, sizeof(uint32_t)),
-                            .reached = ebbi_graph_room(graph->nodes, 1)};
-    unsigned char *pointed = ebbi_graph_room(graph->nodes, 1);
+static bool find_holders(struct graph *graph) {
+    struct graph_room room = {0};
+    if (!ebbi_room_for(&room, graph->nodes * (sizeof(uint32_t) + 2)))
+        return false;
+    struct search search = {.graph = graph, .queue = room.at};
+    search.reached = (unsigned char *)(search.queue + graph->nodes);
+    search.pointed = search.reached + graph->nodes;
     for (uint32_t i = 0; i < graph->edges; i++)
-        pointed[graph->edge[i].to] = 1;
+        search.pointed[graph->edge[i].to] = 1;
     for (uint32_t i = 0; i < graph->variables; i++)
         reach(&search, graph->variable[i].to, GRAPH_NONE, i, ROOT_STATIC);
     for (uint32_t i = 0; i < graph->nodes; i++)
@@ -178,29 +213,33 @@ static void find_holders(struct graph *graph) {
             reach(&search, i, GRAPH_NONE, 0, ROOT_LIBRARY);
     spread(&search);
     for (uint32_t i = 0; i < graph->nodes; i++)
-        if (!pointed[i])
+        if (!search.pointed[i])
             reach(&search, i, GRAPH_NONE, 0, ROOT_STACK);
     spread(&search);
     for (uint32_t i = 0; i < graph->nodes; i++) {
         reach(&search, i, GRAPH_NONE, 0, ROOT_STACK);
         spread(&search);
     }
+    return true;
 }
 
-void ebbi_graph_take(struct graph *graph) {
+enum ebb_err ebbi_graph_take(struct graph *graph) {
     *graph = (struct graph){0};
     ebb_collect(EBB_CAUSE_demand);
     uint32_t nodes = 0;
     ebbi_heap_walk(count_node, &nodes);
-    graph->node = ebbi_graph_room(nodes + 1, sizeof *graph->node);
-    graph->edge = ebbi_graph_room(EDGES_MAX, sizeof *graph->edge);
-    graph->variable = ebbi_graph_room(VARIABLES_MAX, sizeof *graph->variable);
+    struct graph_room room = {0};
+    if (!ebbi_room_for(&room, (nodes + 1) * sizeof *graph->node))
+        return ebbi_room_refused();
+    graph->node = room.at;
     ebbi_heap_walk(add_node, graph);
     if (graph->nodes == 0)
-        return;
+        return EBB_OK;
     qsort(graph->node, graph->nodes, sizeof *graph->node, by_address);
-    for (uint32_t i = 0; i < graph->nodes; i++)
+    for (uint32_t i = 0; i < graph->nodes && !graph->refused; i++)
         add_edges(graph, i);
+    graph->edge = graph->edge_room.at;
     dl_iterate_phdr(on_library, graph);
-    find_holders(graph);
+    graph->variable = graph->variable_room.at;
+    return !graph->refused && find_holders(graph) ? EBB_OK : ebbi_room_refused();
 }

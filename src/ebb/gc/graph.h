@@ -2,6 +2,7 @@
 #ifndef EBBI_GC_GRAPH_H
 #define EBBI_GC_GRAPH_H
 
+#include <ebb/err.h>
 #include <ebb/mem.h>
 
 #define GRAPH_NONE UINT32_MAX
@@ -28,6 +29,12 @@ struct graph_static {
     const void *variable; /* the word that points to it */
 };
 
+/* Memory from mmap that grows, as invariant 2 of graph.c wants it; zeroed. */
+struct graph_room {
+    void *at;
+    size_t bytes;
+};
+
 struct graph {
     struct graph_node *node; /* by address */
     uint32_t nodes;
@@ -35,14 +42,17 @@ struct graph {
     uint32_t edges;
     struct graph_static *variable;
     uint32_t variables;
+    struct graph_room edge_room, variable_room;
+    bool refused; /* there was no memory for all of it */
 };
 
 /* Collects and reads the heap. Memory is mapped and never given back: for a process that ends soon.
- */
-void ebbi_graph_take(struct graph *graph);
-/* Zeroed, from mmap, as invariant 2 of graph.c wants it; what is not written to costs nothing.
- * Fails: an assertion. */
-void *ebbi_graph_room(size_t count, size_t size);
+ * Fails: EBB_ERR_LIMIT: the system gives no memory. */
+enum ebb_err ebbi_graph_take(struct graph *graph) EBB_MUST_CHECK;
+/* Makes it that large at least; it may move. False: the system gives no memory. */
+bool ebbi_room_for(struct graph_room *room, size_t bytes) EBB_MUST_CHECK;
+/* The sentence for that. */
+enum ebb_err ebbi_room_refused(void);
 /* The name of a static variable: "server", "main.c's rows+16". */
 void ebbi_variable_name(const void *address, char *out, size_t size);
 

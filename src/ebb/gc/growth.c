@@ -149,11 +149,13 @@ static void write_type(const struct graph *graph, const struct ebb_type *type,
     }
 }
 
-void ebb_growth_write(struct ebb_writer *writer, bool json) {
+enum ebb_err ebb_growth_write(struct ebb_writer *writer, bool json) {
     struct graph graph;
     bool first = true;
     count_live(after);
-    ebbi_graph_take(&graph);
+    enum ebb_err error = ebbi_graph_take(&graph);
+    if (error)
+        return error;
     ebbi_symbols_begin();
     if (json)
         ebb_writef(writer, "{\"seconds\":%u,\"grew\":[", ebbi_seconds() - begun_at);
@@ -168,4 +170,5 @@ void ebb_growth_write(struct ebb_writer *writer, bool json) {
     else if (first)
         ebb_write(writer, "no type grew\n");
     ebbi_symbols_end();
+    return EBB_OK;
 }

@@ -32,29 +32,33 @@ static const char *const group_names[GROUPS] = {"", "(static variables)", "(libr
                                                 "(stacks and registers)", "(resources)"};
 
 /* Objects start at multiples of 16. Only in a heap that spans more than 32 GiB two of them may want
- * the same id; then the second takes the next free one. */
+ * the same id; then what is taken is kept in mind, and the second takes the next free one. */
 enum { ID_GRANULE_BYTES = 16 };
 #define IDS_MAX (UINT32_C(1) << 31)
 
 /* Strings: groups, then types by id (0: the collector's own), then names as they come. */
-enum { STRINGS_MAX = 1 << 20, TEXT_BYTES_MAX = 64 << 20 };
+enum { STRINGS_MAX = 1 << 20 };
+
+/* Of a node: itself, its copy while they are sorted, a place in the queue. Names: debug
+ * information, and what it says. */
+enum { NODE_BYTES = 2 * sizeof(struct graph_node) + 8, NAMES_BYTES = 16 << 20 };
 
 struct snapshot {
     struct ebb_writer *writer;
     struct graph graph;
     uint32_t types, resources;
     uint32_t group_edges[GROUPS];
-    char *text; /* names of resources, then of variables, each ended by NUL */
+    struct graph_room text; /* names of resources, then of variables, each ended by NUL */
     size_t text_used;
     uint32_t names;
-    unsigned char *id_taken; /* a bit for each */
+    struct graph_room id_taken; /* a bit for each, where two may want the same */
 };
 
 static void add_name(struct snapshot *self, const char *name) {
     size_t length = strlen(name) + 1;
-    if (self->names == STRINGS_MAX || self->text_used + length > TEXT_BYTES_MAX)
+    if (self->names == STRINGS_MAX || !ebbi_room_for(&self->text, self->text_used + length))
         return;
-    memcpy(self->text + self->text_used, name, length);
+    memcpy((char *)self->text.at + self->text_used, name, length);
     self->text_used += length;
     self->names++;
 }
@@ -76,11 +80,18 @@ static uint32_t first_name(const struct snapshot *self) {
     return GROUPS + self->types + 1;
 }
 
+static bool ids_may_clash(const struct graph *graph) {
+    return graph->nodes > 0 && (size_t)(graph->node[graph->nodes - 1].at - graph->node[0].at) >=
+                                   (size_t)IDS_MAX * ID_GRANULE_BYTES;
+}
+
 static uint32_t object_id(struct snapshot *self, const char *at) {
     uint32_t id = (uint32_t)((uintptr_t)at / ID_GRANULE_BYTES % IDS_MAX);
-    while (self->id_taken[id / 8] & 1U << id % 8)
+    unsigned char *taken = self->id_taken.at;
+    while (taken && taken[id / 8] & 1U << id % 8)
         id = (id + 1) % IDS_MAX;
-    self->id_taken[id / 8] |= (unsigned char)(1U << id % 8);
+    if (taken)
+        taken[id / 8] |= (unsigned char)(1U << id % 8);
     return 2 * id + 1;
 }
 
@@ -169,7 +180,7 @@ static void write_strings(struct snapshot *self) {
     write_string(self, "(collector's own)", false);
     for (const struct ebb_type *type = ebb_types_first(); type; type = type->next)
         write_string(self, type->name, false);
-    const char *name = self->text;
+    const char *name = self->text.at;
     for (uint32_t i = 0; i < self->names; i++, name += strlen(name) + 1)
         write_string(self, name, false);
     ebb_write(self->writer, "]}\n");
@@ -190,13 +201,17 @@ static void name_variables(struct snapshot *self) {
     self->graph.variables = named;
 }
 
-void ebb_snapshot_write(struct ebb_writer *writer, const struct ebb_snapshot_resources *resources) {
+enum ebb_err ebb_snapshot_write(struct ebb_writer *writer,
+                                const struct ebb_snapshot_resources *resources) {
     struct snapshot self = {.writer = writer};
-    self.text = ebbi_graph_room(TEXT_BYTES_MAX, 1);
-    self.id_taken = ebbi_graph_room(IDS_MAX / 8, 1);
     for (const struct ebb_type *type = ebb_types_first(); type; type = type->next)
         self.types++;
-    ebbi_graph_take(&self.graph);
+    enum ebb_err error = ebbi_graph_take(&self.graph);
+    if (error == EBB_OK && ids_may_clash(&self.graph) &&
+        !ebbi_room_for(&self.id_taken, IDS_MAX / 8))
+        error = ebbi_room_refused();
+    if (error)
+        return error;
     if (resources)
         resources->each(add_resource, &self);
     name_variables(&self);
@@ -210,4 +225,17 @@ void ebb_snapshot_write(struct ebb_writer *writer, const struct ebb_snapshot_res
     write_nodes(&self);
     write_edges(&self);
     write_strings(&self);
+    return EBB_OK;
+}
+
+/* Each word of a scanned object may be an edge, which is as large as the word. */
+uint64_t ebb_snapshot_bytes(void) {
+    uint64_t sum = NAMES_BYTES;
+    for (const struct ebb_type *type = ebb_types_first(); type; type = type->next) {
+        uint64_t objects = atomic_load(&type->allocated) - atomic_load(&type->gone);
+        sum += objects * NODE_BYTES;
+        if (type->scan == EBB_POINTERS)
+            sum += ebb_type_bytes_held(type);
+    }
+    return sum;
 }

@@ -410,7 +410,7 @@ void ebbi_http_close_unwatched(struct evhttp_connection *connection) {
         evhttp_connection_free(connection);
 }
 
-static void reply(struct evhttp_request *evhttp, int status, const char *content_type) {
+void ebbi_http_reply(struct evhttp_request *evhttp, int status, const char *content_type) {
     struct evhttp_connection *connection = evhttp_request_get_connection(evhttp);
     struct evkeyvalq *headers = evhttp_request_get_output_headers(evhttp);
     struct evbuffer *body = evhttp_request_get_output_buffer(evhttp);
@@ -428,7 +428,7 @@ static void reply(struct evhttp_request *evhttp, int status, const char *content
 void ebb_http_reply(struct ebb_http_request *request, int status, const char *content_type) {
     ebb_assert(!request->answered, "a second answer to %s", request->path);
     request->answered = true;
-    reply(request->evhttp, status, content_type);
+    ebbi_http_reply(request->evhttp, status, content_type);
 }
 
 /* --- answers that take a while --- */
@@ -464,7 +464,7 @@ void ebbi_http_may_be_silent(struct evhttp_connection *connection) {
 
 /* evhttp reads on only once it answers. Until then reading, which here ends at the buffer, hears of
  * the connection's end; that nothing comes while it waits is no fault of the peer's. */
-static void hear_of_end(struct evhttp_connection *connection) {
+void ebbi_http_hear_of_end(struct evhttp_connection *connection) {
     struct bufferevent *its = evhttp_connection_get_bufferevent(connection);
     bufferevent_data_cb on_write;
     bufferevent_event_cb on_event;
@@ -483,7 +483,7 @@ struct ebb_http_later *ebb_http_keep(struct ebb_http_request *request, void (*go
     *later = (struct ebb_http_later){request->evhttp, request->body, gone, arg};
     struct evhttp_connection *connection = evhttp_request_get_connection(later->evhttp);
     evhttp_connection_set_closecb(connection, later_gone, later);
-    hear_of_end(connection);
+    ebbi_http_hear_of_end(connection);
     return later;
 }
 
@@ -496,7 +496,7 @@ void ebb_http_later_reply(struct ebb_http_later *later, int status, const char *
         struct evhttp_connection *connection = evhttp_request_get_connection(later->evhttp);
         evhttp_connection_set_closecb(connection, NULL, NULL);
         evhttp_connection_set_timeout(connection, HTTP_TIMEOUT_SECONDS);
-        reply(later->evhttp, status, content_type);
+        ebbi_http_reply(later->evhttp, status, content_type);
     }
     ebb_done(later);
 }

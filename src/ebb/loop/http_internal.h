@@ -26,6 +26,10 @@ struct ebb_http_request {
 
 /* From now on the peer may be silent, for it waits for us; until evhttp_connection_set_timeout. */
 void ebbi_http_may_be_silent(struct evhttp_connection *connection);
+/* Until it is answered, its end is heard of and its silence is no fault. */
+void ebbi_http_hear_of_end(struct evhttp_connection *connection);
+/* Sends what is in the request's output buffer. */
+void ebbi_http_reply(struct evhttp_request *evhttp, int status, const char *content_type);
 /* The headers that every reply has. */
 void ebbi_http_headers(struct evhttp_request *evhttp, const char *content_type);
 /* Closes a connection whose answer was begun, when the system could not watch it. */

@@ -139,8 +139,7 @@ static void growth_of_copy(char *text, size_t size, bool json) {
     if (copy == 0) {
         struct ebb_fd_writer out;
         ebb_fd_writer_init(&out, ends[1]);
-        ebb_growth_write(&out.writer, json);
-        _exit(0);
+        _exit(ebb_growth_write(&out.writer, json));
     }
     close(ends[1]);
     size_t used = 0;
