@@ -251,7 +251,7 @@ class Effects(unittest.TestCase):
     def test_idle_connections_are_closed_and_busy_ones_are_not(self):
         with Server.ebbd(flags=["-o", "idle_timeout=2"]) as server:
             idle, half, busy = server.connect(), server.connect(), server.connect()
-            half.send(b"set k 0 0 10\r\nabc")
+            half.send(b"set k 0 0 1")
             waiting = [idle, half]
             while waiting:
                 self.assertEqual(busy.ask(b"mn"), b"MN")
@@ -264,6 +264,43 @@ class Effects(unittest.TestCase):
                     except TimeoutError:
                         pass
             self.assertEqual(busy.ask(b"mn"), b"MN")
+            self.assertEqual(busy.stats()["idle_kicks"], "2")
+
+    def test_who_is_inside_a_transfer_is_not_idle(self):
+        """However long it pauses: each time a connection that came later is closed, that has been for longer than allowed."""
+        size = 12 << 20  # more than the kernel's buffers hold
+        for kind in (Server.ebbd, Server.memcached):
+            with kind(flags=["-o", "idle_timeout=2", "-I", "16m", "-m", "128"]) as server:
+                def pause():
+                    idle = server.connect()
+                    self.assertTrue(idle.closed())
+                    idle.close()
+                giver = server.connect()
+                giver.send(b"set k 0 0 %d\r\n" % size + b"x" * (size // 2))
+                pause()
+                giver.send(b"x" * (size - size // 2) + b"\r\n")
+                self.assertEqual(giver.line(), b"STORED\r\n")
+                giver.close()
+                taker = server.connect(receive_buffer=4096)
+                taker.send(b"get k\r\n")
+                head = taker.line()
+                pause()
+                self.assertEqual((head, taker.read(size // 2)), (b"VALUE k 0 %d\r\n" % size, b"x" * (size // 2)))
+                pause()
+                self.assertEqual(taker.read(size - size // 2 + 7), b"x" * (size - size // 2) + b"\r\nEND\r\n")
+                if kind is Server.ebbd:
+                    self.assertEqual(taker.ask(b"mn"), b"MN")
+                    # All is sent, the kernel has it.
+                    late = server.connect(receive_buffer=4096)
+                    self.assertEqual(late.set(b"some", b"x" * 100000), b"STORED")
+                    late.send(b"get some\r\n")
+                    pause()
+                    self.assertEqual(late.line(), b"VALUE some 0 100000\r\n")
+                    pause()
+                    self.assertEqual(late.read(100007), b"x" * 100000 + b"\r\nEND\r\n")
+                    self.assertEqual(late.ask(b"mn"), b"MN")
+                    late.close()
+                taker.close()
 
     def test_above_the_limit_a_connection_is_told_and_closed(self):
         with Server.ebbd(flags=["-c", "4"]) as server:

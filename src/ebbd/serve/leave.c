@@ -5,8 +5,8 @@
  * A connection belongs to its worker, and only that thread knows how long it has been idle. So each
  * worker is asked for its oldest; the last to answer tells the winner's worker to close it.
  *
- * 1. Nobody is cut off in the middle of a request, but by --idle-timeout, which is about peers that
- * stopped there, too.
+ * 1. Nobody is cut off in the middle of a request, but by --idle-timeout who stopped within a line.
+ * While a block or an answer is on its way, a peer is not idle, however long it pauses.
  * 2. One search at a time. */
 #include "conn.h"
 
@@ -14,6 +14,8 @@
 #include "cmd/metrics.h"
 
 #include <ebb/clock.h>
+#include <linux/sockios.h>
+#include <sys/ioctl.h>
 
 #define IDLE_LEAST_NS EBB_NS_PER_SECOND /* who asked something a moment ago is not idle */
 #define PEER_TEXT     64
@@ -96,13 +98,25 @@ bool leave_all(struct server *server) {
     return atomic_load(&server->conns) == 0;
 }
 
+/* The kernel may hold megabytes that the peer has not taken, after all was sent. */
+static bool takes_or_gives(const struct conn *conn) {
+    int untaken = 0;
+    if (conn->in_block || conn->backlog || conn->stream || conn->later.next)
+        return true;
+    return ioctl(ebb_fd_get(conn->fd), SIOCOUTQ, &untaken) == 0 && untaken > 0;
+}
+
 void conn_close_idle(struct station *station) {
     uint64_t now_ns = ebb_loop_now_ns(station->loop);
     uint64_t idle_ns = station->server->shared.settings->idle_seconds_max * EBB_NS_PER_SECOND;
     EBB_LIST_EACH (&station->conns, link) {
         struct conn *conn = EBB_LIST_ENTRY(link, struct conn, link);
-        if (now_ns < conn->used_ns + idle_ns || conn->later.next || conn->stream)
+        if (now_ns < conn->used_ns + idle_ns)
             continue;
+        if (takes_or_gives(conn)) {
+            conn->used_ns = now_ns; /* its time begins when that is over */
+            continue;
+        }
         ebb_count(&ebb_metric_idle_closed, 1);
         conn->reason = WATCH_IDLE_TIMEOUT;
         conn_close(conn);
