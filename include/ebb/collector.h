@@ -104,7 +104,8 @@ struct ebb_heap_record {
     uint64_t allocated_since, dropped_since, finalized, leaks;
 };
 
-/* The state now, as a record of cause interval. rss and unmanaged are read from /proc. */
+/* The state now, as a record of cause interval. rss and unmanaged are read from /proc. Waits for a
+ * collection that runs: what ebb_heap_record_take has not given after this is of later. */
 void ebb_heap_now(struct ebb_heap_record *record);
 /* Takes the oldest untaken record out of the ring of collections (1,024 kept; older ones are
  * overwritten and counted in *lost). False when there is none. One consumer. */

@@ -32,6 +32,11 @@ def until(holds):
         time.sleep(0.05)
 
 
+def interval_rows(path):
+    with open(path) as file:
+        return file.read().count(",interval,")
+
+
 class Churn(unittest.TestCase):
     # How a client may come and go. Closing with a reset leaves no port in TIME_WAIT.
     MANNERS = [
@@ -140,7 +145,7 @@ class HeapTrace(unittest.TestCase):
             peer = server.connect()
             for number in range(scaled(400, 100)):
                 self.assertEqual(peer.set(b"k%d" % number, b"x" * 400000), b"STORED")
-            time.sleep(2.5)  # two interval rows
+            until(lambda: interval_rows(path) >= 2)
             peer.close()
         with open(path, newline="") as file:
             rows = list(csv.reader(file))

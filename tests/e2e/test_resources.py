@@ -137,12 +137,27 @@ class Inherited(unittest.TestCase):
         self.assertRegex(done.stderr, r"--conn-limit \(-c\) 5000 needs \d+ descriptors, and the system allows 200")
 
 
+def in_the_middle(server):
+    """Waits until a connection stands in the middle of a request."""
+    peer = server.connect()
+    wait_for(lambda: "conn_nread" in peer.stats(b"conns").values(), "no connection waits for its value")
+    peer.close()
+
+
+def takes_no_more(server):
+    try:
+        server.connect().close()
+    except OSError:
+        return True
+    return False
+
+
 class RunningOut(unittest.TestCase):
     def test_the_oldest_idle_connection_makes_room_and_nobody_in_a_request_does(self):
         with Server.ebbd(admin=True, flags=["-t", "2", "-c", "500"]) as server:
             busy = server.connect()  # the oldest of all, but in the middle of a request
             busy.send(b"set half 0 0 10\r\n12345")
-            time.sleep(0.1)
+            in_the_middle(server)
             idle = []
             for number in range(6):
                 idle.append(server.connect())
@@ -234,7 +249,7 @@ class End(unittest.TestCase):
             busy, idle = server.connect(), server.connect()
             self.assertEqual(idle.set(b"a", b"1"), b"STORED")
             busy.send(b"set b 0 0 10\r\n12345")
-            time.sleep(0.2)
+            in_the_middle(server)
             server.process.send_signal(signal.SIGTERM)
             self.assertTrue(idle.closed())
             with self.assertRaises(OSError):
@@ -250,10 +265,10 @@ class End(unittest.TestCase):
             with Server.ebbd(flags=flags) as server:
                 busy = server.connect()
                 busy.send(b"set b 0 0 10\r\n12345")
-                time.sleep(0.2)
+                in_the_middle(server)
                 for _ in range(signals):
                     server.process.send_signal(signal.SIGTERM)
-                    time.sleep(0.2)
+                    wait_for(lambda: takes_no_more(server), "the end does not begin")
                 server.process.wait(20)
                 self.assertTrue(busy.closed())
                 self.assertEqual("cut off" in server.stderr(), signals == 1)

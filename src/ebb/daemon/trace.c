@@ -133,13 +133,20 @@ static void row_take(struct ebbi_trace *trace, const struct ebb_heap_record *rec
 }
 
 void ebbi_trace_rows(struct ebbi_trace *trace) {
-    struct ebb_heap_record record;
+    struct ebb_heap_record now, record;
     uint64_t lost = 0;
-    while (ebb_heap_record_take(&record, &lost))
+    bool pending = true;
+    ebb_heap_now(&now);
+    while (ebb_heap_record_take(&record, &lost)) {
+        if (pending && record.unix_ns > now.unix_ns) {
+            row_take(trace, &now);
+            pending = false;
+        }
         row_take(trace, &record);
+    }
     ebb_count(&ebb_metric_heap_records_lost, lost);
-    ebb_heap_now(&record);
-    row_take(trace, &record);
+    if (pending)
+        row_take(trace, &now);
 }
 
 static void on_interval(void *arg) {

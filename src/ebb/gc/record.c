@@ -154,9 +154,11 @@ uint64_t ebb_collections(void) {
 
 void ebb_heap_now(struct ebb_heap_record *record) {
     struct GC_prof_stats_s stats;
+    uint64_t unix_ns = ebb_clock_unix_ns();
     GC_get_prof_stats(&stats, sizeof stats);
     memset(record, 0, sizeof *record);
     fill(record, &stats);
+    record->unix_ns = unix_ns;
     record->cause = EBB_CAUSE_interval;
     record->allocated_since = stats.bytes_allocd_since_gc;
     record->dropped_since = ebb_dropped_now();
