@@ -155,7 +155,8 @@ static void before_init(void) {
     char number[32];
     ebbi_environment_take();
     ebbi_stop_signals_choose();
-    snprintf(number, sizeof number, "%lu", (unsigned long)profile.unmap_threshold);
+    snprintf(number, sizeof number, "%lu",
+             (unsigned long)(ebbi_unmap_start() ? profile.unmap_threshold : 0));
     ebbi_environment_set("GC_UNMAP_THRESHOLD", number); /* there is no function for it */
     /* Else the collector looks after 10 ms, and then each 3 ms, whether signals got lost, and a
      * pause lasts until every thread has been scheduled once more. Linux loses none. */
@@ -175,11 +176,11 @@ static void before_init(void) {
 }
 
 static uint64_t heap_size(void) {
-    return GC_get_heap_size();
+    return GC_get_heap_size() + ebbi_unmapped_not();
 }
 
 static uint64_t heap_free(void) {
-    return GC_get_free_bytes();
+    return GC_get_free_bytes() + ebbi_unmapped_not();
 }
 
 static uint64_t heap_live(void) {
@@ -188,7 +189,7 @@ static uint64_t heap_live(void) {
 }
 
 static uint64_t heap_unmapped(void) {
-    return GC_get_unmapped_bytes();
+    return GC_get_unmapped_bytes() - ebbi_unmapped_not();
 }
 
 static uint64_t heap_allocated(void) {
@@ -244,6 +245,7 @@ void ebb_collector_start(const struct ebb_profile *chosen) {
 
 void ebb_collector_tell(void) {
     ebbi_environment_tell();
+    ebbi_unmap_tell();
 }
 
 void ebb_budget_set(size_t bytes) {

@@ -79,6 +79,12 @@ void ebbi_environment_set(const char *name, const char *value);
 void ebbi_environment_clear(void);
 void ebbi_environment_tell(void);
 
+/* unmap.c: before GC_init. False: the system takes no pages back, and the library shall not try. */
+bool ebbi_unmap_start(void);
+/* Bytes that the library takes for unmapped and that are resident. */
+uint64_t ebbi_unmapped_not(void);
+void ebbi_unmap_tell(void);
+
 /* thread.c: the signals that stop threads; before GC_init, and after it. */
 void ebbi_stop_signals_choose(void);
 void ebbi_stop_signals_guard(void);

@@ -43,9 +43,9 @@ void ebbi_records_start(void) {
 static void fill(struct ebb_heap_record *record, const struct GC_prof_stats_s *stats) {
     record->unix_ns = ebb_clock_unix_ns();
     record->number = stats->gc_no;
-    record->heap = stats->heapsize_full - stats->unmapped_bytes;
-    record->unmapped = stats->unmapped_bytes;
-    record->free = stats->free_bytes_full - stats->unmapped_bytes;
+    record->unmapped = stats->unmapped_bytes - ebbi_unmapped_not();
+    record->heap = stats->heapsize_full - record->unmapped;
+    record->free = stats->free_bytes_full - record->unmapped;
     record->live = record->heap - record->free;
     record->rss = ebbi_process_resident();
     record->unmanaged = record->rss > record->heap ? record->rss - record->heap : 0;
