@@ -18,7 +18,7 @@ import unittest
 import urllib.error
 import urllib.request
 
-from servers import EBBD, Server, npm_folder
+from servers import EBBD, Server, npm_folder, test_folder
 
 MEMLAB = "@memlab/heap-analysis@2.0.5"
 NODE_FIELDS, EDGE_FIELDS = 7, 3
@@ -132,6 +132,44 @@ class Copies(unittest.TestCase):
             self.assertTrue(until(lambda: "no snapshot in " in server.stderr()), server.stderr())
             self.assertEqual(ask(server, "/healthz")[0], 200)
             peer.close()
+
+
+class TraceFile(unittest.TestCase):
+    """The heap trace's file, when the system refuses what it needs for a while."""
+
+    def start(self, make=None):
+        folder = test_folder("trace")
+        if make:
+            path = os.path.join(folder, "trace.csv")
+            make(path)
+            self.reader = open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb", buffering=0)
+            self.addCleanup(self.reader.close)
+        with open(os.path.join(folder, "quick.conf"), "w") as file:
+            file.write("heap_trace_interval_ms = 10\n")
+        return Server.ebbd(flags=["--heap-trace", "trace.csv", "--heap-trace-size", "4k", "--gc-profile", "./quick.conf"],
+                           folder=folder)
+
+    def told_once_each(self, server):
+        self.assertEqual([server.stderr().count(text) for text in ("cannot be written: ", " goes on; ")], [1, 1])
+
+    def test_a_trace_that_had_no_descriptor_to_rotate_goes_on(self):
+        with self.start() as server:
+            before = resource.prlimit(server.pid, resource.RLIMIT_NOFILE)
+            resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (3, before[1]))
+            self.assertTrue(until(lambda: "trace.csv cannot be written: " in server.stderr()), server.stderr())
+            resource.prlimit(server.pid, resource.RLIMIT_NOFILE, before)
+            self.assertTrue(until(lambda: "trace.csv goes on; " in server.stderr()), server.stderr())
+            self.told_once_each(server)
+            with open(os.path.join(server.folder, "trace.csv")) as file:
+                self.assertLessEqual(TRACE_COLUMNS, set(file.readline().rstrip().split(",")))
+
+    def test_a_trace_whose_reader_did_not_read_goes_on(self):
+        with self.start(os.mkfifo) as server:
+            self.assertTrue(until(lambda: "trace.csv cannot be written: " in server.stderr()), server.stderr())
+            rows = self.reader.read(PIPE_BYTES)
+            self.assertTrue(until(lambda: "trace.csv goes on; " in server.stderr()), server.stderr())
+            self.told_once_each(server)
+            self.assertTrue(rows.startswith(b"time,"), rows[:100])
 
 
 class Heap(unittest.TestCase):

@@ -5,7 +5,8 @@
  *
  * 1. The file never grows past bytes_max: it then becomes PATH.1, in place of an older one, and a
  * new one begins. Where that is not allowed (the daemon has become another user), it begins anew.
- * 2. A disk that is full ends the file, not the daemon.
+ * 2. What the system refuses (a descriptor, room on the disk) costs the rows of that time: the next
+ * row tries again, and the log says when it fails and when it goes on.
  * 3. Only a regular file is rotated, and one process alone writes it; a pipe may not make us wait.
  */
 #include "trace.h"
@@ -59,13 +60,14 @@ static int file_of(const struct ebbi_trace *trace) {
     return trace->file.generation ? ebb_fd_get(trace->file) : -1;
 }
 
-static void file_end(struct ebbi_trace *trace) {
-    ebb_tell(heap_trace_ends);
-    ebb_fd_close(trace->file);
-    trace->file = EBB_FD_NONE;
+static void file_fails(struct ebbi_trace *trace, const char *why) {
+    if (!trace->fails)
+        ebb_tell(heap_trace_fails, trace->path, why);
+    trace->fails = true;
 }
 
-static void file_write(struct ebbi_trace *trace, const struct ebb_heap_record *record) {
+/* A row, or without one the header. False: nothing of it is in the file. */
+static bool file_write(struct ebbi_trace *trace, const struct ebb_heap_record *record) {
     char text[1024];
     struct ebb_array_writer row;
     ebb_array_writer_init(&row, text, sizeof(text));
@@ -76,9 +78,15 @@ static void file_write(struct ebbi_trace *trace, const struct ebb_heap_record *r
     struct ebb_fd_writer file;
     ebb_fd_writer_init(&file, file_of(trace));
     file.writer.write(&file.writer, text, row.used);
-    trace->bytes += row.used;
-    if (file.failed)
-        file_end(trace);
+    if (!file.failed) {
+        trace->bytes += row.used;
+        return true;
+    }
+    file_fails(trace, strerror(errno));
+    if (trace->rotates && (ftruncate(file_of(trace), (off_t)trace->bytes) != 0 ||
+                           lseek(file_of(trace), (off_t)trace->bytes, SEEK_SET) < 0))
+        trace->bytes = trace->bytes_max; /* then it is over with this one */
+    return false;
 }
 
 /* PATH becomes PATH.1. */
@@ -94,20 +102,42 @@ static bool file_move_aside(const struct ebbi_trace *trace) {
     return moved;
 }
 
-/* Begins a new file; the old one stays as PATH.1 where that can be. */
-static void file_rotate(struct ebbi_trace *trace) {
+/* Makes place for a new file; the old one stays as PATH.1 where that can be. */
+static bool file_rotate(struct ebbi_trace *trace) {
     if (file_move_aside(trace)) {
         ebb_fd_close(trace->file);
-        if (file_open(trace) != EBB_OK) {
-            file_end(trace);
-            return;
-        }
-    } else if (ftruncate(file_of(trace), 0) != 0 || lseek(file_of(trace), 0, SEEK_SET) != 0) {
-        file_end(trace);
-        return;
+        trace->file = EBB_FD_NONE;
+        return true;
+    }
+    bool later = errno == EMFILE || errno == ENFILE || errno == ENOMEM;
+    if (later || ftruncate(file_of(trace), 0) != 0 || lseek(file_of(trace), 0, SEEK_SET) != 0) {
+        file_fails(trace, strerror(errno));
+        return false;
     }
     trace->bytes = 0;
-    file_write(trace, NULL);
+    return true;
+}
+
+/* Whether there is a file that a row may go to. */
+static bool file_ready(struct ebbi_trace *trace) {
+    if (file_of(trace) >= 0 && trace->rotates && trace->bytes >= trace->bytes_max &&
+        !file_rotate(trace))
+        return false;
+    if (file_of(trace) < 0 && file_open(trace) != EBB_OK) {
+        file_fails(trace, ebb_err_text());
+        return false;
+    }
+    return trace->bytes > 0 || file_write(trace, NULL);
+}
+
+static void file_take(struct ebbi_trace *trace, const struct ebb_heap_record *record) {
+    if (!file_ready(trace) || !file_write(trace, record)) {
+        trace->rows_lost++;
+    } else if (trace->fails) {
+        ebb_tell(heap_trace_goes_on, trace->path, trace->rows_lost);
+        trace->fails = false;
+        trace->rows_lost = 0;
+    }
 }
 
 /* --- rows --- */
@@ -124,12 +154,8 @@ static void row_take(struct ebbi_trace *trace, const struct ebb_heap_record *rec
     rows[rows_taken++ % ROWS] = *record;
     if (record->cause != EBB_CAUSE_interval)
         tell_collection(record);
-    if (file_of(trace) < 0)
-        return;
-    if (trace->rotates && trace->bytes >= trace->bytes_max)
-        file_rotate(trace);
-    if (file_of(trace) >= 0)
-        file_write(trace, record);
+    if (trace->path)
+        file_take(trace, record);
 }
 
 void ebbi_trace_rows(struct ebbi_trace *trace) {

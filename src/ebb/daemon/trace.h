@@ -14,6 +14,8 @@ struct ebbi_trace {
     const char *path, *user;
     bool rotates;              /* it is a regular file */
     uint64_t bytes, bytes_max; /* of the file; when it is full it becomes PATH.1 */
+    bool fails;                /* the latest row could not be written */
+    uint64_t rows_lost;        /* since then */
 };
 
 /* Rows from now on, each interval_ms on the loop. path: or NULL for no file; the file is user's,

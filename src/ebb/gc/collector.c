@@ -106,9 +106,15 @@ static void GC_CALLBACK on_event(GC_EventType event) {
     }
 }
 
+#if GC_VERSION_MAJOR * 100 + GC_VERSION_MINOR >= 803
+typedef const char warning_text;
+#else
+typedef char warning_text;
+#endif
+
 /* bdwgc's warnings ("Repeated allocation of very large block") are for its developers; ours at
  * level debug. */
-static void GC_CALLBACK on_warning(char *message, GC_word arg) {
+static void GC_CALLBACK on_warning(warning_text *message, GC_word arg) {
     char text[256];
     snprintf(text, sizeof text, message, (unsigned long)arg);
     for (char *end = text; *end; end++)

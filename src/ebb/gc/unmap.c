@@ -1,9 +1,9 @@
 /* unmap -- giving pages back to the system, where the system takes them.
  *
  * The library gives the pages of free blocks back with madvise, and aborts the process when that
- * fails: in a program that locked its memory (mlockall), behind a seccomp filter, or when the kernel
- * has no memory for it. There is no function that switches unmapping off once the library runs. So
- * what it calls is here: a program's own madvise comes before libc's.
+ * fails: in a program that locked its memory (mlockall), behind a seccomp filter, or when the
+ * kernel has no memory for it. There is no function that switches unmapping off once the library
+ * runs. So what it calls is here: a program's own madvise comes before libc's.
  *
  * 1. Only what concerns pages of the heap is changed: others get their errors as before.
  * 2. Pages that stay resident do no harm: the library clears what it takes into use again.

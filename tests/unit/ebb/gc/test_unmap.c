@@ -112,7 +112,8 @@ START_TEST(a_program_that_locked_its_memory_is_told_at_the_start) {
 END_TEST
 
 START_TEST(others_hear_of_their_own_refusals) {
-    char *pages = mmap(NULL, LOCKED_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    char *pages =
+        mmap(NULL, LOCKED_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     ck_assert_ptr_ne(pages, MAP_FAILED);
     ck_assert_int_eq(madvise(pages + 1, PAGE, MADV_DONTNEED), -1);
     ck_assert_int_eq(errno, EINVAL);
@@ -122,4 +123,5 @@ START_TEST(others_hear_of_their_own_refusals) {
 END_TEST
 
 HARNESS_MAIN("unmap", a_heap_that_the_system_does_not_take_back_is_told_once_and_stays,
-             a_program_that_locked_its_memory_is_told_at_the_start, others_hear_of_their_own_refusals)
+             a_program_that_locked_its_memory_is_told_at_the_start,
+             others_hear_of_their_own_refusals)
