@@ -57,7 +57,9 @@ struct ebb_timer *ebb_timer_try(struct ebb_loop *loop, uint64_t ms, bool repeat,
                                 void (*fn)(void *arg), void *arg);
 void ebb_timer_close(struct ebb_timer *timer);
 
-/* Calls fn on the loop's thread when the process gets the signal. Fails: as ebb_watch_open. */
+/* Calls fn on the loop's thread when the process gets the signal: once, however many come until
+ * then. SIGTERM and SIGINT go before others. One for each number. Fails: there is no such signal.
+ */
 enum ebb_err ebb_signal_open(struct ebb_signal **sig, struct ebb_loop *loop, int number,
                              void (*fn)(void *arg), void *arg) EBB_MUST_CHECK;
 void ebb_signal_close(struct ebb_signal *sig);

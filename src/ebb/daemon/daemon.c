@@ -147,7 +147,7 @@ static enum ebb_err open_signals(struct ebb_daemon *self) {
 }
 
 /* From here on they are ignored: by default they would cut short the end, which is to be proved.
- * Blocked meanwhile, since libevent puts back what they did before. */
+ * Blocked meanwhile, since closing puts back what they did before. */
 static void close_signals(struct ebb_daemon *self) {
     sigset_t ours, before;
     sigemptyset(&ours);

@@ -65,6 +65,10 @@ struct event_base *ebbi_loop_base(struct ebb_loop *loop) {
     return loop->base;
 }
 
+int ebbi_loop_wake(const struct ebb_loop *loop) {
+    return ebb_fd_get(loop->wake);
+}
+
 /* Under the mutex. A write to the eventfd cannot fail: its counter is far from full. */
 static void wake_locked(struct ebb_loop *loop) {
     int fd = ebb_fd_get(loop->wake);
@@ -99,6 +103,7 @@ static void on_wake(int events, void *arg) {
     pthread_mutex_unlock(&loop->mutex);
     ebb_assert(got == sizeof count || errno == EAGAIN, "loop %s: eventfd: %s", loop->name,
                strerror(errno));
+    ebbi_signals_run(loop);
     run_posts(loop);
 }
 
@@ -189,6 +194,7 @@ void ebb_loop_close(struct ebb_loop *loop) {
         return;
     if (loop->runs_finalizers)
         stop_finalizing(loop);
+    ebbi_signals_end(loop);
     ebb_watch_close(loop->wake_watch);
     event_base_free(loop->base);
     loop->base = NULL;

@@ -11,6 +11,13 @@ struct event_base;
 /* Owner: the loop. NULL once the loop is closed. */
 struct event_base *ebbi_loop_base(struct ebb_loop *loop);
 
+/* The eventfd that a write wakes the loop by, until the loop is closed. */
+int ebbi_loop_wake(const struct ebb_loop *loop);
+
+/* signal.c: calls what was raised since the last call; hears nothing more for the loop. */
+void ebbi_signals_run(const struct ebb_loop *loop);
+void ebbi_signals_end(const struct ebb_loop *loop);
+
 /* The sentence after libevent could not add an event; error: errno, 0 when it did not say. */
 enum ebb_err ebbi_watch_refused(int fd, int error);
 

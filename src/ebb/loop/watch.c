@@ -1,4 +1,4 @@
-/* watch -- what a loop waits for: descriptors, timers, signals.
+/* watch -- what a loop waits for: descriptors and timers.
  *
  * libevent's struct event lies inside our own object, so that opening a watch is one allocation.
  * libevent keeps a pointer to it in scanned memory for as long as it is added; that holds the
@@ -16,15 +16,11 @@
 #include <errno.h>
 #include <event2/event.h>
 #include <event2/event_struct.h>
-#include <pthread.h>
-#include <signal.h>
-#include <stdatomic.h>
 #include <string.h>
 
 #include <ebb/assert.h>
 #include <ebb/clock.h>
 #include <ebb/mem.h>
-#include <ebb/thread.h>
 
 #include "gc/types.h"
 #include "loop_internal.h"
@@ -48,20 +44,13 @@ struct ebb_timer {
     void *arg;
 };
 
-struct ebb_signal {
-    struct event event;
-    struct ebb_loop *loop;
-    void (*fn)(void *arg);
-    void *arg;
-};
-
 enum ebb_err ebbi_watch_refused(int fd, int error) {
     if (error == ENOSPC)
         return ebb_err_set(EBB_ERR_LIMIT,
                            "cannot watch descriptor %d: this user's epoll watches are used up; "
                            "raise fs.epoll.max_user_watches",
                            fd);
-    return ebb_err_set(EBB_ERR_SYSTEM, "cannot watch descriptor or signal %d: %s", fd,
+    return ebb_err_set(EBB_ERR_SYSTEM, "cannot watch descriptor %d: %s", fd,
                        strerror(error ? error : ENOMEM));
 }
 
@@ -206,72 +195,4 @@ void ebb_timer_close(struct ebb_timer *timer) {
         return;
     event_stop(timer->loop, &timer->event);
     ebb_done(timer);
-}
-
-/* A bit for each signal that a loop was ever asked to hear. A forked child has no loop: its signals
- * would be heard by the parent, through the pipe that both have, so there they do what they did
- * before anybody asked. Until that is so they wait. */
-static _Atomic uint64_t heard;
-static _Thread_local sigset_t before_fork;
-
-static bool is_heard(int number) {
-    return atomic_load(&heard) >> (number - 1) & 1;
-}
-
-static void signals_wait(void) {
-    sigset_t ours;
-    sigemptyset(&ours);
-    for (int number = 1; number < NSIG; number++)
-        if (is_heard(number))
-            sigaddset(&ours, number);
-    pthread_sigmask(SIG_BLOCK, &ours, &before_fork);
-}
-
-static void signals_go_on(void) {
-    pthread_sigmask(SIG_SETMASK, &before_fork, NULL);
-}
-
-static void hear_nothing(void) {
-    for (int number = 1; number < NSIG; number++)
-        if (is_heard(number))
-            signal(number, SIG_DFL);
-    signals_go_on();
-}
-
-__attribute__((constructor)) static void signals_survive_fork(void) {
-    pthread_atfork(signals_wait, signals_go_on, hear_nothing);
-}
-
-static void on_signal(evutil_socket_t number, short what, void *arg) {
-    ebbi_pulse_busy();
-    (void)number, (void)what;
-    struct ebb_signal *sig = arg;
-    sig->fn(sig->arg);
-}
-
-__attribute__((noinline)) enum ebb_err ebb_signal_open(struct ebb_signal **out,
-                                                       struct ebb_loop *loop, int number,
-                                                       void (*fn)(void *), void *arg) {
-    ebb_assert(!ebb_signal_is_collectors(number), "signal %d is the collector's", number);
-    struct ebb_signal *sig = ebb_new_sized(&ebb_type_signal, sizeof *sig);
-    sig->loop = loop;
-    sig->fn = fn;
-    sig->arg = arg;
-    atomic_fetch_or(&heard, UINT64_C(1) << (number - 1));
-    event_assign(&sig->event, ebbi_loop_base(loop), number, EV_SIGNAL | EV_PERSIST, on_signal, sig);
-    enum ebb_err err = event_start(&sig->event, NULL);
-    if (err == EBB_OK) {
-        *out = sig;
-        return EBB_OK;
-    }
-    *out = NULL;
-    ebb_done(sig);
-    return err;
-}
-
-void ebb_signal_close(struct ebb_signal *sig) {
-    if (sig == NULL)
-        return;
-    event_stop(sig->loop, &sig->event);
-    ebb_done(sig);
 }

@@ -242,7 +242,6 @@ END_TEST
 START_TEST(a_watch_that_the_system_refuses_waits_for_nothing_and_is_tried_again) {
     struct ebb_loop *loop = loop_open(), *none = NULL;
     struct ebb_scope *scope = ebb_scope_new("test");
-    struct ebb_signal *sig = NULL;
     int ends[2];
     ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, ends), 0);
     ebb_fd handle;
@@ -264,9 +263,6 @@ START_TEST(a_watch_that_the_system_refuses_waits_for_nothing_and_is_tried_again)
     ck_assert_int_eq(talk.events, EBB_READ);
     refuse_watches(0, 1);
     ck_assert_int_eq(ebb_loop_new(&none, "another"), EBB_ERR_LIMIT);
-    refuse_watches(0, 1);
-    ck_assert_int_eq(ebb_signal_open(&sig, loop, SIGUSR1, stop, loop), EBB_ERR_LIMIT);
-    ck_assert_ptr_null(sig);
     ebb_watch_close(talk.watch);
     ebb_scope_close(scope);
     close(ends[1]);
@@ -345,6 +341,68 @@ END_TEST
 static void count_call(void *arg) {
     ++*(int *)arg;
 }
+
+START_TEST(of_many_signals_of_a_kind_one_is_acted_upon) {
+    struct ebb_loop *loop = loop_open();
+    struct ebb_signal *sig;
+    int calls = 0;
+    ok(ebb_signal_open(&sig, loop, SIGUSR1, count_call, &calls));
+    for (int round = 1; round <= 2; round++) {
+        for (int i = 0; i < 10000; i++)
+            ck_assert_int_eq(raise(SIGUSR1), 0);
+        ebb_loop_post(loop, stop, loop);
+        ebb_loop_run(loop);
+        ck_assert_int_eq(calls, round);
+    }
+    ebb_signal_close(sig);
+    ebb_loop_close(loop);
+}
+END_TEST
+
+static char acted[8];
+
+static void on_end(void *arg) {
+    (void)arg;
+    strcat(acted, "T");
+}
+
+static void on_user(void *arg) {
+    (void)arg;
+    strcat(acted, "U");
+}
+
+START_TEST(the_signal_to_end_goes_first) {
+    struct ebb_loop *loop = loop_open();
+    struct ebb_signal *user, *end;
+    ok(ebb_signal_open(&user, loop, SIGUSR1, on_user, NULL));
+    ok(ebb_signal_open(&end, loop, SIGTERM, on_end, NULL));
+    ebb_loop_post(loop, stop, loop); /* and before what was posted */
+    ck_assert_int_eq(raise(SIGUSR1), 0);
+    ck_assert_int_eq(raise(SIGTERM), 0);
+    ebb_loop_run(loop);
+    ck_assert_str_eq(acted, "TU");
+    ebb_signal_close(user);
+    ebb_signal_close(end);
+    ebb_loop_close(loop);
+}
+END_TEST
+
+START_TEST(what_a_signal_did_before_it_does_again_once_nobody_hears_it) {
+    struct ebb_loop *loop = loop_open();
+    struct ebb_signal *sig, *none;
+    struct sigaction now;
+    signal(SIGUSR1, SIG_IGN);
+    ok(ebb_signal_open(&sig, loop, SIGUSR1, stop, loop));
+    ck_assert_int_eq(ebb_signal_open(&none, loop, SIGKILL, stop, loop), EBB_ERR_SYSTEM);
+    ck_assert_ptr_null(none);
+    ebb_loop_close(loop); /* before the signal */
+    ck_assert_int_eq(sigaction(SIGUSR1, NULL, &now), 0);
+    ck_assert_ptr_eq(now.sa_handler, SIG_IGN);
+    ck_assert_int_eq(raise(SIGUSR1), 0);
+    ebb_signal_close(sig);
+    signal(SIGUSR1, SIG_DFL);
+}
+END_TEST
 
 START_TEST(a_signal_to_a_forked_child_is_the_childs) {
     struct ebb_loop *loop = loop_open();
@@ -441,5 +499,7 @@ HARNESS_MAIN_COLLECTED(
     a_watch_hears_what_it_asked_for_only,
     a_watch_that_the_system_refuses_waits_for_nothing_and_is_tried_again,
     what_waits_in_a_loop_survives_collections, a_signal_is_heard_on_the_loops_thread,
+    of_many_signals_of_a_kind_one_is_acted_upon, the_signal_to_end_goes_first,
+    what_a_signal_did_before_it_does_again_once_nobody_hears_it,
     a_signal_to_a_forked_child_is_the_childs, finalizers_run_on_the_loops_thread,
     the_time_stands_still_within_a_turn_and_moves_between_turns)
