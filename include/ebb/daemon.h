@@ -39,9 +39,10 @@ struct ebb_daemon_plan {
     size_t cache_types_count;
     const char *pid_file; /* or NULL */
     const char *user;     /* to become when root, or NULL */
-    bool background; /* fork; the parent waits until the start succeeded or failed; then 0-2 go to
-                        /dev/null */
-    size_t budget;   /* bytes of memory the program means to use */
+    bool background;   /* fork; the parent waits until the start succeeded or failed; then 0-2 go to
+                          /dev/null, and the working folder is /; relative paths mean what they did */
+    bool keeps_folder; /* the background stays in the folder it was started in: core files */
+    size_t budget;     /* bytes of memory the program means to use */
     const char *budget_name; /* how messages call it, such as "--memory-limit (-m)" */
     const char *memory_max;  /* bound of the whole process: bytes, "80%", "auto" or NULL: as the
                                 cgroup allows */

@@ -9,6 +9,11 @@
  * nothing. */
 size_t ebb_descriptors_each(void (*see)(int fd, const char *what, void *context), void *context);
 
+/* Opens /dev/null for each of the descriptors 0-2 that is closed: else the next thing that is
+ * opened would be taken for a standard stream, written to and replaced. ebb_daemon_run begins with
+ * it; a main that opens anything before that calls it first. */
+void ebb_streams_take(void);
+
 /* Takes stock of inherited descriptors: 0-2 stay; sockets from the service manager ($LISTEN_FDS,
  * when $LISTEN_PID names us) wait to be adopted; all others are closed. The variables are removed,
  * so that our children do not take them for theirs. Returns how many were closed. When: first in
@@ -25,6 +30,8 @@ enum ebb_err ebb_inherited_adopt(ebb_fd *handle, struct ebb_scope *scope) EBB_MU
 /* Makes room for count descriptors: raises RLIMIT_NOFILE when it is lower. Fails: EBB_ERR_LIMIT;
  * who ("--conn-limit (-c) 5000") is named in the sentence. */
 enum ebb_err ebb_descriptors_reserve(uint64_t count, const char *who) EBB_MUST_CHECK;
+/* The same, as far as the system allows it: returns how many there may be, count or fewer. */
+uint64_t ebb_descriptors_reserve_most(uint64_t count, const char *who);
 
 /* What may be had of memory. 0: no limit is known. */
 struct ebb_memory_limits {

@@ -16,8 +16,8 @@ struct ebb_pressure {
     int64_t changed_ns; /* of a file that cannot be waited for */
 };
 
-/* root as for ebb_memory_limits_read. Without any source it succeeds, and nothing is ever heard.
- * Fails: EBB_ERR_SYSTEM when the source that the service manager named cannot be used. */
+/* root as for ebb_memory_limits_read. Without any source, or one that cannot be used, it succeeds,
+ * says so in the log, and nothing is ever heard. Fails: EBB_ERR_LIMIT. */
 enum ebb_err ebb_pressure_open(struct ebb_pressure *pressure, struct ebb_scope *scope,
                                const struct ebb_memory_limits *limits,
                                const char *root) EBB_MUST_CHECK;

@@ -4,9 +4,11 @@
  * A row of a settings.def:
  *     EBB_SETTING(member, TYPE, 'p', "port", "default", low, high, "group", "<num>", "help")
  * TYPE is one of FLAG (bool), COUNT (uint64_t: how often it was given, -vv is 2), NUMBER
- * (uint64_t), SIZE (uint64_t bytes; takes k, m, g), TEXT (const char *), LIST (struct
- * ebb_setting_list: may be given again). short 0: no short name. Bounds count for COUNT, NUMBER and
- * SIZE. A FLAG's default is "on" or NULL; a LIST's is shown only. */
+ * (uint64_t), PORT (uint64_t, or EBB_PORT_ANY for -1), SIZE (uint64_t bytes; takes k, m, g), TEXT
+ * (const char *), LIST (struct ebb_setting_list: may be given again). short 0: no short name.
+ * Bounds count for COUNT, NUMBER, PORT and SIZE. A FLAG's default is "on" or NULL; a LIST's is
+ * shown only.
+ */
 #ifndef EBB_SETTING_H
 #define EBB_SETTING_H
 
@@ -20,11 +22,13 @@ enum ebb_setting_type {
     EBB_SETTING_FLAG,
     EBB_SETTING_COUNT,
     EBB_SETTING_NUMBER,
+    EBB_SETTING_PORT,
     EBB_SETTING_SIZE,
     EBB_SETTING_TEXT,
     EBB_SETTING_LIST
 };
 
+#define EBB_PORT_ANY         65536 /* any free one */
 #define EBB_SETTING_LIST_MAX 32
 #define EBB_SETTINGS_MAX     128 /* rows */
 struct ebb_setting_list {
@@ -35,6 +39,7 @@ struct ebb_setting_list {
 #define EBB_SETTING_C_FLAG   bool
 #define EBB_SETTING_C_COUNT  uint64_t
 #define EBB_SETTING_C_NUMBER uint64_t
+#define EBB_SETTING_C_PORT   uint64_t
 #define EBB_SETTING_C_SIZE   uint64_t
 #define EBB_SETTING_C_TEXT   const char *
 #define EBB_SETTING_C_LIST   struct ebb_setting_list

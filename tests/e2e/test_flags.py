@@ -2,14 +2,16 @@
 """Every flag of ebbd on a real process: what it does, and what a bad value says."""
 import os
 import re
+import resource
 import signal
 import socket
 import stat
 import subprocess
+import tempfile
 import time
 import unittest
 
-from servers import EBBD, START_SECONDS_MAX, STOP_SECONDS_MAX, Peer, Server, free_port, test_folder
+from servers import EBBD, MEMCACHED, START_SECONDS_MAX, STOP_SECONDS_MAX, Peer, Server, free_port, test_folder
 
 AS_ROOT = ["-u", "root"] if os.geteuid() == 0 else []
 
@@ -31,7 +33,7 @@ class Refusals(unittest.TestCase):
         self.assertEqual(done.stdout, "", words)
 
     def test_numbers_out_of_bounds(self):
-        for flag, value in (("-p", "65536"), ("-p", "-1"), ("-p", "x"), ("-p", ""), ("-m", "0"), ("-m", "99999999999"),
+        for flag, value in (("-p", "65536"), ("-p", "-2"), ("-p", "x"), ("-p", ""), ("-m", "0"), ("-m", "99999999999"),
                             ("-c", "0"), ("-c", "x"), ("-t", "0"), ("-t", "4097"), ("-t", "2x"), ("-U", "65536"), ("-b", "0")):
             self.refuse(flag, value, names=[flag.lstrip("-")])
 
@@ -66,6 +68,22 @@ class Refusals(unittest.TestCase):
 
     def test_a_pid_file_that_cannot_be_written(self):
         self.refuse("-l", "127.0.0.1", "-p", str(free_port()), "-P", "/no/such/folder/pid", names=["(-P)", "/no/such/folder/pid"])
+
+    def test_a_pid_file_that_takes_no_pid_is_not_left_empty(self):
+        path = os.path.join(test_folder("pid"), "pid")
+        for _ in range(2):
+            done = subprocess.run([EBBD, *AS_ROOT, "-l", "127.0.0.1", "-p", "-1", "-P", path], capture_output=True, text=True,
+                                  timeout=START_SECONDS_MAX, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0)))
+            self.assertEqual((done.returncode, done.stderr), (71, f"ebbd: cannot write pid file {path}: File too large\n"))
+            self.assertFalse(os.path.exists(path))
+            with open(path, "w") as file:  # of one that was killed: it is taken over, and goes too
+                file.write("1\n")
+
+    def test_a_pid_file_that_is_a_device_stays(self):
+        path = os.path.join(test_folder("pid"), "fifo")
+        os.mkfifo(path)
+        self.refuse("-l", "127.0.0.1", "-p", "-1", "-P", path, names=[f"cannot write pid file {path}: "])
+        self.assertTrue(os.path.exists(path))
 
     def test_a_socket_path_that_will_not_do(self):
         file = os.path.join(test_folder("path"), "file")
@@ -147,6 +165,81 @@ class Flags(unittest.TestCase):
             self.assertEqual((stats["limit_maxbytes"], stats["max_connections"], stats["threads"]),
                              (str(100 << 20), "77", "2"))
             self.assertEqual(peer.set(b"a", b"x" * 1500000), b"STORED")
+
+    def test_names_of_memcached_may_be_cut_short_as_there(self):
+        with Server.ebbd(flags=["--conn=77", "--thr", "2", "--memory-l=100", "--max-i=2m", "--prot=auto"]) as server:
+            stats = server.connect().stats()
+        self.assertEqual((stats["limit_maxbytes"], stats["max_connections"], stats["threads"]), (str(100 << 20), "77", "2"))
+        names = re.findall(r"^\s*(?:-\w, )?--([\w-]+)", subprocess.run([MEMCACHED, "-h"], capture_output=True, text=True).stdout, re.M)
+        self.assertGreater(len(names), 30)
+        for name in names:
+            for cut in range(1, len(name)):
+                if "short for more" in run(f"--{name[:cut]}=x", "-h").stderr:  # memcached tells it in getopt's words
+                    theirs = subprocess.run([MEMCACHED, f"--{name[:cut]}=x", "-h"], capture_output=True, text=True)
+                    self.assertIn("ambiguous", theirs.stderr, name[:cut])
+
+    def ports(self, path):
+        """The lines of a port file: transport and family, and the port."""
+        with open(path) as file:
+            return [(kind, int(port)) for kind, port in (line.rstrip("\n").split(": ") for line in file)]
+
+    def test_any_free_port_and_the_file_that_tells_which(self):
+        for program in (EBBD, MEMCACHED):
+            path = os.path.join(test_folder("ports"), "ports")
+            with open(path + ".lck", "w") as file:  # of a start that was killed
+                file.write("" if program == MEMCACHED else "TCP INET: 1\n")
+            child = subprocess.Popen([program, *AS_ROOT, "-l", "127.0.0.1", "-p", "-1", "-U", "-1"], stdin=subprocess.DEVNULL,
+                                     stderr=subprocess.DEVNULL, env={**os.environ, "MEMCACHED_PORT_FILENAME": path})
+            try:
+                until = time.monotonic() + START_SECONDS_MAX
+                while not os.path.exists(path):  # it is there as a whole
+                    self.assertIsNone(child.poll())
+                    self.assertLess(time.monotonic(), until)
+                    time.sleep(0.01)
+                ports = self.ports(path)
+                self.assertEqual([kind for kind, _ in ports], ["TCP INET", "UDP INET"])
+                peer = Peer(socket.create_connection(("127.0.0.1", ports[0][1]), START_SECONDS_MAX))
+                self.assertEqual(peer.set(b"a", b"1"), b"STORED")
+                settings = peer.stats(b"settings")
+                self.assertEqual((settings["tcpport"], settings["udpport"]), ("-1", "-1"))
+                with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagrams:
+                    datagrams.settimeout(START_SECONDS_MAX)
+                    datagrams.sendto(b"\0\1\0\0\0\1\0\0get a\r\n", ("127.0.0.1", ports[1][1]))
+                    self.assertIn(b"VALUE a 0 1\r\n1", datagrams.recv(1400))
+                peer.close()
+                self.assertEqual(os.listdir(os.path.dirname(path)), ["ports"])
+            finally:
+                child.terminate()
+                child.wait(STOP_SECONDS_MAX)
+
+    def test_a_port_file_that_cannot_be_written_is_named(self):
+        done = subprocess.run([EBBD, *AS_ROOT, "-l", "127.0.0.1", "-p", "-1"], capture_output=True, text=True, timeout=START_SECONDS_MAX,
+                              env={**os.environ, "MEMCACHED_PORT_FILENAME": "/no/such/folder/ports"})
+        self.assertEqual(done.returncode, 71)
+        self.assertRegex(done.stderr, r"^ebbd: \$MEMCACHED_PORT_FILENAME: cannot open /no/such/folder/ports.lck: [^\n]*\n$")
+
+    def test_pressure_that_cannot_be_watched_is_told_and_nothing_else(self):
+        for path in ("/no/such/file", "/proc"):
+            with Server.ebbd(environment={"MEMORY_PRESSURE_WATCH": path}) as server:
+                server.connect().close()
+            self.assertRegex(server.stderr(), rf"cannot watch memory pressure at {path}: ")
+
+    @unittest.skipIf("EBB_SANITIZED" in os.environ, "a sanitizer reserves address space")
+    def test_too_little_memory_to_start_with_is_one_line(self):
+        for limit, name in ((resource.RLIMIT_AS, "-v"), (resource.RLIMIT_DATA, "-d")):
+            refused = 0
+            for mib in (12, 16, 20, 30, 40, 50):
+                child = subprocess.Popen([EBBD, *AS_ROOT, "-l", "127.0.0.1", "-p", "-1"], stderr=subprocess.PIPE, text=True,
+                                         preexec_fn=lambda: resource.setrlimit(limit, (mib << 20, mib << 20)))
+                line = child.stderr.readline()
+                if " serves on " not in line:
+                    self.assertEqual((child.wait(STOP_SECONDS_MAX), child.stderr.read()), (71, ""), line)
+                    self.assertIn(f"ulimit {name}", line)
+                    refused += 1
+                child.terminate()
+                child.wait(STOP_SECONDS_MAX)
+                child.stderr.close()
+            self.assertGreater(refused, 0)
 
     def test_unix_socket_serves_and_is_gone_after_the_end(self):
         path = os.path.join(test_folder("unix"), "s")
@@ -237,6 +330,78 @@ class Background(unittest.TestCase):
         finally:
             if self.alive(pid):
                 os.kill(pid, signal.SIGKILL)
+        self.assertEqual(os.listdir(folder), ["stderr"])
+
+    def start(self, *words, folder, closed=()):
+        """In the background; its pid. closed: descriptors that it is started without."""
+        pid_file = os.path.join(folder, "pid")
+        with open(os.path.join(folder, "stderr"), "w+") as err:
+            done = subprocess.run([EBBD, *AS_ROOT, "-d", "-P", "pid", "-l", "127.0.0.1", *words], stdin=subprocess.DEVNULL,
+                                  stdout=err, stderr=err, timeout=START_SECONDS_MAX, cwd=folder,
+                                  preexec_fn=lambda: [os.close(number) for number in closed])
+            err.seek(0)
+            self.assertEqual(done.returncode, 0, err.read())
+        with open(pid_file) as file:
+            pid = int(file.read())
+        self.addCleanup(lambda: self.alive(pid) and os.kill(pid, signal.SIGKILL))
+        return pid
+
+    def wait_until(self, condition):
+        until = time.monotonic() + STOP_SECONDS_MAX
+        while not condition():
+            self.assertLess(time.monotonic(), until)
+            time.sleep(0.01)
+
+    def test_streams_that_were_closed_are_nobody_elses(self):
+        for closed in ([0], [1], [2], [0, 1], [0, 2], [1, 2], [0, 1, 2]):
+            folder, port = test_folder("streams"), free_port()
+            pid = self.start("-p", str(port), "--log-file", "log", folder=folder, closed=closed)
+            for number in range(3):
+                self.assertEqual(os.readlink(f"/proc/{pid}/fd/{number}"), "/dev/null")
+            peer = Peer(socket.create_connection(("127.0.0.1", port), timeout=START_SECONDS_MAX))
+            self.assertEqual(peer.set(b"a", b"1"), b"STORED")
+            peer.close()
+            os.kill(pid, signal.SIGTERM)
+            self.wait_until(lambda: not self.alive(pid))
+            with open(os.path.join(folder, "log")) as file:
+                self.assertIn("ended: all is closed", file.read())
+
+    def test_a_stream_that_was_closed_is_nobody_elses_in_the_foreground(self):
+        with tempfile.TemporaryFile("w+") as out:
+            child = subprocess.Popen([EBBD, *AS_ROOT, "-l", "127.0.0.1", "-p", "-1", "--log-file", "log"], stdin=out, stdout=out,
+                                     stderr=out, cwd=test_folder("streams"), preexec_fn=lambda: os.closerange(0, 3))
+            log = os.path.join(f"/proc/{child.pid}/cwd", "log")
+            self.wait_until(lambda: os.path.exists(log) and "serves" in open(log).read())
+            for number in range(3):
+                self.assertEqual(os.readlink(f"/proc/{child.pid}/fd/{number}"), "/dev/null")
+            child.terminate()
+            self.assertEqual(child.wait(STOP_SECONDS_MAX), 0)
+
+    def test_it_leaves_the_folder_it_was_started_in_and_relative_paths_hold(self):
+        folder = test_folder("left")
+        pid = self.start("-s", "socket", "--log-file", "log", "--heap-trace", "trace", "--leak-report", "leaks", folder=folder)
+        self.assertEqual(os.readlink(f"/proc/{pid}/cwd"), "/")
+        held = [os.readlink(f"/proc/{pid}/fd/{number}") for number in os.listdir(f"/proc/{pid}/fd")]
+        self.assertEqual(sorted(path for path in held if path.startswith(folder)), [os.path.join(folder, name) for name in ("log", "pid", "trace")])
+        log = os.path.join(folder, "log")
+        os.rename(log, log + ".1")
+        os.kill(pid, signal.SIGHUP)
+        self.wait_until(lambda: os.path.exists(log) and "goes on in" in open(log).read())
+        os.kill(pid, signal.SIGUSR2)
+        self.wait_until(lambda: "snapshot" in open(log).read())
+        os.kill(pid, signal.SIGTERM)
+        self.wait_until(lambda: not self.alive(pid))
+        names = sorted(os.listdir(folder))
+        self.assertEqual([name for name in names if not name.endswith(".heapsnapshot")],
+                         ["leaks", "leaks.json", "log", "log.1", "stderr", "trace"])
+        self.assertEqual(len(names), 7)
+
+    def test_with_core_files_it_stays_where_they_go_as_memcached(self):
+        folder = test_folder("stays")
+        pid = self.start("-r", "-p", str(free_port()), folder=folder)
+        self.assertEqual(os.readlink(f"/proc/{pid}/cwd"), folder)
+        os.kill(pid, signal.SIGTERM)
+        self.wait_until(lambda: not self.alive(pid))
         self.assertEqual(os.listdir(folder), ["stderr"])
 
     def test_daemon_that_cannot_start_says_so(self):

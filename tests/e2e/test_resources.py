@@ -8,6 +8,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import threading
 import time
 import unittest
@@ -124,17 +125,36 @@ class Inherited(unittest.TestCase):
         self.assertEqual([line["ebb.descriptor"] for line in told], [write_end])
         self.assertRegex(told[0]["message"], rf"descriptor {write_end} \(pipe:\[\d+\]\) was left open")
 
-    def test_too_few_descriptors_for_the_connections_are_a_clear_error(self):
-        words = [EBBD, "-c", "5000", "-p", "0"] + (["-u", "nobody"] if os.geteuid() == 0 else [])
-
+    def start_with_descriptors(self, allowed, words):
+        """Under a hard limit of so many descriptors."""
         def lower():
-            resource.setrlimit(resource.RLIMIT_NOFILE, (100, 200))
+            resource.setrlimit(resource.RLIMIT_NOFILE, (min(allowed, 100), allowed))
             if os.geteuid() == 0:  # root may raise its own limit
                 os.setresuid(65534, 65534, 65534)
 
-        done = subprocess.run(words, capture_output=True, text=True, preexec_fn=lower, timeout=60)
-        self.assertEqual(done.returncode, 71, done.stderr)
-        self.assertRegex(done.stderr, r"--conn-limit \(-c\) 5000 needs \d+ descriptors, and the system allows 200")
+        return subprocess.Popen([EBBD, *words], stderr=subprocess.PIPE, text=True, preexec_fn=lower)
+
+    def test_with_too_few_descriptors_as_many_connections_as_fit(self):
+        port = free_port()
+        child = self.start_with_descriptors(200, ["-c", "5000", "-l", "127.0.0.1", "-p", str(port), "-t", "2"])
+        wait_for(lambda: ask(port) is not None, "nobody at the port")
+        with socket.create_connection(("127.0.0.1", port)) as sock:
+            peer = Peer(sock)
+            fit = int(peer.stats()["max_connections"])
+            self.assertLess(fit, 200)
+            others = [socket.create_connection(("127.0.0.1", port)) for _ in range(fit - 1)]  # all of them do
+            for other in others:
+                self.assertEqual(Peer(other).set(b"a", b"1"), b"STORED")
+                other.close()
+        told = [line for line in end(child).splitlines() if "conn-limit" in line]
+        self.assertEqual(len(told), 1, told)
+        self.assertIn(f"{fit} connections fit instead of the 5000 of --conn-limit (-c): the system allows 200 descriptors", told[0])
+
+    def test_too_few_descriptors_for_any_connection_are_a_clear_error(self):
+        child = self.start_with_descriptors(70, ["-c", "5000", "-p", "0"])
+        _, error = child.communicate(timeout=60)
+        self.assertEqual(child.returncode, 71, error)
+        self.assertRegex(error, r"--conn-limit \(-c\) 5000 needs \d+ descriptors, and the system allows 70")
 
 
 def in_the_middle(server):
@@ -397,7 +417,10 @@ class Files(unittest.TestCase):
             wait_for(told, "nothing is told")
 
     def test_a_heap_trace_that_is_no_file_is_not_rotated(self):
-        link = os.path.join(test_folder("files"), "trace")
+        root = os.geteuid() == 0  # which follows links in its own folders alone
+        folder = tempfile.mkdtemp(dir="/run") if root else test_folder("files")
+        self.addCleanup(shutil.rmtree, folder)
+        link = os.path.join(folder, "trace")
         os.symlink("/dev/null", link)  # the device itself is everybody's
         with Server.ebbd(admin=True, flags=["--heap-trace", link, "--heap-trace-size", "4k"]) as server:
             for _ in range(60):

@@ -186,12 +186,13 @@ int ebbi_open(const char *path, int flags, mode_t mode) {
 }
 
 void ebbi_absolute(const char *path, char *out, size_t size) {
-    if (path[0] != '/' && getcwd(out, size) != NULL && strlen(out) + strlen(path) + 2 <= size) {
-        strncat(out, "/", 2);
-        strncat(out, path, size - strlen(out) - 1);
-    } else {
+    char here[PATH_MAX];
+    if (path[0] == '/' || getcwd(here, sizeof(here)) == NULL)
         snprintf(out, size, "%s", path);
-    }
+    else if (strcmp(path, ".") == 0)
+        snprintf(out, size, "%s", here);
+    else
+        snprintf(out, size, "%s/%s", strcmp(here, "/") == 0 ? "" : here, path);
 }
 
 FILE *ebbi_open_stream(const char *path) {

@@ -12,6 +12,7 @@
 
 #include "admin.h"
 #include "alarms.h"
+#include "base/open.h"
 #include "frozen.h"
 #include "governor.h"
 #include "logs.h"
@@ -25,12 +26,17 @@
 #include <ebb/leak.h>
 #include <ebb/scope.h>
 #include <ebb/watchdog.h>
+#include <errno.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
 #include <sysexits.h>
 #include <unistd.h>
 
+#define START_BYTES     (8 << 20)
 #define TICK_MS         1000
 #define DRAIN_MS        20
 #define EXIT_LEAK       3
@@ -38,7 +44,8 @@
 #define SIGNALS_MAX     6
 
 struct ebb_daemon {
-    const struct ebb_daemon_plan *plan;
+    const struct ebb_daemon_plan *plan; /* own_plan */
+    struct ebb_daemon_plan own_plan;    /* the program's, with paths that hold in any folder */
     struct ebb_profile profile;
     struct ebbi_address admin_address;
     struct ebb_loop *loop;
@@ -178,6 +185,37 @@ static enum ebb_err check_plan(struct ebb_daemon *self) {
                             plan->gc_profile ? plan->gc_profile : EBB_PROFILE_DEFAULT);
 }
 
+/* What the collector and libevent take before they do anything; where they get none, they end the
+ * program themselves. */
+static enum ebb_err check_memory(void) {
+    void *at = mmap(NULL, START_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (at == MAP_FAILED)
+        return ebb_err_set(EBB_ERR_SYSTEM,
+                           "no memory to start with: the system refuses %d MiB (%s); see ulimit -v "
+                           "and ulimit -d, LimitAS= and LimitDATA= of the service",
+                           START_BYTES >> 20, strerror(errno));
+    munmap(at, START_BYTES);
+    return EBB_OK;
+}
+
+static const char *absolute(const char *path) {
+    char text[PATH_MAX];
+    if (path == NULL)
+        return NULL;
+    ebbi_absolute(path, text, sizeof(text));
+    char *kept = ebb_bytes(strlen(text) + 1);
+    return memcpy(kept, text, strlen(text) + 1);
+}
+
+/* In the background the working folder changes, and these are opened, or removed, later. */
+static void hold_paths(struct ebb_daemon_plan *plan) {
+    plan->log_file = absolute(plan->log_file);
+    plan->pid_file = absolute(plan->pid_file);
+    plan->heap_trace = absolute(plan->heap_trace);
+    plan->leak_report = absolute(plan->leak_report);
+    plan->snapshot_folder = absolute(plan->snapshot_folder ? plan->snapshot_folder : ".");
+}
+
 static enum ebb_err start_library(struct ebb_daemon *self) {
     const struct ebb_daemon_plan *plan = self->plan;
     ebb_collector_start(&self->profile);
@@ -203,7 +241,7 @@ static enum ebb_err open_trace(struct ebb_daemon *self) {
     snprintf(path, sizeof(path), "%s-heap.csv", self->plan->name);
     const char *wanted = self->plan->heap_trace;
     if (wanted == NULL && self->profile.heap_trace)
-        wanted = path;
+        wanted = self->plan->background ? absolute(path) : path;
     uint64_t bytes_max = self->plan->heap_trace_bytes_max;
     return ebbi_trace_open(&self->trace, self->loop, self->scope, wanted, self->plan->user,
                            bytes_max ? bytes_max : TRACE_BYTES_MAX,
@@ -316,7 +354,7 @@ static int run_until_stopped(struct ebb_daemon *self) {
     self->collected_ns = ebb_clock_ns();
     if (plan->ready)
         plan->ready(self, plan->arg);
-    ebbi_background_ready();
+    ebbi_background_ready(plan->keeps_folder);
     ebbi_alarms_ready(true);
     ebb_loop_run(self->loop);
     ebbi_alarms_ready(false);
@@ -342,9 +380,12 @@ static int give_up(struct ebb_daemon *self, enum ebb_err error) {
 
 int ebb_daemon_run(const struct ebb_daemon_plan *plan) {
     struct ebb_daemon *self = &the_daemon;
-    *self = (struct ebb_daemon){.plan = plan};
+    *self = (struct ebb_daemon){.own_plan = *plan, .plan = &self->own_plan};
     int status;
+    ebb_streams_take();
     enum ebb_err error = check_plan(self);
+    if (error == EBB_OK)
+        error = check_memory();
     if (error) {
         tell_failure(self);
         return status_of(error);
@@ -357,6 +398,8 @@ int ebb_daemon_run(const struct ebb_daemon_plan *plan) {
     if (plan->background && ebbi_background_fork(&status))
         return status;
     error = start_library(self);
+    if (plan->background)
+        hold_paths(&self->own_plan);
     if (error == EBB_OK)
         error = open_all(self);
     if (error == EBB_OK)

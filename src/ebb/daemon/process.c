@@ -119,9 +119,11 @@ bool ebbi_background_fork(int *status) {
     return false;
 }
 
-void ebbi_background_ready(void) {
+void ebbi_background_ready(bool keeps_folder) {
     if (ready_pipe < 0)
         return;
+    if (!keeps_folder && chdir("/") != 0)
+        ebb_tell(folder_kept, strerror(errno));
     int null = open("/dev/null", O_RDWR | O_CLOEXEC);
     for (int fd = STDIN_FILENO; null >= 0 && fd <= STDERR_FILENO; fd++)
         dup2(null, fd);
@@ -138,6 +140,11 @@ static bool is_at(int fd, const char *path) {
     struct stat ours, there;
     return fstat(fd, &ours) == 0 && stat(path, &there) == 0 && ours.st_ino == there.st_ino &&
            ours.st_dev == there.st_dev;
+}
+
+static bool is_regular(int fd) {
+    struct stat is;
+    return fstat(fd, &is) == 0 && S_ISREG(is.st_mode);
 }
 
 /* The sentence for a pid file that another process has locked. */
@@ -163,26 +170,47 @@ enum ebb_err ebbi_open_for(ebb_fd *handle, struct ebb_scope *scope, const char *
     return error && user ? ebb_fd_open(handle, scope, path, flags, mode) : error;
 }
 
-enum ebb_err ebbi_pid_file_open(ebb_fd *handle, struct ebb_scope *scope, const char *path,
-                                const char *user) {
-    enum ebb_err error = ebbi_open_for(handle, scope, path, O_RDWR | O_CREAT, 0644, user);
+static enum ebb_err pid_file_refused(enum ebb_err error) {
+    char why[ERROR_TEXT];
     if (error == EBB_ERR_USAGE)
         return error; /* no such user */
-    if (error) {
-        char why[ERROR_TEXT];
-        snprintf(why, sizeof(why), "%s", ebb_err_text());
-        return ebb_err_set(error, "--pidfile (-P): %s%s", why,
-                           strchr(why, ';') ? "" /* it names the remedy */
-                                            : "; give a path in a folder that is there and may be "
-                                              "written to");
-    }
+    snprintf(why, sizeof(why), "%s", ebb_err_text());
+    return ebb_err_set(error, "--pidfile (-P): %s%s", why,
+                       strchr(why, ';') ? "" /* it names the remedy */
+                                        : "; give a path in a folder that is there and may be "
+                                          "written to");
+}
+
+/* With the lock, so another's pid is never overwritten. */
+static enum ebb_err write_pid(int fd, const char *path) {
+    if (!is_at(fd, path)) /* who held it until now has just removed it */
+        return ebb_err_set(EBB_ERR_BUSY, "pid file %s was removed just now; try again", path);
+    if (ftruncate(fd, 0) != 0 || dprintf(fd, "%d\n", (int)getpid()) < 0)
+        return ebb_err_set(EBB_ERR_SYSTEM, "cannot write pid file %s: %s", path, strerror(errno));
+    return EBB_OK;
+}
+
+enum ebb_err ebbi_pid_file_open(ebb_fd *handle, struct ebb_scope *scope, const char *path,
+                                const char *user) {
+    int flags = O_RDWR | O_CREAT;
+    enum ebb_err error = ebbi_open_for(handle, scope, path, flags | O_EXCL, 0644, user);
+    bool made = error == EBB_OK;
+    if (!made)
+        error = ebbi_open_for(handle, scope, path, flags, 0644, user);
+    if (error)
+        return pid_file_refused(error);
     int fd = ebb_fd_get(*handle);
-    if (flock(fd, LOCK_EX | LOCK_NB) != 0)
+    bool locked = flock(fd, LOCK_EX | LOCK_NB) == 0, held = !locked && errno == EWOULDBLOCK;
+    if (locked)
+        error = write_pid(fd, path);
+    else if (held)
         error = held_by_another(fd, path);
-    else if (!is_at(fd, path)) /* who held it until now has just removed it */
-        error = ebb_err_set(EBB_ERR_BUSY, "pid file %s was removed just now; try again", path);
-    else if (ftruncate(fd, 0) != 0 || dprintf(fd, "%d\n", (int)getpid()) < 0)
-        error = ebb_err_set(EBB_ERR_SYSTEM, "cannot write pid file %s: %s", path, strerror(errno));
+    else
+        error = ebb_err_set(EBB_ERR_SYSTEM,
+                            "cannot lock pid file %s: %s; give a path on a file system with locks",
+                            path, strerror(errno));
+    if (error && is_regular(fd) && (locked || (made && !held)))
+        ebbi_pid_file_remove(*handle, path);
     if (error)
         ebb_fd_close(*handle);
     return error;

@@ -24,9 +24,9 @@ size_t ebbi_strangers_new(const struct ebbi_strangers *strangers);
  * what the program exits with and returns true. In the child: returns false. When: before the
  * collector and any thread. */
 bool ebbi_background_fork(int *status);
-/* In the child: sends the parent home and lets go of the terminal. Without ebbi_background_fork
- * nothing. */
-void ebbi_background_ready(void);
+/* In the child: sends the parent home and lets go of the terminal, and of the folder unless
+ * keeps_folder. Without ebbi_background_fork nothing. */
+void ebbi_background_ready(bool keeps_folder);
 
 /* Opens as user, whom a file that is made belongs to then; what user may not is done as root, where
  * ebb_fd_open follows no link that another user could have made. user NULL, or not root: as
@@ -38,7 +38,7 @@ enum ebb_err ebbi_open_for(ebb_fd *handle, struct ebb_scope *scope, const char *
 bool ebbi_remove(const char *path);
 
 /* Writes our pid to path and holds a lock on it; the file is the user's if that may write there.
- * Fails: EBB_ERR_BUSY names the process that holds it. */
+ * Fails: EBB_ERR_BUSY names the process that holds it. A file that it made is gone then. */
 enum ebb_err ebbi_pid_file_open(ebb_fd *handle, struct ebb_scope *scope, const char *path,
                                 const char *user) EBB_MUST_CHECK;
 /* Removes the file; the scope closes the handle. */

@@ -5,6 +5,9 @@
  * value and what is allowed.
  *
  * 1. A default is read by the same code as the command line, so it cannot be out of its own bounds.
+ * 2. A long name may be cut short while one flag alone is meant. Flags with a letter go first:
+ * those without one are the program's own additions to what others agreed on, and make none of
+ * their abbreviations ambiguous.
  */
 #include <ebb/setting.h>
 
@@ -48,8 +51,9 @@ static void write_bounds(struct ebb_writer *writer, const struct ebb_setting *ro
         ebb_write(writer, " to ");
         write_size(writer, row->high);
     } else {
-        ebb_writef(writer, "%llu to %llu", (unsigned long long)row->low,
-                   (unsigned long long)row->high);
+        ebb_writef(writer, "%llu to %llu%s", (unsigned long long)row->low,
+                   (unsigned long long)row->high,
+                   row->type == EBB_SETTING_PORT ? ", or -1: any free one" : "");
     }
 }
 
@@ -81,6 +85,10 @@ static uint64_t unit_factor(const char *unit) {
 }
 
 static enum ebb_err parse_number(const struct ebb_setting *row, const char *text, uint64_t *value) {
+    if (row->type == EBB_SETTING_PORT && strcmp(text, "-1") == 0) {
+        *value = EBB_PORT_ANY;
+        return EBB_OK;
+    }
     if (text[0] < '0' || text[0] > '9')
         return refuse(row, text, "not a number");
     char *rest;
@@ -117,6 +125,7 @@ static enum ebb_err take(const struct ebb_setting *row, void *values, const char
             ++*(uint64_t *)member;
         return EBB_OK;
     case EBB_SETTING_NUMBER:
+    case EBB_SETTING_PORT:
     case EBB_SETTING_SIZE:
         return parse_number(row, text, (uint64_t *)member);
     case EBB_SETTING_TEXT:
@@ -137,23 +146,55 @@ static void take_default(const struct ebb_setting *row, void *values) {
     ebb_assert(error == EBB_OK, "default of --%s: %s", row->long_name, ebb_err_text());
 }
 
-/* getopt's two tables; '+' stops at the first word that is no flag, ':' tells a missing value from
- * an unknown flag. */
-static void build_tables(const struct ebb_setting *rows, size_t count, struct option *longs,
-                         char *shorts) {
+/* getopt's tables; '+' stops at the first word that is no flag, ':' tells a missing value from an
+ * unknown flag. */
+struct tables {
+    char shorts[2 * EBB_SETTINGS_MAX + 3];
+    struct option longs[EBB_SETTINGS_MAX + 1];
+    struct option lettered[EBB_SETTINGS_MAX + 1]; /* of longs, those that have a letter too */
+};
+
+static void build_tables(const struct ebb_setting *rows, size_t count, struct tables *tables) {
+    char *shorts = tables->shorts;
+    struct option *longs = tables->longs, *lettered = tables->lettered;
     *shorts++ = '+';
     *shorts++ = ':';
     for (size_t i = 0; i < count; i++) {
-        longs[i] =
+        *longs++ =
             (struct option){rows[i].long_name, takes_value(&rows[i]), NULL, VALUE_BASE + (int)i};
         if (rows[i].short_name == 0)
             continue;
+        *lettered++ = longs[-1];
         *shorts++ = (char)rows[i].short_name;
         if (takes_value(&rows[i]))
             *shorts++ = ':';
     }
-    longs[count] = (struct option){NULL, 0, NULL, 0};
+    *longs = *lettered = (struct option){NULL, 0, NULL, 0};
     *shorts = 0;
+}
+
+/* How many names of the table begin with the word's; one that is the word's counts as all. */
+static size_t names_meant(const struct option *table, const char *name, size_t length) {
+    size_t meant = 0;
+    for (; table->name; table++) {
+        if (strncmp(table->name, name, length) != 0)
+            continue;
+        if (table->name[length] == 0)
+            return SIZE_MAX;
+        meant++;
+    }
+    return meant;
+}
+
+/* The table in which a word of the form --NAME or --NAME=VALUE is looked up. */
+static const struct option *table_for(const struct tables *tables, const char *word) {
+    if (word == NULL || strncmp(word, "--", 2) != 0)
+        return tables->longs;
+    const char *name = word + 2;
+    size_t length = strcspn(name, "=");
+    bool whole = names_meant(tables->longs, name, length) == SIZE_MAX;
+    return !whole && names_meant(tables->lettered, name, length) > 0 ? tables->lettered
+                                                                     : tables->longs;
 }
 
 static const struct ebb_setting *row_of(const struct ebb_setting *rows, size_t count, int found) {
@@ -165,10 +206,24 @@ static const struct ebb_setting *row_of(const struct ebb_setting *rows, size_t c
     return NULL;
 }
 
+static enum ebb_err refuse_short_for_many(const struct option *table, const char *word) {
+    char names[256];
+    struct ebb_array_writer array;
+    ebb_array_writer_init(&array, names, sizeof(names));
+    size_t length = strcspn(word + 2, "=");
+    for (; table->name; table++)
+        if (strncmp(table->name, word + 2, length) == 0)
+            ebb_writef(&array.writer, " --%s", table->name);
+    return ebb_err_set(EBB_ERR_USAGE, "\"%s\" is short for more than one flag:%s", word, names);
+}
+
 /* What getopt stumbled over: optopt holds the flag when it is a known one. */
 static enum ebb_err refuse_flag(const struct ebb_setting *rows, size_t count, int found,
-                                const char *word) {
+                                const char *word, const struct option *table) {
     const struct ebb_setting *row = row_of(rows, count, optopt);
+    if (optopt == 0 && strncmp(word, "--", 2) == 0 &&
+        names_meant(table, word + 2, strcspn(word + 2, "=")) > 1)
+        return refuse_short_for_many(table, word);
     if (row && found == ':')
         return ebb_err_set(EBB_ERR_USAGE, "%s needs a value: %s", flag_name(row),
                            row->argument && row->argument[0] ? row->argument : "<value>");
@@ -182,19 +237,20 @@ static enum ebb_err refuse_flag(const struct ebb_setting *rows, size_t count, in
 
 enum ebb_err ebb_settings_parse(const struct ebb_setting *rows, size_t count, void *values,
                                 int argc, char **argv) {
-    struct option longs[EBB_SETTINGS_MAX + 1];
-    char shorts[2 * EBB_SETTINGS_MAX + 3];
+    struct tables tables;
+    const struct option *table;
     ebb_assert(count <= EBB_SETTINGS_MAX, "%zu settings", count);
-    build_tables(rows, count, longs, shorts);
+    build_tables(rows, count, &tables);
     for (size_t i = 0; i < count; i++)
         take_default(&rows[i], values);
     optind = 0; /* starts anew, whoever used getopt before */
     opterr = 0;
     int found;
-    while ((found = getopt_long(argc, argv, shorts, longs, NULL)) != -1) {
+    while (table = table_for(&tables, optind < argc ? argv[optind > 0 ? optind : 1] : NULL),
+           (found = getopt_long(argc, argv, tables.shorts, table, NULL)) != -1) {
         const struct ebb_setting *row = row_of(rows, count, found);
         if (row == NULL || found == '?' || found == ':')
-            return refuse_flag(rows, count, found, argv[optind > 0 ? optind - 1 : 0]);
+            return refuse_flag(rows, count, found, argv[optind > 0 ? optind - 1 : 0], table);
         enum ebb_err error = take(row, values, optarg);
         if (error)
             return error;
@@ -234,7 +290,8 @@ static void write_text(struct ebb_writer *writer, const struct ebb_setting *row)
     ebb_array_writer_init(&array, text, sizeof(text));
     ebb_write(&array.writer, row->help);
     bool has_default = row->default_text && row->default_text[0];
-    bool has_bounds = row->type == EBB_SETTING_NUMBER || row->type == EBB_SETTING_SIZE;
+    bool has_bounds = row->type == EBB_SETTING_NUMBER || row->type == EBB_SETTING_PORT ||
+                      row->type == EBB_SETTING_SIZE;
     if (has_default)
         ebb_writef(&array.writer, " (default %s", row->default_text);
     if (has_bounds) {

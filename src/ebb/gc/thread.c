@@ -22,6 +22,7 @@
 #include <ebb/thread.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -106,6 +107,24 @@ static void *thread_main(void *arg) {
     return NULL;
 }
 
+/* pthread_create says EAGAIN whatever is missing; whether there is room for a stack tells the rest.
+ */
+static const char *limit_of_threads(void) {
+    pthread_attr_t attributes;
+    size_t size = 0;
+    if (pthread_getattr_default_np(&attributes) != 0 ||
+        pthread_attr_getstacksize(&attributes, &size) != 0)
+        return "see ulimit -u and ulimit -v";
+    pthread_attr_destroy(&attributes);
+    void *stack =
+        mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
+    if (stack == MAP_FAILED)
+        return "no memory for its stack: see ulimit -v and ulimit -d, LimitAS= and LimitDATA= of "
+               "the service, or lower ulimit -s";
+    munmap(stack, size);
+    return "see ulimit -u, LimitNPROC= and TasksMax= of the service";
+}
+
 enum ebb_err ebb_thread_start(struct ebb_thread **out, const char *name, void (*run)(void *),
                               void *arg) {
     struct ebb_thread *thread = ebb_new_sized(&ebb_type_thread, sizeof *thread);
@@ -124,8 +143,8 @@ enum ebb_err ebb_thread_start(struct ebb_thread **out, const char *name, void (*
     ebb_list_remove(&thread->link);
     pthread_mutex_unlock(&threads_lock);
     ebb_done(thread);
-    return ebb_err_set(EBB_ERR_SYSTEM, "cannot start thread %s: %s; see ulimit -u", name,
-                       strerror(refused));
+    return ebb_err_set(EBB_ERR_SYSTEM, "cannot start thread %s: %s; %s", name, strerror(refused),
+                       limit_of_threads());
 }
 
 void ebb_thread_join(struct ebb_thread *thread) {

@@ -49,7 +49,8 @@ static void handler(int number) {
     int error = errno;
     uint64_t one = 1;
     atomic_fetch_or(&raised, bit_of(number));
-    ssize_t ignored = write(atomic_load(&heard[number].wake), &one, sizeof one); /* or it is awake */
+    ssize_t ignored =
+        write(atomic_load(&heard[number].wake), &one, sizeof one); /* or it is awake */
     (void)ignored;
     errno = error;
 }

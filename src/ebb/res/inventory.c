@@ -73,6 +73,14 @@ size_t ebb_descriptors_each(void (*see)(int fd, const char *what, void *context)
 
 /* --- what the parent left open --- */
 
+/* open takes the lowest free number, which is the one that was looked at. Where there is no
+ * /dev/null, any descriptor will do that nothing can be written to. */
+void ebb_streams_take(void) {
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) < 0)
+            (void)open("/", O_PATH);
+}
+
 static bool is_handed_over(int fd) {
     return fd >= FIRST_HANDED_OVER && fd < FIRST_HANDED_OVER + handed_over;
 }
@@ -147,21 +155,39 @@ enum ebb_err ebb_inherited_adopt(ebb_fd *handle, struct ebb_scope *scope) {
 
 /* --- how many there may be --- */
 
-enum ebb_err ebb_descriptors_reserve(uint64_t count, const char *who) {
-    struct rlimit limit;
-    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= count)
-        return EBB_OK;
-    rlim_t had = limit.rlim_cur, hard = limit.rlim_max;
+/* Sets the soft limit to count, and the hard one if it is lower. */
+static bool set_limit(struct rlimit limit, uint64_t count) {
     limit.rlim_cur = count;
     if (limit.rlim_max < count)
         limit.rlim_max = count;
-    if (setrlimit(RLIMIT_NOFILE, &limit) == 0) {
-        ebb_tell(descriptors_raised, (uint64_t)had, count, who);
+    return setrlimit(RLIMIT_NOFILE, &limit) == 0;
+}
+
+/* Makes it count, where that is allowed. */
+static bool raise_limit(struct rlimit *limit, uint64_t count, const char *who) {
+    if (getrlimit(RLIMIT_NOFILE, limit) != 0 || limit->rlim_cur >= count)
+        return true;
+    if (!set_limit(*limit, count))
+        return false;
+    ebb_tell(descriptors_raised, (uint64_t)limit->rlim_cur, count, who);
+    return true;
+}
+
+uint64_t ebb_descriptors_reserve_most(uint64_t count, const char *who) {
+    struct rlimit limit;
+    if (raise_limit(&limit, count, who))
+        return count;
+    uint64_t hard = limit.rlim_max < count ? limit.rlim_max : count;
+    return set_limit(limit, hard) ? hard : limit.rlim_cur;
+}
+
+enum ebb_err ebb_descriptors_reserve(uint64_t count, const char *who) {
+    struct rlimit limit;
+    if (raise_limit(&limit, count, who))
         return EBB_OK;
-    }
     return ebb_err_set(
         EBB_ERR_LIMIT,
         "%s needs %llu descriptors, and the system allows %llu: raise `ulimit -n` or "
         "LimitNOFILE= of the service, or ask for less",
-        who, (unsigned long long)count, (unsigned long long)hard);
+        who, (unsigned long long)count, (unsigned long long)limit.rlim_max);
 }

@@ -110,8 +110,11 @@ enum ebb_err ebb_pressure_open(struct ebb_pressure *pressure, struct ebb_scope *
     *pressure = (struct ebb_pressure){.what = "nowhere"};
     if (watch != NULL && strcmp(watch, "/dev/null") == 0)
         return EBB_OK;
-    if (watch != NULL && watch[0] != '\0')
-        return listen_to(pressure, scope, watch, say, read_say(say));
+    if (watch != NULL && watch[0] != '\0') {
+        if (listen_to(pressure, scope, watch, say, read_say(say)) != EBB_OK)
+            ebb_tell(pressure_unheard, ebb_err_text());
+        return EBB_OK;
+    }
     if (limits->version == 2) {
         snprintf(path, sizeof path, "%s/memory.pressure", limits->folder);
         if (listen_to(pressure, scope, path, THRESHOLD, sizeof THRESHOLD) == EBB_OK)

@@ -62,7 +62,7 @@ enum ebb_err settings_read(struct settings *settings, int argc, char **argv) {
     if (settings->threads > SETTINGS_THREADS_MAX)
         settings->threads = SETTINGS_THREADS_MAX;
     if (settings->prefix_delimiter && settings->prefix_delimiter[0] == '\0')
-        return ebb_err_set(EBB_ERR_USAGE, "--prefix-delimiter (-D): \"\" is no character");
+        return ebb_err_set(EBB_ERR_USAGE, "--detail-delimiter (-D): \"\" is no character");
     error = options_read(settings);
     if (error)
         return error;

@@ -20,7 +20,8 @@
 #include <unistd.h>
 
 #define STAT_LINE_MAX 512 /* bytes */
-#define CHUNK         8   /* bytes: what records are multiples of */
+#define PORT_TEXT     8
+#define CHUNK         8 /* bytes: what records are multiples of */
 
 #define SINCE(id) ebb_metric_since_reset(&ebb_metric_##id)
 
@@ -106,9 +107,14 @@ static const char *interfaces(const struct settings *settings, char text[STAT_LI
     return settings->listen.count > 0 ? text : "NULL";
 }
 
+static const char *port_text(uint64_t port, char text[PORT_TEXT]) {
+    snprintf(text, PORT_TEXT, "%d", port == EBB_PORT_ANY ? -1 : (int)port);
+    return text;
+}
+
 static void settings(struct cmd_turn *turn) {
     const struct settings *settings = turn->shared->settings;
-    char listened[STAT_LINE_MAX];
+    char listened[STAT_LINE_MAX], port[PORT_TEXT];
     struct store_stats store;
     store_stats_read(turn->shared->store, &store);
 #define EBB_STAT_NUMBER(name, expression) stat_number(turn, name, expression);

@@ -88,6 +88,11 @@ static enum ebb_err add_slot(struct server *server) {
     return EBB_OK;
 }
 
+/* As the listeners take it, for whom 0 is any. */
+static int port_to_bind(uint64_t port) {
+    return port == EBB_PORT_ANY ? 0 : (int)port;
+}
+
 static enum ebb_err open_tcp(struct server *server, const char *host, int port) {
     enum ebb_err error = add_slot(server);
     if (error)
@@ -196,9 +201,11 @@ static enum ebb_err open_all_tcp(struct server *server, bool handed_over) {
     if (settings->port == 0 && settings->udp_port > 0)
         return EBB_OK;
     for (size_t i = 0; error == EBB_OK && i < settings->listen.count; i++)
-        error = open_list(server, settings->listen.value[i], (int)settings->port, open_tcp);
-    return settings->listen.count == 0 && !handed_over ? open_tcp(server, NULL, (int)settings->port)
-                                                       : error;
+        error =
+            open_list(server, settings->listen.value[i], port_to_bind(settings->port), open_tcp);
+    return settings->listen.count == 0 && !handed_over
+               ? open_tcp(server, NULL, port_to_bind(settings->port))
+               : error;
 }
 
 static enum ebb_err open_udp(struct server *server) {
@@ -207,8 +214,10 @@ static enum ebb_err open_udp(struct server *server) {
     if (settings->udp_port == 0)
         return EBB_OK;
     for (size_t i = 0; error == EBB_OK && i < settings->listen.count; i++)
-        error = open_list(server, settings->listen.value[i], (int)settings->udp_port, udp_open);
-    return settings->listen.count == 0 ? udp_open(server, NULL, (int)settings->udp_port) : error;
+        error = open_list(server, settings->listen.value[i], port_to_bind(settings->udp_port),
+                          udp_open);
+    return settings->listen.count == 0 ? udp_open(server, NULL, port_to_bind(settings->udp_port))
+                                       : error;
 }
 
 static void add_to_roster(const struct server *server) {
@@ -232,7 +241,7 @@ enum ebb_err listen_open(struct server *server) {
         ebb_listener_when_full(server->listeners[i], leave_one);
     if (error == EBB_OK)
         add_to_roster(server);
-    return error;
+    return error ? error : ports_write(settings->user);
 }
 
 void listen_describe(const struct server *server, struct ebb_writer *writer) {
@@ -246,7 +255,7 @@ void listen_describe(const struct server *server, struct ebb_writer *writer) {
     }
     if (settings->unix_socket == NULL && settings->udp_port > 0)
         ebb_writef(writer, "%sUDP port %d", server->listeners_count > 0 ? ", " : "",
-                   (int)settings->udp_port);
+                   udp_port(server));
     for (size_t i = 0; i < settings->listen.count && settings->unix_socket == NULL; i++)
         ebb_writef(writer, "%s%s", i ? "," : " of ", settings->listen.value[i]);
 }

@@ -5,6 +5,7 @@
 #include "cmd/options.h"
 #include "server.h"
 
+#include <ebb/inventory.h>
 #include <ebb/log.h>
 #include <stdio.h>
 #include <sys/resource.h>
@@ -117,6 +118,7 @@ static int serve(void) {
         .pid_file = settings.pid_file,
         .user = settings.user,
         .background = settings.background,
+        .keeps_folder = settings.core_dumps, /* as memcached: there they go */
         .budget = settings.memory_mib << 20,
         .budget_name = "--memory-limit (-m)",
         .memory_max = settings.memory_max,
@@ -156,6 +158,7 @@ static int serve(void) {
 
 int main(int argc, char **argv) {
     struct ebb_fd_writer out;
+    ebb_streams_take();
     ebb_fd_writer_init(&out, STDOUT_FILENO);
     if (settings_read(&settings, argc, argv) != EBB_OK) {
         fprintf(stderr, "ebbd: %s\n", ebb_err_text());

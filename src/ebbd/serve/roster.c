@@ -48,6 +48,13 @@ void roster_forget_sockets(void) {
     pthread_mutex_unlock(&lock);
 }
 
+void roster_each_socket(void (*see)(int fd, void *context), void *context) {
+    pthread_mutex_lock(&lock);
+    for (size_t i = 0; i < sockets_count; i++)
+        see(sockets[i].fd, context);
+    pthread_mutex_unlock(&lock);
+}
+
 void roster_add(struct conn *conn) {
     pthread_mutex_lock(&lock);
     conn->number = ++numbers;

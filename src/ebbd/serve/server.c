@@ -61,13 +61,21 @@ static struct station *station_new(struct server *server, int index) {
     return station;
 }
 
-/* As many descriptors as connections are allowed, and what the workers need, if the system lets us.
- */
-static enum ebb_err raise_descriptors(const struct settings *settings) {
+/* As many descriptors as connections are allowed, and what the workers need, if the system lets us;
+ * else there are fewer connections. */
+static enum ebb_err raise_descriptors(struct settings *settings) {
     char who[64];
     snprintf(who, sizeof(who), "--conn-limit (-c) %llu", (unsigned long long)settings->connections);
-    return ebb_descriptors_reserve(
-        settings->connections + SPARE_DESCRIPTORS + settings->threads * WORKER_DESCRIPTORS, who);
+    uint64_t beside = SPARE_DESCRIPTORS + settings->threads * WORKER_DESCRIPTORS;
+    uint64_t wanted = settings->connections + beside;
+    uint64_t allowed = ebb_descriptors_reserve_most(wanted, who);
+    if (allowed <= beside)
+        return ebb_descriptors_reserve(wanted, who);
+    if (allowed == wanted)
+        return EBB_OK;
+    ebb_tell(fewer_connections, allowed - beside, settings->connections, allowed);
+    settings->connections = allowed - beside;
+    return EBB_OK;
 }
 
 static void store_open(struct server *server, const struct settings *settings, size_t limit_bytes) {
@@ -92,8 +100,7 @@ static enum ebb_err start_workers(struct server *server) {
     return error;
 }
 
-enum ebb_err server_open(const struct settings *settings, size_t limit_bytes,
-                         struct ebb_loop *loop) {
+enum ebb_err server_open(struct settings *settings, size_t limit_bytes, struct ebb_loop *loop) {
     enum ebb_err error = raise_descriptors(settings);
     if (error)
         return error;

@@ -66,8 +66,9 @@ struct server {
     } shed;
 };
 
-/* Opens everything that settings ask for. On failure nothing is left open. */
-enum ebb_err server_open(const struct settings *settings, size_t limit_bytes,
+/* Opens everything that settings ask for; what the system does not allow is lowered in them. On
+ * failure nothing is left open. */
+enum ebb_err server_open(struct settings *settings, size_t limit_bytes,
                          struct ebb_loop *loop) EBB_MUST_CHECK;
 void server_close(void);
 /* Takes no more connections, closes those that are idle and the others as soon as they are. True:
@@ -98,6 +99,8 @@ void alarms_prepare(void);
 /* udp.c: sockets for datagrams, each with a worker; on failure some may be open. */
 enum ebb_err udp_open(struct server *server, const char *host, int port) EBB_MUST_CHECK;
 void udp_add_to_roster(const struct server *server);
+/* That of the first socket; 0: there is none. */
+int udp_port(const struct server *server);
 /* Those of the station take no more. When: its thread. */
 void udp_stop(struct station *station);
 /* When: after the workers have stopped. */
@@ -108,6 +111,11 @@ void udp_close(struct server *server);
 void roster_add_socket(int fd, const uint64_t *used_ns);
 /* When: before they are closed. */
 void roster_forget_sockets(void);
+void roster_each_socket(void (*see)(int fd, void *context), void *context);
+
+/* ports.c: writes the file that $MEMCACHED_PORT_FILENAME names, as user; without one nothing. When:
+ * the roster has the sockets. */
+enum ebb_err ports_write(const char *user) EBB_MUST_CHECK;
 
 /* status.c: the daemon's members of /debug/status, and its page /debug/slow. */
 void status_write(const struct server *server, struct ebb_writer *writer);

@@ -253,6 +253,17 @@ void udp_add_to_roster(const struct server *server) {
         roster_add_socket(ebb_fd_get(server->udp[i]->fd), &server->udp[i]->used_ns);
 }
 
+int udp_port(const struct server *server) {
+    struct sockaddr_storage address = {0};
+    socklen_t length = sizeof(address);
+    if (server->udp_count == 0 ||
+        getsockname(ebb_fd_get(server->udp[0]->fd), (struct sockaddr *)&address, &length) != 0)
+        return 0;
+    return ntohs(address.ss_family == AF_INET6
+                     ? ((const struct sockaddr_in6 *)(const void *)&address)->sin6_port
+                     : ((const struct sockaddr_in *)(const void *)&address)->sin_port);
+}
+
 void udp_stop(struct station *station) {
     for (int i = 0; i < station->server->udp_count; i++)
         if (station->server->udp[i]->station == station) {

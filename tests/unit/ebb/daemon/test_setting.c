@@ -13,6 +13,11 @@
     ROW(verbose, COUNT, 'v', "verbose", NULL, 0, 3, "Log", "", "say more; up to three times")      \
     ROW(background, FLAG, 'd', "daemon", NULL, 0, 0, "Process", "", "run in the background")       \
     ROW(on, FLAG, 0, "on", "on", 0, 0, "Process", "", "is on")                                     \
+    ROW(udp, PORT, 'U', "udp-port", "0", 0, 65535, "Network", "<num>", "UDP port")                 \
+    ROW(ports_file, TEXT, 0, "ports-file", NULL, 0, 0, "Network", "<file>", "where ports stand")   \
+    ROW(log_file, TEXT, 0, "log-file", NULL, 0, 0, "Log", "<file>", "where the log goes")          \
+    ROW(memory_max, NUMBER, 0, "memory-max", NULL, 0, 9, "Memory", "<num>", "a bound")             \
+    ROW(memory_file, TEXT, 'e', "memory-file", NULL, 0, 0, "Memory", "<file>", "a file")           \
     ROW(user, TEXT, 'u', "user", NULL, 0, 0, "Process", "<name>", "user to become")
 
 struct settings {
@@ -98,6 +103,11 @@ static const struct {
     {{"--daemon=yes", NULL}, "--daemon (-d) takes no value, but \"--daemon=yes\" was given"},
     {{"--nothing", NULL}, "\"--nothing\" is no flag; --help lists them all"},
     {{"-d", "-Z"}, "-Z is no flag; --help lists them all"},
+    {{"--mem=1", NULL}, "\"--mem=1\" is short for more than one flag: --memory --memory-file"},
+    {{"-U", "-2"},
+     "--udp-port (-U): \"-2\" is not a number; allowed: 0 to 65535, or -1: any free one"},
+    {{"-U", "65536"},
+     "--udp-port (-U): \"65536\" is out of bounds; allowed: 0 to 65535, or -1: any free one"},
     {{"word", NULL}, "\"word\" is no flag; --help lists them all"},
     {{"-d", "word"}, "\"word\" is no flag; --help lists them all"},
 };
@@ -108,6 +118,33 @@ START_TEST(each_refusal_names_the_flag_the_value_and_what_is_allowed) {
         ck_assert_int_eq(error, EBB_ERR_USAGE);
         ck_assert_str_eq(ebb_err_text(), refusals[i].sentence);
     }
+}
+END_TEST
+
+START_TEST(a_long_name_may_be_cut_short_and_one_without_a_letter_makes_none_ambiguous) {
+    ck_assert_int_eq(parse("--por=7", "--lis", "::1", "--verb"), EBB_OK);
+    ck_assert_uint_eq(settings.port, 7); /* not --ports-file */
+    ck_assert_uint_eq(settings.host.count, 1);
+    ck_assert_uint_eq(settings.verbose, 1);
+    ck_assert_int_eq(parse("--l=x", "--log=y", "--ports=z", "--memory=2k"), EBB_OK);
+    ck_assert_str_eq(settings.host.value[0], "x"); /* not --log-file */
+    ck_assert_str_eq(settings.log_file, "y");
+    ck_assert_str_eq(settings.ports_file, "z");
+    ck_assert_uint_eq(settings.memory, 2048); /* a whole name */
+    ck_assert_int_eq(parse("--memory-m=3", "-d", NULL, NULL), EBB_OK);
+    ck_assert_uint_eq(settings.memory_max, 3);
+    ck_assert_int_eq(parse("-u", "--mem", NULL, NULL), EBB_OK); /* a value, not a flag */
+    ck_assert_str_eq(settings.user, "--mem");
+}
+END_TEST
+
+START_TEST(a_port_may_be_any_free_one) {
+    ck_assert_int_eq(parse("-U", "-1", NULL, NULL), EBB_OK);
+    ck_assert_uint_eq(settings.udp, EBB_PORT_ANY);
+    ck_assert_int_eq(parse("--udp-port=-1", NULL, NULL, NULL), EBB_OK);
+    ck_assert_uint_eq(settings.udp, EBB_PORT_ANY);
+    ck_assert_int_eq(parse("-U65535", NULL, NULL, NULL), EBB_OK);
+    ck_assert_uint_eq(settings.udp, 65535);
 }
 END_TEST
 
@@ -133,7 +170,7 @@ START_TEST(help_shows_every_row_with_default_and_bounds_in_80_columns) {
     ebb_settings_write_help(rows, rows_count, &array.writer);
     ck_assert_ptr_nonnull(strstr(
         text, "Network:\n  -p, --port <num>            TCP port (default 11211; 0 to 65535)\n"
-              "  -l, --listen <addr>         address to listen on\n\nMemory:\n"));
+              "  -l, --listen <addr>         address to listen on\n"));
     for (size_t i = 0; i < rows_count; i++)
         ck_assert_ptr_nonnull(strstr(text, rows[i].long_name));
     ck_assert_ptr_nonnull(strstr(text, "(default 64m; 1k to"));
@@ -145,5 +182,7 @@ END_TEST
 HARNESS_MAIN("setting", without_flags_everything_is_the_default,
              a_value_may_stand_in_all_four_places, short_flags_may_be_bundled_and_lists_repeated,
              sizes_take_units_and_the_last_one_given_counts,
-             each_refusal_names_the_flag_the_value_and_what_is_allowed, a_list_has_an_end,
+             each_refusal_names_the_flag_the_value_and_what_is_allowed,
+             a_long_name_may_be_cut_short_and_one_without_a_letter_makes_none_ambiguous,
+             a_port_may_be_any_free_one, a_list_has_an_end,
              help_shows_every_row_with_default_and_bounds_in_80_columns)
