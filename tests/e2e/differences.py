@@ -110,7 +110,12 @@ def for_oracle(data):
             at += length + 2
 
 
-def alike(reply, oracle):
+def met_by(server):
+    """It is a memcached from before the rows of HELD; to a later one, and to ebbd, all is said as it is."""
+    return server.oracle and server.version < (1, 6, 40)
+
+
+def alike(reply, server):
     """A reply with what for_oracle() put in place of a NUL; an expiry of memcached's as ebbd tells it."""
     reply = reply.replace(b"\0", NUL_FOR_ORACLE)
-    return EXPIRY.sub(lambda found: found[0] if found[2] == b"1" else found[1] + found[2], reply) if oracle else reply
+    return EXPIRY.sub(lambda found: found[0] if found[2] == b"1" else found[1] + found[2], reply) if met_by(server) else reply

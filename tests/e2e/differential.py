@@ -30,6 +30,7 @@ import itertools
 import os
 import random
 import re
+import subprocess
 import sys
 import time
 
@@ -42,8 +43,9 @@ BATCH_COMMANDS_MAX = 160
 HISTORY_BATCHES = 4096
 SERVER_FLAGS = ["-m", "1024"]
 # Without its LRU thread, which now and then holds an item for a moment and so keeps a number from being overwritten;
-# with chunks (bytes) as they are with that thread: no number begins in a chunked value.
+# with chunks as they are with that thread, in bytes or (later ones) KiB: no number begins in a chunked value.
 ORACLE_FLAGS = ["-o", "no_modern,slab_chunk_max=524288"]
+LATER_FLAGS = ["-o", "no_modern,slab_chunk_max=512"]
 FILLER = b"get filler-filler-filler-filler-filler-filler\r\n" * 2
 END_MARK = re.compile(rb"VERSION [^\r\n]*\r\n\Z")
 SHOWS_CAS = re.compile(rb"VALUE [^ \r\n]+ \d+ \d+ \d+\r\n| [kclt]|^ME ", re.MULTILINE)
@@ -60,11 +62,11 @@ class Batch:
     def like(self, commands, cuts):
         return Batch(self.connection, commands, cuts, self.sleep, self.closer)
 
-    def bytes(self, shown, oracle):
-        """What is sent, to the oracle or to ours."""
+    def bytes(self, shown, server):
+        """What is sent to this one."""
         data = b"".join([c if type(c) is bytes else c.bytes(shown) for c in self.commands]
                         + [self.closer or FILLER + b"version\r\n"])
-        return differences.for_oracle(data) if oracle else data
+        return differences.for_oracle(data) if differences.met_by(server) else data
 
 
 # ---------------------------------------------------------------- commands
@@ -349,7 +351,10 @@ class Side:
     """One server, its connections, and the cas numbers it has shown."""
 
     def __init__(self, path, flags, folder):
-        self.server = Server(path, flags=flags + (ORACLE_FLAGS if is_memcached(path) else []), folder=folder)
+        if is_memcached(path):
+            said = subprocess.run([path, "-V"], check=True, capture_output=True, text=True).stdout
+            flags = flags + (ORACLE_FLAGS if said.split()[1] == "1.6.18" else LATER_FLAGS)
+        self.server = Server(path, flags=flags, folder=folder)
         self.peers = [None] * CONNECTIONS
         self.shown = {}
 
@@ -357,7 +362,7 @@ class Side:
         peer = self.peers[batch.connection]
         if peer is None:
             peer = self.peers[batch.connection] = self.server.connect()
-        data = batch.bytes(self.shown, self.server.oracle)
+        data = batch.bytes(self.shown, self.server)
         places = sorted({int(cut * len(data)) for cut in batch.cuts} - {0}) + [len(data)]
         start = 0
         try:
@@ -435,7 +440,7 @@ class Pair:
             time.sleep(batch.sleep)
         self.ours.send(batch)
         self.theirs.send(batch)
-        ours, theirs = (differences.alike(side.receive(batch), side.server.oracle) for side in (self.ours, self.theirs))
+        ours, theirs = (differences.alike(side.receive(batch), side.server) for side in (self.ours, self.theirs))
         if ours == theirs and not SHOWS_CAS.search(ours):
             return None
         mine, others = [], []

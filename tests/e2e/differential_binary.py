@@ -100,12 +100,12 @@ class Frames(Batch):
     def broken(self):
         return type(self.closer) is bytes
 
-    def bytes(self, shown, oracle):
-        parts = [c.bytes(shown, oracle) for c in self.commands]
+    def bytes(self, shown, server):
+        parts = [c.bytes(shown, server.oracle) for c in self.commands]
         if self.broken:
             parts.append(PART)
         else:
-            parts.append(self.closer.bytes(shown, oracle) if self.closer else END)
+            parts.append(self.closer.bytes(shown, server.oracle) if self.closer else END)
         return b"".join(parts)
 
 
