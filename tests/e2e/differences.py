@@ -4,13 +4,16 @@ Random commands run into some rows of src/ebbd/tbl/differences.def. What is sent
 means to it what the original means to ebbd; so nothing is left out of the comparison. HELD names the rows that this
 holds: each must be in the table.
 
+A later memcached (EBB_MEMCACHED) meets none of that: all is said to it as it is, and more is asked.
+
 1. for_oracle() walks lines and blocks as ebbd does: what it takes for a block is never looked at as a line.
 2. A block that ebbd passes over, and memcached would read as commands, is not sent to memcached at all.
 """
 import os
 import re
+import subprocess
 
-from servers import SOURCE
+from servers import MEMCACHED, SOURCE
 
 REFUSED = "set, add, replace, append, prepend, cas, ms: a line that is refused"
 SURPLUS = "set, add, replace, append, prepend, cas with surplus words"
@@ -18,12 +21,17 @@ WIDE = "a length of more than 31 bits"
 NUL = "a NUL in a line"
 ME_EXP = "me exp"
 PASSED_OVER = "binary: a value of 2 GiB and more that is refused"
-HELD = (REFUSED, SURPLUS, WIDE, NUL, ME_EXP, PASSED_OVER)
 
+META_FLAGS = "meta flags E, x, s of ms, C of mg, N of ms, q of ma with N"
+HELD = (REFUSED, SURPLUS, WIDE, NUL, ME_EXP, PASSED_OVER, META_FLAGS)
+
+OLDER = subprocess.run([MEMCACHED, "-V"], check=True, capture_output=True, text=True).stdout.split()[1] == "1.6.18"
 KEY_MAX, WORDS_COUNTED, META_WORDS_MAX, LENGTH_MAX = 250, 23, 19, (1 << 31) - 3
-NUL_FOR_ORACLE = b"\v"  # white space as well, so numbers end there for both; no generator makes one
+NUL_FOR_ORACLE = b"\v"  # a number ends at either; no generator makes one
+NUL_AT_START = re.compile(rb"(?<![^ ])\0+")  # no number begins with one, nor with what is put there
 STORES = re.compile(rb" *(?:(?P<cas>cas)|(?P<ms>ms)|set|add|replace|append|prepend)(?= |\r?\n)")
 EXPIRY = re.compile(rb"^(ME [^ \r\n]* exp=)-(\d+)(?= la=\d)", re.MULTILINE)  # -1: for ever, to both
+META = re.compile(rb" *m[gsda] ")
 NUMBER = re.compile(rb"[ \t-\r]*(?P<sign>[-+]?)(?P<digits>\d+)(?=[ \t-\r\0]|\Z)")
 
 with open(os.path.join(SOURCE, "src/ebbd/tbl/differences.def"), encoding="utf-8") as table:
@@ -85,6 +93,20 @@ def _meta_line(words):
     return words, length, len(words[1]) <= KEY_MAX and len(words) <= META_WORDS_MAX
 
 
+def _without_new_flags(line):
+    """E and x as if they were not there; a bad E as another bad token. What they do is left to later memcacheds."""
+    end = line[len(line.rstrip(b"\r\n")):]
+    words = line.rstrip(b"\r\n").split(b" ")
+    bad = next(letter for letter in (b"R", b"C", b"T", b"N", b"") if not any(word[:1] == letter for word in words))
+    kept = words[:2]
+    for word in words[2:]:
+        if word[:1] == b"E" and not _is_u64(word[1:]):
+            word = bad
+        if word[:1] not in (b"E", b"x"):
+            kept.append(word)
+    return b" ".join(kept) + end
+
+
 def for_oracle(data):
     """What means to memcached 1.6.18 what `data` means to ebbd."""
     out, at = [], 0
@@ -101,8 +123,10 @@ def for_oracle(data):
             put, length, read = _meta_line(words) if store["ms"] else _store_line(words, bool(store["cas"]))
             if put != words:
                 line = b" ".join(put) + b"\r\n"
+        if (b" E" in line or b" x" in line) and META.match(line):
+            line = _without_new_flags(line)
         if b"\0" in line:
-            line = line.replace(b"\0", NUL_FOR_ORACLE)
+            line = NUL_AT_START.sub(lambda found: b"\x01" * len(found[0]), line).replace(b"\0", NUL_FOR_ORACLE)
         out.append(line)
         if store and length is not None:
             if read:
@@ -111,11 +135,10 @@ def for_oracle(data):
 
 
 def met_by(server):
-    """It is a memcached from before the rows of HELD; to a later one, and to ebbd, all is said as it is."""
-    return server.oracle and server.version < (1, 6, 40)
+    return server.oracle and OLDER
 
 
 def alike(reply, server):
     """A reply with what for_oracle() put in place of a NUL; an expiry of memcached's as ebbd tells it."""
-    reply = reply.replace(b"\0", NUL_FOR_ORACLE)
+    reply = reply.replace(b"\0", NUL_FOR_ORACLE).replace(b"\x01", NUL_FOR_ORACLE)
     return EXPIRY.sub(lambda found: found[0] if found[2] == b"1" else found[1] + found[2], reply) if met_by(server) else reply

@@ -30,7 +30,6 @@ import itertools
 import os
 import random
 import re
-import subprocess
 import sys
 import time
 
@@ -352,8 +351,7 @@ class Side:
 
     def __init__(self, path, flags, folder):
         if is_memcached(path):
-            said = subprocess.run([path, "-V"], check=True, capture_output=True, text=True).stdout
-            flags = flags + (ORACLE_FLAGS if said.split()[1] == "1.6.18" else LATER_FLAGS)
+            flags = flags + (ORACLE_FLAGS if differences.OLDER else LATER_FLAGS)
         self.server = Server(path, flags=flags, folder=folder)
         self.peers = [None] * CONNECTIONS
         self.shown = {}

@@ -5,10 +5,13 @@
 3. Keys in base64 are only stored whole: memcached forgets how the key came when it appends, counts or vivifies, and
    then shows it as it is. ebbd does not forget.
 4. What N makes is empty: not among numbers, where a blank behind it would be a number to memcached (it reads on).
-5. R compares with lifetimes that are far from those that items get here.
+5. What later memcacheds do with E, x and others is asked of those only (differences.META_FLAGS).
+6. R compares with lifetimes that are far from those that items get here.
 """
 import base64
 import re
+
+import differences
 
 # One pass over a reply takes out what may differ; (?P<name>) tells what it was.
 PLACES = re.compile(
@@ -22,6 +25,7 @@ SIZE_EXACT_MAX = 8000  # a larger item is in chunks in memcached, and its size i
 
 
 CAS_ABSENT = 999999999999999
+EXPLICIT = 1 << 50  # numbers from here on are given to items
 
 
 class Cas:
@@ -86,7 +90,7 @@ META_LINES = [b"mg", b"ms", b"md", b"ma", b"me", b"mn", b"mn x", b"mx", b"m", b"
               b"mg k1 s t f h l k q u P1 L2 O1 T0 N R30 I v", b"ms k1 2 " + b"a " * 17 + b"\r\nab",
               b"ms k1 2 " + b"a " * 16 + b"\r\nab", b"ms k1 2 MX\r\nab", b"ms k1 2 M\r\nab", b"ms k1 2 MSS\r\nab",
               b"ms k1 2 T T\r\nab", b"ms k1 2 Fx\r\nab", b"ms k1 2 T Fx\r\nab", b"ms k1 2 Fx T\r\nab", b"ms k1 2 C Fx M\r\nab",
-              b"ms k1 2 O" + b"y" * 40 + b" MX\r\nab", b"ms k1 2 O" + b"y" * 40 + b"\r\nab", b"ms k1 2 E5\r\nab",
+              b"ms k1 2 O" + b"y" * 40 + b" MX\r\nab", b"ms k1 2 O" + b"y" * 40 + b"\r\nab",
               b"ms k1 2 S2\r\nab", b"ma k1 MX", b"ma k1 MI MI", b"ma k1 D-1", b"ma k1 J-1", b"ma k1 Dx Jx", b"ma k1 M",
               b"mg k1 b", b"md k1 b", b"me k1 b", b"me", b"me " + b"k" * 251, b"mg " + b"k" * 251 + b" v", b"ms " + b"k" * 251 + b" 2\r\nab",
               b"mg " + b"k" * 250 + b" k v", b"mg k1\tk2 k", b"mg\tk1 v", b"mg k1 v\x00 s", b"MG k1 v"]
@@ -104,9 +108,20 @@ class MetaCommands:
     def opaque(self):
         return self.rng.choice(OPAQUES)
 
+    def later(self, *some):
+        """Flags for a memcached that has them."""
+        return [] if differences.OLDER else list(some)
+
+    def explicit(self):
+        """A number that no item has."""
+        self.numbered += 1
+        return b"E%d" % (EXPLICIT + self.numbered)
+
+    numbered = 0
+
     def wrong(self):
         """Now and then one that is wrong."""
-        letter = self.rng.choice((b"T", b"N", b"R", b"C", b"F", b"M", b"J", b"D", b"E", b"S", b"x", b"O" + b"y" * 40))
+        letter = self.rng.choice((b"T", b"N", b"R", b"C", b"F", b"M", b"J", b"D", b"E", b"S", b"O" + b"y" * 40))
         return letter + self.rng.choice(TOKENS_BAD)
 
     def key64(self):
@@ -125,7 +140,8 @@ class MetaCommands:
             changes.append((1, b"N" + rng.choice(TTL_META)))
         return b"mg " + key + b64 + self.flags(
             [(0.6, b"v"), (0.3, b"k c"), (0.2, b"s"), (0.3, b"t"), (0.2, b"f"), (0.2, b"h"), (0.1, b"l"), (0.1, b"u"), (0.2, b"q"),
-             (0.2, self.opaque()), (0.03, b"P1"), (0.03, b"Lx"), (0.02, self.wrong()), (0.02, b"I")] + changes) + b"\r\n"
+             (0.2, self.opaque()), (0.03, b"P1"), (0.03, b"Lx"), (0.02, self.wrong()), (0.02, b"I")] + changes
+            + self.later((0.1, b"E%d" % rng.randrange(1, 1 << 40)), (0.05, b"x"))) + b"\r\n"
 
     def meta_set(self):
         key, b64 = self.key64()
@@ -133,7 +149,8 @@ class MetaCommands:
         modes = (b"MS", b"MS", b"ME", b"MR") if b64 else (b"MS", b"ME", b"MA", b"MP", b"MR")
         flags = self.flags(
             [(0.2, b"k c"), (0.2, self.opaque()), (0.2, b"q"), (0.3, b"F%d" % rng.choice((0, 1, 42, 4294967295))), (0.15, b"T" + rng.choice(TTL_META)),
-             (0.3, rng.choice(modes)), (0.1, b"I"), (0.02, self.wrong())])
+             (0.3, rng.choice(modes)), (0.1, b"I"), (0.02, self.wrong())]
+            + self.later((0.2, b"s"), (0.2, self.explicit()), (0.2, b"N" + rng.choice(TTL_META)), (0.05, b"x")))
         line = b"ms %s %d%s%s" % (key, len(value), b64, flags)
         end = b"\r\n%s\r\n" % value
         if rng.random() < 0.25:
@@ -147,7 +164,8 @@ class MetaCommands:
     def meta_delete(self):
         key, b64 = self.key64()
         line = b"md " + key + b64 + self.flags(
-            [(0.2, b"k"), (0.2, self.opaque()), (0.2, b"q"), (0.5, b"I"), (0.2, b"T" + self.rng.choice(TTL_META)), (0.02, self.wrong())])
+            [(0.2, b"k"), (0.2, self.opaque()), (0.2, b"q"), (0.5, b"I"), (0.2, b"T" + self.rng.choice(TTL_META)), (0.02, self.wrong())]
+            + self.later((0.3, b"x"), (0.2, self.explicit()), (0.2, b"F9")))
         if self.rng.random() < 0.2:
             return Cas(line + b" C", key, self.off(), b"\r\n")
         return line + b"\r\n"
@@ -162,6 +180,9 @@ class MetaCommands:
                  (0.02, self.wrong())]
         if self.number:
             flags += [(0.3, b"N" + rng.choice(TTL_META)), (0.3, b"J%d" % rng.choice((0, 1, 99, 123456789)))]
+            if differences.OLDER:  # not silent there when it makes the number
+                flags = [(share, flag) for share, flag in flags if flag != b"q"]
+        flags += self.later((0.2, self.explicit()))
         line = b"ma " + key + self.flags(flags)
         if rng.random() < 0.1:
             return Cas(line + b" C", key, self.off(), b"\r\n")
@@ -177,8 +198,10 @@ class MetaCommands:
         words = [self.rng.choice((b"mg", b"md", b"ms")), self.key()]
         if words[0] == b"ms":
             words.append(b"3")
-        words += [self.rng.choice((b"v", b"k", b"q", b"s", b"t", b"f", b"b", b"u", b"I", b"O1", b"P", b"MS", b"C1", b"F7", b"J1", b"D1",
-                                   self.wrong())) for _ in range(self.rng.randint(0, 6))]
+        some = [b"v", b"k", b"q", b"s", b"t", b"f", b"b", b"u", b"I", b"O1", b"P", b"MS", b"C%d" % CAS_ABSENT, b"F7", b"J1", b"D1", self.wrong()]
+        if words[0] == b"ms" and differences.OLDER:
+            some.remove(b"s")
+        words += [self.rng.choice(some) for _ in range(self.rng.randint(0, 6))]
         return b" ".join(words) + b"\r\n" + (b"vab\r\n" if words[0] == b"ms" else b"")
 
     def meta_bad_block(self):

@@ -178,7 +178,6 @@ class Server:
         self.admin_port = 0
         self.port = 0
         self.process = None
-        self.version = ()
         self.stderr_path = os.path.join(self.folder, "stderr")
         self._start()
 
@@ -249,9 +248,7 @@ class Server:
                 time.sleep(0.01)
                 continue
             try:
-                said = peer.ask(b"version")
-                if said.startswith(b"VERSION") and self.process.poll() is None:
-                    self.version = tuple(int(number) for number in re.findall(rb"\d+", said))
+                if peer.ask(b"version").startswith(b"VERSION") and self.process.poll() is None:
                     return True
             finally:
                 peer.close()

@@ -57,9 +57,8 @@ void compatibility_write(struct ebb_writer *writer) {
     }
     ebb_write(
         writer,
-        "\nMeta flags: `b c f h k l O q s t u v` `I M N R T` `C D F J`, and `L P`, which are "
-        "passed over. `E`, `S` and `x`\nare of later versions and refused, as memcached 1.6.18 "
-        "refuses them.\n\n"
+        "\nMeta flags: `b c f h k l O q s t u v x` `I M N R T` `C D E F J`, and `L P`, which are "
+        "passed over.\n\n"
         "## What differs, and why\n\n| where | ebbd | why |\n|---|---|---|\n");
     for (size_t i = 0; i < sizeof(differences) / sizeof(differences[0]); i++) {
         ebb_write(writer, "|");

@@ -54,7 +54,7 @@ static void edit_number(struct store_edit *edit, void *context) {
         return;
     }
     write_padded(delta, edit->value, edit->item.value_length);
-    edit->cas = 0;
+    edit->cas = delta->cas_new;
     edit->cas_told = &delta->cas;
     edit->changed = true;
     if (delta->sets_expires)
@@ -86,6 +86,7 @@ static enum store_verdict grow(struct cmd_turn *turn, struct ebb_span key, struc
         struct store_new new = {
             .client_flags = delta->client_flags_before,
             .expires = delta->sets_expires ? delta->expires : delta->expires_before,
+            .cas = delta->cas_new,
         };
         verdict = store_reserve(turn->worker, key, delta->length_needed, &new, turn->now, &room);
         if (verdict != STORE_STORED)
@@ -109,7 +110,8 @@ enum delta_outcome delta_add(struct cmd_turn *turn, struct ebb_span key, struct 
         watch_looked_up(turn, key);
     delta->outcome = DELTA_MISS;
     delta->key_length = key.length;
-    if (store_edit(turn->worker, key, turn->now, delta->expires, edit_number, delta) &&
+    struct store_may may = {delta->expires, delta->cas_new};
+    if (store_edit_may(turn->worker, key, turn->now, may, edit_number, delta) &&
         delta->outcome == DELTA_GROWS && grow(turn, key, delta) == STORE_NO_MEMORY) {
         ebb_count(&ebb_metric_no_memory, 1);
         return DELTA_NO_MEMORY;

@@ -18,6 +18,7 @@ struct delta {
     bool negative;
     uint64_t amount;
     uint64_t cas_wanted; /* 0: any */
+    uint64_t cas_new;    /* to get; 0: a fresh one */
     bool sets_expires;
     bool creates;     /* the caller makes what is missing: that is no miss */
     uint32_t expires; /* to set */

@@ -24,8 +24,10 @@
 
 #define DEBUG_LINE_MAX 512 /* bytes behind the key */
 
-static void add_value(struct reply *reply, const struct meta *meta, const struct store_item *item) {
-    if (!meta_has(meta, 'v'))
+static void add_value(struct reply *reply, const struct meta *meta,
+                      const struct metaflags_item *shown) {
+    const struct store_item *item = &shown->item;
+    if (!meta_has(meta, 'v') || shown->known)
         return;
     if (item->value_length > STORE_COPY_MAX)
         reply_piece(reply, item->value, item->value_length, item->pin);
@@ -35,8 +37,10 @@ static void add_value(struct reply *reply, const struct meta *meta, const struct
 }
 
 static struct metaflags_item shown(const struct meta *meta, const struct store_item *item) {
-    return (struct metaflags_item){
-        .key = meta->key, .key_is_base64 = (item->marks & STORE_KEY_BASE64) != 0, .item = *item};
+    return (struct metaflags_item){.key = meta->key,
+                                   .key_is_base64 = (item->marks & STORE_KEY_BASE64) != 0,
+                                   .known = meta_has(meta, 'C') && item->cas == meta->cas,
+                                   .item = *item};
 }
 
 /* The answer tells the item only, and changes nothing. */
@@ -66,7 +70,7 @@ static enum found read_only(struct cmd_turn *turn, const struct meta *meta) {
         }
         struct metaflags_item item = shown(meta, &read.item);
         metaflags_answer(turn, meta, FLAGS_SHOWN, &item);
-        add_value(turn->reply, meta, &read.item);
+        add_value(turn->reply, meta, &item);
         size_t length = read.item.value_length;
         if (store_still(&read)) {
             if (is_use(meta))
@@ -91,7 +95,7 @@ static void edit_item(struct store_edit *edit, void *context) {
     const struct edit *asked = context;
     struct metaflags_item item = shown(asked->meta, &edit->item);
     metaflags_answer(asked->turn, asked->meta, FLAGS_SHOWN, &item);
-    add_value(asked->turn->reply, asked->meta, &edit->item);
+    add_value(asked->turn->reply, asked->meta, &item);
     edit->expires = item.item.expires;
     if (item.won && !meta_is_cut(asked->meta))
         edit->marks |= STORE_WIN_SENT;
@@ -112,7 +116,7 @@ static enum found create(struct cmd_turn *turn, const struct meta *meta) {
     struct metaflags_item item = empty_item(turn, meta);
     struct store_room room = {0};
     metaflags_apply(turn, meta, FLAGS_SHOWN, &item);
-    struct store_new new = {.expires = item.item.expires};
+    struct store_new new = {.expires = item.item.expires, .cas = meta->cas_new};
     if (store_reserve(turn->worker, meta->key, 0, &new, turn->now, &room) != STORE_STORED)
         return FOUND_NOT;
     new.marks = (item.won && !meta_is_cut(meta) ? STORE_WIN_SENT : 0) |
@@ -121,8 +125,9 @@ static enum found create(struct cmd_turn *turn, const struct meta *meta) {
     case STORE_STORED:
         item = empty_item(turn, meta);
         item.item.cas = new.cas;
+        item.known = meta_has(meta, 'C') && new.cas == meta->cas;
         metaflags_answer(turn, meta, FLAGS_SHOWN, &item);
-        add_value(turn->reply, meta, &item.item);
+        add_value(turn->reply, meta, &item);
         return FOUND;
     case STORE_AGAIN:
         return FOUND_NEEDS_EDIT;

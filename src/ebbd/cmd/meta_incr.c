@@ -28,6 +28,7 @@ static enum store_verdict create(struct cmd_turn *turn, const struct meta *meta,
     struct metaflags_item item = shown(meta, delta, true);
     metaflags_apply(turn, meta, FLAGS_SHOWN, &item);
     struct store_new new = {.expires = item.item.expires,
+                            .cas = meta->cas_new,
                             .marks = meta->key_is_base64 ? STORE_KEY_BASE64 : 0};
     return delta_create(turn, meta->key, meta->initial, &new, delta);
 }
@@ -37,6 +38,7 @@ static struct delta delta_of(const struct cmd_turn *turn, const struct meta *met
         .negative = meta->mode == 'D' || meta->mode == '-',
         .amount = meta->delta,
         .cas_wanted = meta->cas,
+        .cas_new = meta->cas_new,
         .sets_expires = (meta->reached & META_FLAG('T')) != 0,
         .expires = exptime_second(&turn->shared->clock, meta->ttl, turn->now),
         .creates = meta_has(meta, 'N'),
@@ -54,7 +56,7 @@ static struct ebb_span check(const struct meta *meta) {
 static void answer(struct cmd_turn *turn, const struct meta *meta, const struct delta *delta,
                    bool created) {
     struct metaflags_item item = shown(meta, delta, created);
-    if (meta_has(meta, 'q') && !created)
+    if (meta_has(meta, 'q'))
         return;
     metaflags_answer(turn, meta, FLAGS_SHOWN, &item);
     if (!meta_has(meta, 'v'))

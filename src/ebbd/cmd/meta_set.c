@@ -9,13 +9,14 @@
 #include "proto/number.h"
 #include "watch.h"
 
-/* What the answer tells, until the block is there: the key and the cas stand as one letter. */
+/* What the answer tells, until the block is there: the key, the cas and the size stand as one
+ * letter. */
 static void remember_flags(const struct meta *meta, struct cmd_block *block) {
     char *at = block->echo;
     for (unsigned i = 0; i < meta->flags; i++) {
         struct ebb_span flag = meta->flag[i];
         char letter = flag.at[0];
-        if (letter != 'O' && letter != 'k' && letter != 'c')
+        if (letter != 'O' && letter != 'k' && letter != 'c' && letter != 's')
             continue;
         *at++ = ' ';
         if (letter != 'O')
@@ -66,21 +67,24 @@ enum cmd_result cmd_ms(struct cmd_turn *turn, struct request *request, struct cm
         return refuse(turn, &meta, block, EBB_SPAN("CLIENT_ERROR invalid mode for ms M token"));
     if (meta_is_cut(&meta))
         return refuse(turn, &meta, block, meta_error_opaque);
+    bool joins = verb == REQUEST_append || verb == REQUEST_prepend;
+    bool creates = meta_has(&meta, 'N');
     struct request store = {
         .verb = verb,
         .key = meta.key,
         .client_flags = meta.client_flags,
-        .exptime = meta.ttl,
+        .exptime = joins && creates ? meta.vivify_ttl : meta.ttl,
         .value_length = meta.value_length,
         .number = meta.cas,
     };
     block->meta = true;
+    block->creates = creates;
+    block->cas_new = meta.cas_new;
     block->key_is_base64 = meta.key_is_base64;
     block->invalidates = verb == REQUEST_cas && meta_has(&meta, 'I');
     block->key_length = (uint8_t)meta.key.length;
     memcpy(block->key, meta.key.at, meta.key.length);
     remember_flags(&meta, block);
-    bool joins = verb == REQUEST_append || verb == REQUEST_prepend;
     enum cmd_result result =
         joins ? set_begin_join(turn, &store, block) : set_begin(turn, &store, block);
     block->noreply = meta_has(&meta, 'q');
@@ -101,7 +105,7 @@ static const char *code_of(enum store_verdict verdict) {
 }
 
 void meta_set_answer(struct cmd_turn *turn, const struct cmd_block *block,
-                     enum store_verdict verdict, uint64_t cas) {
+                     enum store_verdict verdict, uint64_t cas, size_t length) {
     if (verdict == STORE_NO_MEMORY) {
         reply_line(turn->reply, EBB_SPAN("SERVER_ERROR out of memory storing object"));
         return;
@@ -123,6 +127,8 @@ void meta_set_answer(struct cmd_turn *turn, const struct cmd_block *block,
         at += flag.length;
         if (flag.at[0] == 'c')
             at += number_write(at, verdict == STORE_STORED ? cas : 0);
+        if (flag.at[0] == 's')
+            at += number_write(at, length);
     }
     memcpy(at, "\r\n", 2);
     turn->reply->used = (size_t)(at + 2 - turn->reply->text);
@@ -153,7 +159,39 @@ static void edit_remove(struct store_edit *edit, void *context) {
     if (meta_has(meta, 'T'))
         edit->expires = asked->expires;
     edit->marks = (uint8_t)((edit->marks | STORE_STALE) & ~STORE_WIN_SENT);
-    edit->cas = 0;
+    edit->cas = meta->cas_new;
+}
+
+/* x: what is there is emptied instead. Without T its life has no end then, as in memcached. */
+static enum store_verdict decide_empty(const struct store_item *old, struct store_new *new,
+                                       void *context) {
+    struct edit *asked = context;
+    const struct meta *meta = asked->meta;
+    asked->result = REMOVED_NOT_FOUND;
+    if (old == NULL)
+        return STORE_NOT_FOUND;
+    asked->result = REMOVED_EXISTS;
+    if (meta_has(meta, 'C') && old->cas != meta->cas)
+        return STORE_EXISTS;
+    bool marks = meta_has(meta, 'I');
+    asked->length = old->value_length;
+    asked->result = marks ? REMOVED_MARKED : REMOVED;
+    new->marks = (old->marks & STORE_KEY_BASE64) | (marks ? STORE_STALE : 0);
+    if (new->cas == 0 && !marks)
+        new->cas = old->cas;
+    return STORE_STORED;
+}
+
+/* False: no memory. */
+static bool empty_item(struct cmd_turn *turn, struct edit *edit) {
+    const struct meta *meta = edit->meta;
+    struct store_room room = {0};
+    struct store_new new = {
+        .client_flags = meta->client_flags, .expires = edit->expires, .cas = meta->cas_new};
+    if (store_reserve(turn->worker, meta->key, 0, &new, turn->now, &room) != STORE_STORED)
+        return false;
+    return store_commit(turn->worker, &room, turn->now, &new, decide_empty, edit) !=
+           STORE_NO_MEMORY;
 }
 
 enum cmd_result cmd_md(struct cmd_turn *turn, struct request *request, struct cmd_block *block) {
@@ -171,7 +209,13 @@ enum cmd_result cmd_md(struct cmd_turn *turn, struct request *request, struct cm
         edit.expires = exptime_second(&turn->shared->clock, meta.ttl, turn->now);
     if (watch_on(WATCH_FETCHERS))
         watch_looked_up(turn, meta.key);
-    store_edit(turn->worker, meta.key, turn->now, edit.expires, edit_remove, &edit);
+    if (!meta_has(&meta, 'x')) {
+        struct store_may may = {edit.expires, meta.cas_new};
+        store_edit_may(turn->worker, meta.key, turn->now, may, edit_remove, &edit);
+    } else if (!empty_item(turn, &edit)) {
+        reply_line(turn->reply, EBB_SPAN("SERVER_ERROR out of memory"));
+        return CMD_DONE;
+    }
     if (edit.result == REMOVED && watch_on(WATCH_DELETIONS))
         watch_deleted(REQUEST_md, meta.key, edit.length);
     if (edit.result == REMOVED)

@@ -119,7 +119,7 @@ static void end_line(struct reply *reply, char *at) {
 void metaflags_answer(const struct cmd_turn *turn, const struct meta *meta, uint64_t shows,
                       struct metaflags_item *item) {
     char *at = turn->reply->text + turn->reply->used;
-    if (meta_has(meta, 'v')) {
+    if (meta_has(meta, 'v') && !item->known) {
         memcpy(at, "VA ", 3);
         at += 3;
         at += number_write(at, item->item.value_length);

@@ -11,11 +11,12 @@ struct metaflags_item {
     bool key_is_base64;
     bool created; /* by N, just now */
     bool won;     /* the asker shall recache; filled in */
+    bool known;   /* C: the asker has this version, so v is left out */
     struct store_item item;
 };
 
-/* Answers "VA length" (for v) or "HD", the flags, win marks and CRLF. shows: META_FLAG of the flags
- * that this command tells. */
+/* Answers "VA length" (for v, unless known) or "HD", the flags, win marks and CRLF. shows:
+ * META_FLAG of the flags that this command tells. */
 void metaflags_answer(const struct cmd_turn *turn, const struct meta *meta, uint64_t shows,
                       struct metaflags_item *item);
 /* What metaflags_answer would do to item, without an answer. */

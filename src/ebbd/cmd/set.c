@@ -74,7 +74,8 @@ static void block_init(struct cmd_turn *turn, const struct request *request,
 
 static enum cmd_result begin_in_room(struct cmd_turn *turn, const struct request *request,
                                      struct cmd_block *block) {
-    struct store_new likely = {.client_flags = block->client_flags, .expires = block->expires};
+    struct store_new likely = {
+        .client_flags = block->client_flags, .expires = block->expires, .cas = block->cas_new};
     enum store_verdict verdict = store_reserve(turn->worker, request->key, request->value_length,
                                                &likely, turn->now, &block->room);
     if (verdict != STORE_STORED)
@@ -191,6 +192,21 @@ static store_decide *decide_of(enum request_verb verb) {
     }
 }
 
+/* Meta: what is not there is made of the block alone. */
+static enum store_verdict join_to_nothing(struct cmd_turn *turn, const struct cmd_block *block,
+                                          struct store_new *new) {
+    struct ebb_span key = {block->key, block->key_length};
+    struct store_room room = {0};
+    *new = (struct store_new){.client_flags = block->client_flags,
+                              .expires = block->expires,
+                              .cas = block->cas_new,
+                              .marks = block->key_is_base64 ? STORE_KEY_BASE64 : 0};
+    if (store_reserve(turn->worker, key, block->length, new, turn->now, &room) != STORE_STORED)
+        return STORE_NOT_STORED;
+    memcpy(room.value, block->at, block->length);
+    return store_commit(turn->worker, &room, turn->now, new, cmd_decide_absent, NULL);
+}
+
 /* One try to store old + added, *length bytes. What was copied while it changed has another cas
  * number by then, so it is not stored. The bucket's version is not asked for: it changes with its
  * other items, too, and a long copy would never be in time. */
@@ -199,7 +215,7 @@ static enum store_verdict join_once(struct cmd_turn *turn, const struct cmd_bloc
     struct ebb_span key = {block->key, block->key_length};
     struct store_read read;
     if (!store_find(turn->worker, key, turn->now, &read))
-        return STORE_NOT_STORED;
+        return block->creates ? join_to_nothing(turn, block, new) : STORE_NOT_STORED;
     struct store_item old = read.item;
     if (!store_still(&read))
         return STORE_AGAIN;
@@ -208,7 +224,8 @@ static enum store_verdict join_once(struct cmd_turn *turn, const struct cmd_bloc
     if (too_large(turn, key.length, old.client_flags, old.value_length + block->length))
         return STORE_NOT_STORED;
     struct store_room room = {0};
-    *new = (struct store_new){.client_flags = old.client_flags, .expires = old.expires};
+    *new = (struct store_new){
+        .client_flags = old.client_flags, .expires = old.expires, .cas = block->cas_new};
     enum store_verdict verdict =
         store_reserve(turn->worker, key, old.value_length + block->length, new, turn->now, &room);
     if (verdict != STORE_STORED)
@@ -294,6 +311,7 @@ void cmd_block_done(struct cmd_turn *turn, struct cmd_block *block, bool crlf) {
         watch_looked_up(turn, (struct ebb_span){block->key, block->key_length});
     struct store_new new = {.client_flags = block->client_flags,
                             .expires = block->expires,
+                            .cas = block->cas_new,
                             .marks = block->key_is_base64 ? STORE_KEY_BASE64 : 0};
     if (is_join(block))
         verdict = join(turn, block, &new, &length);
@@ -305,14 +323,16 @@ void cmd_block_done(struct cmd_turn *turn, struct cmd_block *block, bool crlf) {
         watch_stored(turn, block->verb, (struct ebb_span){block->key, block->key_length}, verdict,
                      new.expires, length);
     if (block->meta)
-        meta_set_answer(turn, block, verdict, new.cas);
+        meta_set_answer(turn, block, verdict, new.cas,
+                        verdict == STORE_STORED ? length : block->length);
     else if (block->binary.is)
         binary_store_answer(turn, block, verdict, new.cas);
     else
         cmd_answer(turn, block->noreply, sentence(verdict));
     block->at = NULL;
     block->length = 0;
-    block->meta = block->invalidates = block->key_is_base64 = false;
+    block->cas_new = 0;
+    block->meta = block->invalidates = block->key_is_base64 = block->creates = false;
     block->binary.is = false;
     block->room = (struct store_room){0};
 }

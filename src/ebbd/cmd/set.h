@@ -12,9 +12,9 @@ enum cmd_result set_begin(struct cmd_turn *turn, struct request *request, struct
 enum cmd_result set_begin_join(struct cmd_turn *turn, struct request *request,
                                struct cmd_block *block);
 
-/* meta_set.c: the answer to ms. */
+/* meta_set.c: the answer to ms; length: of what is stored now, or was to be. */
 void meta_set_answer(struct cmd_turn *turn, const struct cmd_block *block,
-                     enum store_verdict verdict, uint64_t cas);
+                     enum store_verdict verdict, uint64_t cas, size_t length);
 
 /* binary.c: the answers to storing in binary; of a refused block the error to come. */
 void binary_store_answer(struct cmd_turn *turn, const struct cmd_block *block,

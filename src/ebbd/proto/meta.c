@@ -48,6 +48,9 @@ static bool read_token(struct meta *meta, char letter, struct ebb_span token,
     case 'C':
         *error = error_token;
         return number_u64(token, &meta->cas);
+    case 'E':
+        *error = error_token;
+        return number_u64(token, &meta->cas_new);
     case 'F':
         return number_u32(token, &meta->client_flags);
     case 'M':
@@ -65,15 +68,15 @@ static bool read_token(struct meta *meta, char letter, struct ebb_span token,
     }
 }
 
-static const uint64_t known = META_FLAG('b') | META_FLAG('N') | META_FLAG('T') | META_FLAG('R') |
-                              META_FLAG('l') | META_FLAG('O') | META_FLAG('P') | META_FLAG('L') |
-                              META_FLAG('k') | META_FLAG('s') | META_FLAG('t') | META_FLAG('c') |
-                              META_FLAG('f') | META_FLAG('v') | META_FLAG('h') | META_FLAG('u') |
-                              META_FLAG('q') | META_FLAG('F') | META_FLAG('C') | META_FLAG('M') |
-                              META_FLAG('J') | META_FLAG('D') | META_FLAG('I');
-static const uint64_t with_token = META_FLAG('b') | META_FLAG('N') | META_FLAG('T') |
-                                   META_FLAG('R') | META_FLAG('C') | META_FLAG('F') |
-                                   META_FLAG('M') | META_FLAG('J') | META_FLAG('D');
+static const uint64_t known =
+    META_FLAG('b') | META_FLAG('N') | META_FLAG('T') | META_FLAG('R') | META_FLAG('l') |
+    META_FLAG('O') | META_FLAG('P') | META_FLAG('L') | META_FLAG('k') | META_FLAG('s') |
+    META_FLAG('t') | META_FLAG('c') | META_FLAG('f') | META_FLAG('v') | META_FLAG('h') |
+    META_FLAG('u') | META_FLAG('q') | META_FLAG('F') | META_FLAG('C') | META_FLAG('M') |
+    META_FLAG('J') | META_FLAG('D') | META_FLAG('I') | META_FLAG('E') | META_FLAG('x');
+static const uint64_t with_token =
+    META_FLAG('b') | META_FLAG('N') | META_FLAG('T') | META_FLAG('R') | META_FLAG('C') |
+    META_FLAG('F') | META_FLAG('M') | META_FLAG('J') | META_FLAG('D') | META_FLAG('E');
 
 static void read_flags(struct meta *meta) {
     struct ebb_span error = error_format;
@@ -128,7 +131,7 @@ static void start(struct meta *meta) {
     meta->value_length = 0;
     meta->ttl = meta->vivify_ttl = meta->recache_ttl = 0;
     meta->client_flags = 0;
-    meta->cas = meta->initial = 0;
+    meta->cas = meta->cas_new = meta->initial = 0;
     meta->delta = 1;
 }
 

@@ -23,6 +23,7 @@ struct meta {
     int32_t ttl, vivify_ttl, recache_ttl; /* T, N, R */
     uint32_t client_flags;                /* F */
     uint64_t cas, delta, initial;         /* C, D (1 without), J */
+    uint64_t cas_new;                     /* E; 0: a fresh one */
     struct ebb_span flag[META_FLAGS_MAX]; /* in their order, letter and token */
     char decoded[REQUEST_KEY_MAX];
 };

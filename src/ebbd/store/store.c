@@ -214,7 +214,7 @@ void store_touched(const struct store_read *read) {
 
 static uint64_t cas_next(struct store *store, uint64_t old) {
     uint64_t fresh = atomic_fetch_add_explicit(&store->cas, 1, memory_order_relaxed) + 1;
-    return fresh > old ? fresh : old + 1;
+    return fresh > old || old == UINT64_MAX ? fresh : old + 1;
 }
 
 static void unlink_slot(struct store_worker *worker, struct bucket *bucket, struct place place) {
@@ -322,13 +322,15 @@ static enum store_verdict room_make(struct store_worker *worker, struct ebb_span
 
 /* Whether an edit can keep its cas and expiry in the header that there is. */
 static bool edit_fits(const struct store *store, struct place place, uint64_t cas,
-                      uint32_t expires) {
+                      struct store_may may) {
     uint64_t slot = slot_load(place);
     if (lead_wide(atomic_load_explicit(&slot_record(store, slot)->lead, memory_order_relaxed)))
         return true;
     uint64_t latest = atomic_load_explicit(&store->cas, memory_order_relaxed);
-    struct stamps later = {0, expires, (cas > latest ? cas : latest) + CAS_MARGIN};
-    return stamps_fit(&store->entries[slot_segment(store, slot)], &later);
+    const struct segment_entry *entry = &store->entries[slot_segment(store, slot)];
+    struct stamps later = {0, may.expires, (cas > latest ? cas : latest) + CAS_MARGIN};
+    struct stamps asked = {0, may.expires, may.cas};
+    return stamps_fit(entry, &later) && (may.cas == 0 || stamps_fit(entry, &asked));
 }
 
 /* Gives the key's item a wide header. False: there is no memory for that. */
@@ -371,8 +373,9 @@ static void edit_there(struct store_worker *worker, struct bucket *bucket, struc
         edit_apply(worker, place, edit, now);
 }
 
-bool store_edit(struct store_worker *worker, struct ebb_span key, uint32_t now, uint32_t expires,
-                void (*edit_fn)(struct store_edit *, void *), void *context) {
+bool store_edit_may(struct store_worker *worker, struct ebb_span key, uint32_t now,
+                    struct store_may may, void (*edit_fn)(struct store_edit *, void *),
+                    void *context) {
     struct store *store = worker->store;
     flush_when_due(store, now);
     uint64_t hash = store_hash(store, key);
@@ -380,7 +383,7 @@ bool store_edit(struct store_worker *worker, struct ebb_span key, uint32_t now, 
         struct store_edit edit = {0};
         struct bucket *bucket = index_lock(store, hash);
         struct place place = find_living(worker, bucket, key, hash, now, &edit.item);
-        bool fits = place.head == NULL || edit_fits(store, place, edit.item.cas, expires);
+        bool fits = place.head == NULL || edit_fits(store, place, edit.item.cas, may);
         if (place.head && fits)
             edit_there(worker, bucket, place, &edit, now, edit_fn, context);
         index_unlock(bucket);

@@ -100,10 +100,22 @@ struct store_edit {
     bool changed;       /* the same, but does not count as fetched */
     uint64_t *cas_told; /* not NULL: gets the cas that the item has afterwards */
 };
+/* What an edit may set; 0 where it leaves it, or takes a fresh cas. */
+struct store_may {
+    uint32_t expires;
+    uint64_t cas;
+};
 /* Calls edit once under the bucket's lock (so: short, no allocation, no store call); false: a miss.
- * expires: what edit may set the expiry to; 0 when it leaves it. */
-bool store_edit(struct store_worker *worker, struct ebb_span key, uint32_t now, uint32_t expires,
-                void (*edit)(struct store_edit *edit, void *context), void *context);
+ */
+bool store_edit_may(struct store_worker *worker, struct ebb_span key, uint32_t now,
+                    struct store_may may, void (*edit)(struct store_edit *edit, void *context),
+                    void *context);
+/* The same for what leaves the cas, or takes a fresh one. */
+static inline bool store_edit(struct store_worker *worker, struct ebb_span key, uint32_t now,
+                              uint32_t expires,
+                              void (*edit)(struct store_edit *edit, void *context), void *context) {
+    return store_edit_may(worker, key, now, (struct store_may){.expires = expires}, edit, context);
+}
 
 enum store_verdict {
     STORE_STORED,

@@ -26,6 +26,14 @@ START_TEST(flags_come_in_their_order_with_their_tokens) {
 }
 END_TEST
 
+START_TEST(an_explicit_cas_is_read) {
+    ck_assert_uint_eq(parse(REQUEST_ms, "k 1 E18446744073709551615").cas_new, UINT64_MAX);
+    ck_assert_uint_eq(parse(REQUEST_ms, "k 1 C7").cas_new, 0);
+    struct meta meta = parse(REQUEST_md, "k x");
+    ck_assert(meta.error.length == 0 && meta_has(&meta, 'x'));
+}
+END_TEST
+
 START_TEST(delta_is_one_unless_it_is_given) {
     ck_assert_uint_eq(parse(REQUEST_ma, "n").delta, 1);
     ck_assert_uint_eq(parse(REQUEST_ma, "n D18446744073709551615").delta, UINT64_MAX);
@@ -36,13 +44,14 @@ START_TEST(errors_are_memcacheds) {
     ck_error(REQUEST_mg, "", "ERROR");
     ck_error(REQUEST_mg, "k v v", "CLIENT_ERROR duplicate flag");
     ck_error(REQUEST_mg, "k \xff", "CLIENT_ERROR duplicate flag");
-    ck_error(REQUEST_mg, "k x", "CLIENT_ERROR invalid flag");
-    ck_error(REQUEST_mg, "k E1", "CLIENT_ERROR invalid flag");
+    ck_error(REQUEST_mg, "k z", "CLIENT_ERROR invalid flag");
+    ck_error(REQUEST_mg, "k S1", "CLIENT_ERROR invalid flag");
+    ck_error(REQUEST_mg, "k E", "CLIENT_ERROR bad token in command line format");
     ck_error(REQUEST_mg, "k T", "CLIENT_ERROR bad token in command line format");
     ck_error(REQUEST_mg, "k Fx", "CLIENT_ERROR bad command line format");
     ck_error(REQUEST_mg, "k T Fx", "CLIENT_ERROR bad token in command line format");
     ck_error(REQUEST_mg, "A b", "CLIENT_ERROR error decoding key");
-    ck_error(REQUEST_md, "k x", "CLIENT_ERROR invalid or duplicate flag");
+    ck_error(REQUEST_md, "k z", "CLIENT_ERROR invalid or duplicate flag");
     ck_error(REQUEST_ms, "k", "CLIENT_ERROR bad command line format");
     ck_error(REQUEST_ms, "k -1", "CLIENT_ERROR bad command line format");
     ck_error(REQUEST_mg, "k 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8",
@@ -54,7 +63,7 @@ END_TEST
 
 START_TEST(a_block_follows_once_its_length_is_known) {
     ck_assert(!parse(REQUEST_ms, "k a").has_block);
-    struct meta meta = parse(REQUEST_ms, "k 5 x");
+    struct meta meta = parse(REQUEST_ms, "k 5 z");
     ck_assert_uint_gt(meta.error.length, 0);
     ck_assert(meta.has_block);
     ck_assert_uint_eq(meta.value_length, 5);
@@ -79,6 +88,7 @@ START_TEST(an_opaque_that_is_too_long_hides_what_follows) {
 }
 END_TEST
 
-HARNESS_MAIN("meta", flags_come_in_their_order_with_their_tokens, delta_is_one_unless_it_is_given,
-             errors_are_memcacheds, a_block_follows_once_its_length_is_known,
+HARNESS_MAIN("meta", flags_come_in_their_order_with_their_tokens, an_explicit_cas_is_read,
+             delta_is_one_unless_it_is_given, errors_are_memcacheds,
+             a_block_follows_once_its_length_is_known,
              an_opaque_that_is_too_long_hides_what_follows)
