@@ -98,7 +98,7 @@ CASES = [
     ("opaque up to 32 bytes", [store(), b"mg a O" + b"o" * 31, b"mg a O" + b"o" * 32, b"mg a O" + b"o" * 33, b"mg a O" + b"o" * 100, b"ms a 1 O" + b"o" * 31 + b"\r\nv", b"ms a 1 O" + b"o" * 32 + b"\r\nv",
                                b"md none O" + b"o" * 32, b"ma none O" + b"o" * 32, b"mg a O", b"mg a Oa Ob", b"mg none O" + b"o" * 31]),
     ("ms flags", [b"ms a 1 k O1 c\r\nv", b"mg a c", b"ms a 1 T100 F7\r\nv", b"mg a t f", b"ms a 1 q\r\nv", b"ms a 1 b\r\nv", b"ms a 1 v\r\nv", b"ms a 1 z\r\nv", b"ms a 1 T\r\nv", b"ms a 1 Tx\r\nv",
-                  b"ms a 1 Fx\r\nv", b"ms a 1 Cx\r\nv", b"ms a 1 C\r\nv", b"ms a 1 S1\r\nv", b"ms a 1 E5\r\nv", b"ms a 1 s t\r\nv", b"ms a 1 O1 O2\r\nv"]),
+                  b"ms a 1 Fx\r\nv", b"ms a 1 Cx\r\nv", b"ms a 1 C\r\nv", b"ms a 1 S1\r\nv", b"ms a 1 E5\r\nv", b"ms a 1 t\r\nv", b"ms a 1 O1 O2\r\nv"]),
     ("ms modes", [b"ms a 1 MR\r\nv", b"ms a 1 MA\r\nv", b"ms a 1 MP\r\nv", b"ms a 1 ME\r\nv", b"ms a 1 ME\r\nw", b"ms a 1 Me\r\nw", b"ms a 1 MA\r\na", b"ms a 1 Ma\r\nb", b"ms a 1 MP\r\np", b"ms a 1 Mp\r\nq", b"mg a v",
                   b"ms a 1 MR\r\nr", b"ms a 1 Mr\r\ns", b"ms a 1 MS\r\nt", b"ms a 1 Ms\r\nu", b"ms a 1 MX\r\nv", b"ms a 1 M\r\nv", b"ms a 1 MSET\r\nv", b"mg a v", b"ms a 1 ME q\r\nz", b"ms none 1 MR q\r\nz", b"ms none 1 MR k O1 q\r\nz"]),
     ("ms with cas", [b"ms a 1 C1\r\nv", b"ms a 1\r\nv", b"mg a c", b"ms a 1 C{older}\r\nw", b"ms a 1 C{cas} c k\r\nw", b"mg a c v", b"ms a 1 C{older} I c\r\nx", b"mg a v", b"mg a v", b"ms a 1 MA C{cas}\r\n+", b"mg a v c",
@@ -107,7 +107,7 @@ CASES = [
             b"mg a t", b"md a C", b"md a Cx", b"md a z", b"md a v", b"md a Tx I"]),
     ("ma", [b"ma a", b"ma a q", b"ma a N0", b"ma a v", b"ma a v D5", b"ma a v MD", b"ma a v M-", b"ma a v MI D10", b"ma a v M+", b"ma a v Mi", b"ma a v Md D100", b"ma a MX", b"ma a M", b"ma a D", b"ma a Dx", b"ma a D-1",
             b"ma a D18446744073709551616", b"ma a T100 t v", b"ma a t", b"ma a k O1 c", b"ma a q", b"ma a v q", b"ma b N30 J13 v t", b"ma b N30 J13 v", b"ma c N0 Jx", b"ma c Nx", b"ma c J5", b"mg a c", b"ma a C{older}",
-            b"ma a C{cas} c v", b"ma a C{older} q", store(value=b"abc"), b"ma a", b"ma a v q", b"ma a z", b"ma d N0 q", b"ma d N0 J7 q v", b"ma e N0 c k v"]),
+            b"ma a C{cas} c v", b"ma a C{older} q", store(value=b"abc"), b"ma a", b"ma a v q", b"ma a z", b"ma d N0", b"ma d N0 J7 q v", b"ma e N0 c k v"]),
     ("mn takes nothing", [b"mn", b"mn x", b"mn  ", b"mnx"]),
 ]
 
