@@ -4,6 +4,9 @@
 #define EBB_ADMIN_H
 
 #include <ebb/http.h>
+#include <sys/cdefs.h>
+
+__BEGIN_DECLS
 
 /* path: static text such as "/debug/heap". help: one line for the index page at "/".
  * takes: names of the query's parameters, a blank between two; NULL: none. A request with another
@@ -11,5 +14,7 @@
  * thread. */
 void ebb_admin_page(const char *path, const char *help, const char *takes,
                     void (*fn)(struct ebb_http_request *request, void *arg), void *arg);
+
+__END_DECLS
 
 #endif

@@ -19,6 +19,9 @@
 #include <ebb/metric.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/cdefs.h>
+
+__BEGIN_DECLS
 
 enum ebb_alarm_kind {
     EBB_ALARM_LEVEL,
@@ -55,13 +58,13 @@ struct ebb_alarm {
 
 #define EBB_ALARM_DECLARE(id, ...) extern struct ebb_alarm ebb_alarm_##id;
 #define EBB_ALARM_DEFINE(id, kind_, threshold_, window_, floor_, what_, advice_)                   \
-    struct ebb_alarm ebb_alarm_##id = {.name = #id,                                                \
-                                       .kind = EBB_ALARM_##kind_,                                  \
-                                       .threshold = threshold_,                                    \
-                                       .window_seconds = window_,                                  \
-                                       .floor = floor_,                                            \
-                                       .what = what_,                                              \
-                                       .advice = advice_};
+    EBB_ROW(struct ebb_alarm ebb_alarm_##id = {.name = #id,                                        \
+                                               .kind = EBB_ALARM_##kind_,                          \
+                                               .threshold = threshold_,                            \
+                                               .window_seconds = window_,                          \
+                                               .floor = floor_,                                    \
+                                               .what = what_,                                      \
+                                               .advice = advice_};)
 #define EBB_ALARM_ADDRESS(id, ...) &ebb_alarm_##id,
 
 /* Makes the rows known. When: start. Twice for the same row does nothing. */
@@ -78,5 +81,7 @@ bool ebb_alarm_step(struct ebb_alarm *alarm, uint64_t second, double a, double b
 /* Reads and steps every row that has a read function; tells what changed. When: once a second, one
  * thread. Returns how many are raised. */
 int ebb_alarms_step(uint64_t second);
+
+__END_DECLS
 
 #endif

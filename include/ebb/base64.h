@@ -3,6 +3,9 @@
 #define EBB_BASE64_H
 
 #include <ebb/span.h>
+#include <sys/cdefs.h>
+
+__BEGIN_DECLS
 
 /* Bytes of `length` bytes when encoded. */
 #define EBB_BASE64_LENGTH(length) (((length) + 2) / 3 * 4)
@@ -12,5 +15,7 @@
 size_t ebb_base64_decode(struct ebb_span text, char *out);
 /* Writes EBB_BASE64_LENGTH(bytes.length) at `at`; returns the end. */
 char *ebb_base64_write(char *at, struct ebb_span bytes);
+
+__END_DECLS
 
 #endif

@@ -10,6 +10,9 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/cdefs.h>
+
+__BEGIN_DECLS
 
 /* One member per row of src/ebb/tbl/profile.def. */
 struct ebb_profile {
@@ -115,5 +118,7 @@ void ebb_heap_record_write_header(struct ebb_writer *writer);
 void ebb_heap_record_write(struct ebb_writer *writer, const struct ebb_heap_record *record);
 /* The same as one JSON object. */
 void ebb_heap_record_write_json(struct ebb_writer *writer, const struct ebb_heap_record *record);
+
+__END_DECLS
 
 #endif

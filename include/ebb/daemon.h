@@ -14,6 +14,9 @@
 #include <ebb/mem.h>
 #include <ebb/metric.h>
 #include <ebb/setting.h>
+#include <sys/cdefs.h>
+
+__BEGIN_DECLS
 
 struct ebb_daemon; /* one per process */
 
@@ -96,5 +99,7 @@ enum ebb_err ebb_files_as(const char *user) EBB_MUST_CHECK;
 void ebb_files_as_ourselves(void);
 /* The port the admin address got, 0 without one. */
 int ebb_daemon_admin_port(const struct ebb_daemon *daemon);
+
+__END_DECLS
 
 #endif

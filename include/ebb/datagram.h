@@ -3,6 +3,9 @@
 #define EBB_DATAGRAM_H
 
 #include <ebb/fd.h>
+#include <sys/cdefs.h>
+
+__BEGIN_DECLS
 
 /* Nonblocking sockets bound to host and port, one for each address found, in the scope. host:
  * address or name, NULL or "" for every interface (IPv6 and IPv4). count: in: room at sockets; out:
@@ -10,5 +13,7 @@
  * host; the scope then holds those made before. */
 enum ebb_err ebb_datagram_open(ebb_fd *sockets, size_t *count, struct ebb_scope *scope,
                                const char *host, int port) EBB_MUST_CHECK;
+
+__END_DECLS
 
 #endif

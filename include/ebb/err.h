@@ -5,6 +5,10 @@
 #ifndef EBB_ERR_H
 #define EBB_ERR_H
 
+#include <sys/cdefs.h>
+
+__BEGIN_DECLS
+
 enum ebb_err {
     EBB_OK = 0,
     EBB_ERR_USAGE,  /* a flag, setting or profile value that cannot be taken */
@@ -24,5 +28,7 @@ enum ebb_err ebb_err_set(enum ebb_err code, const char *format, ...)
 /* The sentence of this thread's latest failure, or "". Valid until the next failure on this thread.
  */
 const char *ebb_err_text(void);
+
+__END_DECLS
 
 #endif

@@ -13,6 +13,9 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/socket.h>
+#include <sys/cdefs.h>
+
+__BEGIN_DECLS
 
 typedef struct {
     uint32_t index, generation; /* {0,0} is no handle */
@@ -81,5 +84,7 @@ size_t ebb_resources_each(void (*see)(const struct ebb_resource_view *view, void
 size_t ebb_resources_count(enum ebb_resource_class kind);
 /* How many were closed by a finalizer because somebody forgot. */
 uint64_t ebb_resources_forgotten(void);
+
+__END_DECLS
 
 #endif

@@ -8,6 +8,9 @@
 
 #include <ebb/collector.h>
 #include <ebb/mem.h>
+#include <sys/cdefs.h>
+
+__BEGIN_DECLS
 
 #define EBB_CENSUS_TYPES 512
 
@@ -62,5 +65,7 @@ bool ebb_growth_begun(void);
 /* Each type with more live objects than at begin, and a path that holds one of them; as JSON or
  * text. When, and fails: as ebb_snapshot_write. */
 enum ebb_err ebb_growth_write(struct ebb_writer *writer, bool json) EBB_MUST_CHECK;
+
+__END_DECLS
 
 #endif

@@ -5,6 +5,9 @@
 
 #include <ebb/loop.h>
 #include <ebb/writer.h>
+#include <sys/cdefs.h>
+
+__BEGIN_DECLS
 
 struct ebb_http;         /* OWNED; ebb_http_close */
 struct ebb_http_request; /* valid during the handler */
@@ -61,5 +64,7 @@ void ebb_http_reply_from(struct ebb_http_request *request, int status, const cha
  * one piece), sent with 503 and Retry-After; an end without any verdict is a 503 as well. */
 void ebb_http_reply_judged(struct ebb_http_request *request, const char *content_type, ebb_fd from,
                            bool (*ended)(bool complete, void *arg), void *arg);
+
+__END_DECLS
 
 #endif

@@ -3,6 +3,9 @@
 #define EBB_INVENTORY_H
 
 #include <ebb/fd.h>
+#include <sys/cdefs.h>
+
+__BEGIN_DECLS
 
 /* Calls see for every descriptor of the process, the libraries' included, with what the kernel says
  * it is ("socket:[123]", "/dev/null", "anon_inode:[eventpoll]"). Returns how many. Allocates
@@ -50,5 +53,7 @@ uint64_t ebb_memory_limit(const struct ebb_memory_limits *limits);
 /* How often the cgroup was held back because of its limits (v2: events high and max; v1: failcnt).
  * Only rises. */
 uint64_t ebb_memory_events(const struct ebb_memory_limits *limits);
+
+__END_DECLS
 
 #endif

@@ -10,6 +10,9 @@
 #include <ebb/mem.h>
 #include <ebb/writer.h>
 #include <stdint.h>
+#include <sys/cdefs.h>
+
+__BEGIN_DECLS
 
 #define EBB_SITE_FRAMES 32 /* with the profile's full_stacks; 8 without */
 
@@ -17,15 +20,15 @@
 struct ebb_site {
     uintptr_t frame[EBB_SITE_FRAMES];
     const struct ebb_type *type;
-    _Atomic uint64_t allocated, allocated_bytes, gone, gone_bytes, leaked, leaked_bytes;
-    _Atomic uint64_t age_seconds_sum; /* of the leaked, from birth to being found */
-    _Atomic uint32_t age_seconds_max;
-    _Atomic uint32_t used_after_done;     /* debug builds: written to after ebb_done */
-    _Atomic uint32_t untold, untold_used; /* not yet logged */
-    _Atomic uint32_t told;                /* 1: its first leaks were logged */
-    _Atomic uint32_t used;                /* 0 free, 1 being filled, 2 filled */
-    _Atomic uint32_t label;               /* internal: its text in symbol.c's cache, 0: none yet */
-    _Atomic uint32_t excused;             /* 0 not looked yet, 1 no, 2 suppressed */
+    EBB_ATOMIC(uint64_t) allocated, allocated_bytes, gone, gone_bytes, leaked, leaked_bytes;
+    EBB_ATOMIC(uint64_t) age_seconds_sum; /* of the leaked, from birth to being found */
+    EBB_ATOMIC(uint32_t) age_seconds_max;
+    EBB_ATOMIC(uint32_t) used_after_done;     /* debug builds: written to after ebb_done */
+    EBB_ATOMIC(uint32_t) untold, untold_used; /* not yet logged */
+    EBB_ATOMIC(uint32_t) told;                /* 1: its first leaks were logged */
+    EBB_ATOMIC(uint32_t) used;                /* 0 free, 1 being filled, 2 filled */
+    EBB_ATOMIC(uint32_t) label;   /* internal: its text in symbol.c's cache, 0: none yet */
+    EBB_ATOMIC(uint32_t) excused; /* 0 not looked yet, 1 no, 2 suppressed */
 };
 
 /* Calls see for each call site that has leaked. Returns the sum of leaked objects over all types.
@@ -70,5 +73,7 @@ void ebb_leaks_write_json(struct ebb_writer *writer);
  * Returns how many were found by this call. When: no other thread allocates. Without find_leak it
  * does nothing. */
 uint64_t ebb_second_opinion(void);
+
+__END_DECLS
 
 #endif

@@ -4,6 +4,9 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <sys/cdefs.h>
+
+__BEGIN_DECLS
 
 struct ebb_list {
     struct ebb_list *next,
@@ -46,5 +49,7 @@ static inline void ebb_list_remove(struct ebb_list *member) {
 #define EBB_LIST_EACH(head, link)                                                                  \
     for (struct ebb_list *link = (head)->next, *link##_next = link->next; link != (head);          \
          link = link##_next, link##_next = link->next)
+
+__END_DECLS
 
 #endif

@@ -3,6 +3,9 @@
 #define EBB_LISTENER_H
 
 #include <ebb/loop.h>
+#include <sys/cdefs.h>
+
+__BEGIN_DECLS
 
 struct ebb_listener; /* OWNED; ebb_listener_close */
 
@@ -37,5 +40,7 @@ int ebb_listener_descriptors(const struct ebb_listener *listener, int *out, int 
 /* Stops and starts accepting; the kernel's backlog holds who comes meanwhile. */
 void ebb_listener_pause(struct ebb_listener *listener, bool paused);
 void ebb_listener_close(struct ebb_listener *listener);
+
+__END_DECLS
 
 #endif

@@ -13,10 +13,13 @@
 
 #include <ebb/writer.h>
 #include <inttypes.h>
-#include <stdatomic.h>
+#include <ebb/atomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/cdefs.h>
+
+__BEGIN_DECLS
 
 enum ebb_log_level { EBB_LOG_ERROR, EBB_LOG_WARN, EBB_LOG_INFO, EBB_LOG_DEBUG, EBB_LOG_TRACE };
 
@@ -36,9 +39,9 @@ struct ebb_event {
 };
 
 struct ebb_log_site {
-    _Atomic uint64_t window_ns; /* start of the running second */
-    _Atomic uint32_t lines;     /* in that second */
-    _Atomic uint32_t held_back;
+    EBB_ATOMIC(uint64_t) window_ns; /* start of the running second */
+    EBB_ATOMIC(uint32_t) lines;     /* in that second */
+    EBB_ATOMIC(uint32_t) held_back;
 };
 
 /* The uses of a table: declarations (for ebb_tell), definitions, list for ebb_events_add. */
@@ -47,6 +50,7 @@ struct ebb_log_site {
     enum { ebb_event_level_##id = EBB_LOG_##level };                                               \
     static const char ebb_event_format_##id[] __attribute__((unused)) = format;
 #define EBB_EVENT_DEFINE(id_, level_, module_, format_, fields_, advice_)                          \
+    extern const struct ebb_event ebb_event_##id_;                                                 \
     const struct ebb_event ebb_event_##id_ = {#id_,    EBB_LOG_##level_, module_,                  \
                                               format_, fields_,          advice_};
 #define EBB_EVENT_ADDRESS(id, ...) &ebb_event_##id,
@@ -57,7 +61,7 @@ void ebb_events_add(const struct ebb_event *const *events, size_t count);
 /* Calls see for each known event. */
 void ebb_events_each(void (*see)(const struct ebb_event *event, void *context), void *context);
 
-extern _Atomic int
+extern EBB_ATOMIC(int)
     ebb_log_level_now; /* the most talkative module's; lines above it cost one load and a branch */
 
 static inline bool ebb_log_on(enum ebb_log_level level) {
@@ -112,5 +116,7 @@ void ebb_log_line(struct ebb_log_site *site, enum ebb_log_level level, const cha
 #define ebb_log_warn(module, ...)  ebb_log(EBB_LOG_WARN, module, __VA_ARGS__)
 #define ebb_log_info(module, ...)  ebb_log(EBB_LOG_INFO, module, __VA_ARGS__)
 #define ebb_log_debug(module, ...) ebb_log(EBB_LOG_DEBUG, module, __VA_ARGS__)
+
+__END_DECLS
 
 #endif

@@ -9,6 +9,9 @@
 #include <ebb/fd.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/cdefs.h>
+
+__BEGIN_DECLS
 
 struct ebb_loop;   /* OWNED; ebb_loop_close */
 struct ebb_watch;  /* OWNED; ebb_watch_close */
@@ -69,5 +72,7 @@ void ebb_signal_close(struct ebb_signal *sig);
 void ebb_loop_library_start(void);
 /* After all loops are closed: libevent gives back what it holds for itself. */
 void ebb_loop_library_stop(void);
+
+__END_DECLS
 
 #endif

@@ -13,10 +13,13 @@
 #define EBB_MEM_H
 
 #include <ebb/err.h>
-#include <stdatomic.h>
+#include <ebb/atomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/cdefs.h>
+
+__BEGIN_DECLS
 
 enum ebb_scan {
     EBB_POINTERS,       /* scanned for pointers, conservatively */
@@ -37,11 +40,10 @@ struct ebb_type {
     const char *name, *what;
     enum ebb_scan scan;
     enum ebb_lifetime lifetime;
-    _Atomic uint64_t allocated, allocated_bytes; /* since start */
-    _Atomic uint64_t gone,
-        gone_bytes;        /* reclaimed or freed; the difference is what the heap holds */
-    _Atomic uint64_t done; /* ebb_done said */
-    _Atomic uint64_t leaked, leaked_bytes;
+    EBB_ATOMIC(uint64_t) allocated, allocated_bytes; /* since start */
+    EBB_ATOMIC(uint64_t) gone, gone_bytes;           /* reclaimed or freed */
+    EBB_ATOMIC(uint64_t) done;                       /* ebb_done said */
+    EBB_ATOMIC(uint64_t) leaked, leaked_bytes;
     struct ebb_type *next; /* of all added types */
     uint32_t id;           /* 0: not added yet */
 };
@@ -54,8 +56,8 @@ static inline uint64_t ebb_type_bytes_held(const struct ebb_type *type) {
 
 #define EBB_TYPE_DECLARE(name, ...) extern struct ebb_type ebb_type_##name;
 #define EBB_TYPE_DEFINE(name_, scan_, lifetime_, what_)                                            \
-    struct ebb_type ebb_type_##name_ = {                                                           \
-        .name = #name_, .what = what_, .scan = scan_, .lifetime = lifetime_};
+    EBB_ROW(struct ebb_type ebb_type_##name_ = {                                                   \
+                .name = #name_, .what = what_, .scan = scan_, .lifetime = lifetime_};)
 #define EBB_TYPE_ADDRESS(name, ...) &ebb_type_##name,
 
 /* Makes the types known. When: start, before their first object, before threads. Twice does
@@ -120,5 +122,7 @@ void ebb_stack_clear(void);
 
 /* Keeps p reachable up to this line: put after the last use of memory inside p. */
 #define ebb_keep(p) __asm__ volatile("" ::"r"(p) : "memory")
+
+__END_DECLS
 
 #endif

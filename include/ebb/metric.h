@@ -15,10 +15,13 @@
 #define EBB_METRIC_H
 
 #include <ebb/writer.h>
-#include <stdatomic.h>
+#include <ebb/atomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/cdefs.h>
+
+__BEGIN_DECLS
 
 enum ebb_metric_kind {
     EBB_COUNTER,       /* only rises */
@@ -38,7 +41,7 @@ struct ebb_metric {
     enum ebb_metric_unit unit; /* of the exported value; SECONDS are kept as nanoseconds */
     uint64_t (*read)(void);    /* PROBE kinds only; NULL: see ebb_metrics_refresh_set */
     uint32_t slot;             /* 0: not added yet */
-    _Atomic int64_t gauge;
+    EBB_ATOMIC(int64_t) gauge;
     struct ebb_metric *next; /* of the same name */
     bool first;              /* of its name */
 };
@@ -47,8 +50,8 @@ struct ebb_metric {
  * them. */
 #define EBB_METRIC_DECLARE(id, ...) extern struct ebb_metric ebb_metric_##id;
 #define EBB_METRIC_DEFINE(id, kind_, name_, labels_, unit_, help_)                                 \
-    struct ebb_metric ebb_metric_##id = {                                                          \
-        .name = name_, .labels = labels_, .help = help_, .kind = kind_, .unit = unit_};
+    EBB_ROW(struct ebb_metric ebb_metric_##id = {                                                  \
+                .name = name_, .labels = labels_, .help = help_, .kind = kind_, .unit = unit_};)
 #define EBB_METRIC_ADDRESS(id, ...) &ebb_metric_##id,
 
 /* Gives the rows their slots. Fails (assert) when the static room, EBB_METRIC_SLOTS, is used up.
@@ -59,9 +62,9 @@ void ebb_metrics_add(struct ebb_metric *const *rows, size_t count);
 #define EBB_METRIC_THREADS 64 /* threads beyond share the last block, with atomic adds */
 
 struct ebb_metric_block {
-    _Alignas(64) _Atomic uint64_t slot[EBB_METRIC_SLOTS];
+    EBB_ATOMIC(uint64_t) slot[EBB_METRIC_SLOTS] __attribute__((aligned(64)));
 };
-extern _Thread_local struct ebb_metric_block
+extern __thread struct ebb_metric_block
     *ebb_metric_block;                                /* NULL until this thread's first addition */
 struct ebb_metric_block *ebb_metric_block_take(void); /* NULL: no block left, use the shared one */
 void ebb_count_shared(struct ebb_metric *metric, uint64_t add);
@@ -72,7 +75,7 @@ static inline void ebb_count(struct ebb_metric *metric, uint64_t add) {
         ebb_count_shared(metric, add);
         return;
     }
-    _Atomic uint64_t *slot = &block->slot[metric->slot]; /* only this thread writes its block */
+    EBB_ATOMIC(uint64_t) *slot = &block->slot[metric->slot]; /* only this thread writes its block */
     atomic_store_explicit(slot, atomic_load_explicit(slot, memory_order_relaxed) + add,
                           memory_order_relaxed);
 }
@@ -132,5 +135,7 @@ void ebb_metrics_refresh_set(void (*refresh)(void));
 void ebb_metrics_write_openmetrics(struct ebb_writer *writer);
 /* All families in Prometheus text format 0.0.4. Allocates nothing. */
 void ebb_metrics_write_prometheus(struct ebb_writer *writer);
+
+__END_DECLS
 
 #endif

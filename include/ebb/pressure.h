@@ -6,6 +6,9 @@
 #define EBB_PRESSURE_H
 
 #include <ebb/inventory.h>
+#include <sys/cdefs.h>
+
+__BEGIN_DECLS
 
 struct ebb_pressure {
     ebb_fd source;
@@ -24,5 +27,7 @@ enum ebb_err ebb_pressure_open(struct ebb_pressure *pressure, struct ebb_scope *
 /* True when memory was short since the last call. is_ready: the loop says that `ready` is readable;
  * else this only looks at a file that cannot be waited for. */
 bool ebb_pressure_take(struct ebb_pressure *pressure, bool is_ready);
+
+__END_DECLS
 
 #endif

@@ -8,6 +8,9 @@
 
 #include <ebb/fd.h>
 #include <sys/types.h>
+#include <sys/cdefs.h>
+
+__BEGIN_DECLS
 
 /* length bytes of file (EBB_FD_NONE: zeroed memory of our own), protection as of mmap(2); shared
  * with the file. The collector does not look into a mapping: see ebb_root_add. */
@@ -38,5 +41,7 @@ enum ebb_err ebb_child_wait(ebb_fd handle, int *status) EBB_MUST_CHECK;
 /* ebb_thread_start under the care of a scope: closing joins it, so it must be about to end. */
 enum ebb_err ebb_thread_open(ebb_fd *handle, struct ebb_scope *scope, const char *name,
                              void (*run)(void *), void *arg) EBB_MUST_CHECK;
+
+__END_DECLS
 
 #endif

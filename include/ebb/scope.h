@@ -9,11 +9,17 @@
 #ifndef EBB_SCOPE_H
 #define EBB_SCOPE_H
 
+#include <sys/cdefs.h>
+
+__BEGIN_DECLS
+
 struct ebb_scope; /* OWNED; ebb_scope_close is its goodbye */
 
 /* name: static text that the inventory shows as owner. */
 struct ebb_scope *ebb_scope_new(const char *name);
 /* Closes everything in it, newest first, and the scope itself. NULL is fine. */
 void ebb_scope_close(struct ebb_scope *scope);
+
+__END_DECLS
 
 #endif

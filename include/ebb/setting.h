@@ -17,6 +17,9 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/cdefs.h>
+
+__BEGIN_DECLS
 
 enum ebb_setting_type {
     EBB_SETTING_FLAG,
@@ -80,5 +83,7 @@ enum ebb_err ebb_settings_parse(const struct ebb_setting *rows, size_t count, vo
 /* Every row, grouped, with default and bounds, 80 columns. */
 void ebb_settings_write_help(const struct ebb_setting *rows, size_t count,
                              struct ebb_writer *writer);
+
+__END_DECLS
 
 #endif

@@ -5,6 +5,9 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <string.h>
+#include <sys/cdefs.h>
+
+__BEGIN_DECLS
 
 struct ebb_span {
     const char *at;
@@ -20,5 +23,7 @@ static inline struct ebb_span ebb_span_of(const char *text) {
 static inline bool ebb_span_equal(struct ebb_span a, struct ebb_span b) {
     return a.length == b.length && memcmp(a.at, b.at, a.length) == 0;
 }
+
+__END_DECLS
 
 #endif

@@ -6,6 +6,9 @@
 #include <ebb/err.h>
 #include <pthread.h>
 #include <stdbool.h>
+#include <sys/cdefs.h>
+
+__BEGIN_DECLS
 
 struct ebb_thread; /* OWNED; ebb_thread_join says goodbye to it */
 
@@ -30,5 +33,7 @@ bool ebb_signal_is_collectors(int number);
 /* For a thread that a library started: make it known to the collector, and forget it again. */
 void ebb_thread_register(void);
 void ebb_thread_unregister(void);
+
+__END_DECLS
 
 #endif

@@ -7,10 +7,13 @@
 #define EBB_TRACE_H
 
 #include <ebb/writer.h>
-#include <stdatomic.h>
+#include <ebb/atomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/cdefs.h>
+
+__BEGIN_DECLS
 
 /* Where a slice is shown. Slices of one track nest or follow each other. */
 enum ebb_trace_track {
@@ -29,19 +32,19 @@ struct ebb_trace_event {
     int thread;
     uint8_t track;
     bool is_counter;
-    _Atomic bool ready;
+    EBB_ATOMIC(bool) ready;
     char text[EBB_TRACE_TEXT];
 };
 
 struct ebb_trace {
     uint64_t begin_ns;
     uint32_t size; /* events that fit */
-    _Atomic uint32_t used;
-    _Atomic uint32_t lost; /* that did not fit */
+    EBB_ATOMIC(uint32_t) used;
+    EBB_ATOMIC(uint32_t) lost; /* that did not fit */
     struct ebb_trace_event event[];
 };
 
-extern struct ebb_trace *_Atomic ebb_trace_now; /* NULL: nobody traces */
+extern EBB_ATOMIC(struct ebb_trace *) ebb_trace_now; /* NULL: nobody traces */
 
 static inline bool ebb_trace_on(void) {
     return atomic_load_explicit(&ebb_trace_now, memory_order_relaxed) != NULL;
@@ -60,5 +63,7 @@ void ebb_trace_counter(const char *name, uint64_t value);
 
 /* As Chrome trace events, in JSON; for Perfetto and chrome://tracing. After the end. */
 void ebb_trace_write_json(const struct ebb_trace *trace, struct ebb_writer *writer);
+
+__END_DECLS
 
 #endif

@@ -4,6 +4,9 @@
 
 #include <ebb/err.h>
 #include <stdint.h>
+#include <sys/cdefs.h>
+
+__BEGIN_DECLS
 
 struct ebb_watchdog; /* OWNED; ebb_watchdog_stop */
 
@@ -13,5 +16,7 @@ struct ebb_watchdog; /* OWNED; ebb_watchdog_stop */
 enum ebb_err ebb_watchdog_start(struct ebb_watchdog **watchdog, uint64_t stall_ms) EBB_MUST_CHECK;
 /* NULL is fine. */
 void ebb_watchdog_stop(struct ebb_watchdog *watchdog);
+
+__END_DECLS
 
 #endif

@@ -3,6 +3,9 @@
 #define EBB_WORKER_H
 
 #include <ebb/loop.h>
+#include <sys/cdefs.h>
+
+__BEGIN_DECLS
 
 struct ebb_workers; /* OWNED; ebb_workers_stop */
 
@@ -15,5 +18,7 @@ int ebb_workers_count(const struct ebb_workers *workers);
 struct ebb_loop *ebb_worker_loop(const struct ebb_workers *workers, int index);
 /* Posts stop(index, arg) to each (NULL: nothing), ends their loops after it, joins the threads. */
 void ebb_workers_stop(struct ebb_workers *workers, void (*stop)(int index, void *arg), void *arg);
+
+__END_DECLS
 
 #endif

@@ -4,6 +4,9 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <sys/cdefs.h>
+
+__BEGIN_DECLS
 
 struct ebb_writer {
     void (*write)(struct ebb_writer *self, const char *bytes, size_t length);
@@ -35,5 +38,7 @@ struct ebb_fd_writer {
     bool failed;
 };
 void ebb_fd_writer_init(struct ebb_fd_writer *self, int fd);
+
+__END_DECLS
 
 #endif

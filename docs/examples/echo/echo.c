@@ -7,7 +7,7 @@
  *
  * 1. A connection is in the list from accept to conn_close; the list is what keeps it alive.
  * 2. It reads only while its buffer is empty, so a peer that never reads costs one buffer and no
- * more. */
+ * more. It sends at once what it has read, and waits for room only when the peer is slow. */
 #include <ebb/ebb.h>
 #include <errno.h>
 #include <stdio.h>
@@ -64,18 +64,22 @@ static bool carry_on(ssize_t moved) {
 static void on_ready(int events, void *arg) {
     struct conn *conn = arg;
     int fd = ebb_fd_get(conn->socket);
-    ssize_t moved;
     if (events & EBB_READ) {
-        moved = read(fd, conn->buffer, BUFFER_BYTES);
-        conn->used = moved > 0 ? (size_t)moved : 0;
+        ssize_t got = read(fd, conn->buffer, BUFFER_BYTES);
+        conn->used = got > 0 ? (size_t)got : 0;
         conn->sent = 0;
-    } else {
-        moved = send(fd, conn->buffer + conn->sent, conn->used - conn->sent, MSG_NOSIGNAL);
-        conn->sent += moved > 0 ? (size_t)moved : 0;
+        if (!carry_on(got)) {
+            conn_close(conn);
+            return;
+        }
     }
-    if (!carry_on(moved)) {
-        conn_close(conn);
-        return;
+    if (conn->sent < conn->used) {
+        ssize_t put = send(fd, conn->buffer + conn->sent, conn->used - conn->sent, MSG_NOSIGNAL);
+        conn->sent += put > 0 ? (size_t)put : 0;
+        if (!carry_on(put)) {
+            conn_close(conn);
+            return;
+        }
     }
     if (ebb_watch_set(conn->watch, conn->sent < conn->used ? EBB_WRITE : EBB_READ) != EBB_OK)
         conn_close(conn);
