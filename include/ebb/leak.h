@@ -42,8 +42,9 @@ void ebb_sites_each(void (*see)(const struct ebb_site *site, void *context), voi
  * end of a program that has closed its libraries these are leaks too. Returns how many objects. */
 uint64_t ebb_foreign_each(void (*see)(const struct ebb_site *site, void *context), void *context);
 
-/* A site as text: "function (file:line) < caller (file:line) < ...", from debug information where
- * addr2line finds it, else function+offset. innermost frames first, as many as frames_max. */
+/* A site as text: "function (file:line) < caller (file:line) < ...", from debug information,
+ * which a forked copy of the process reads (with a limit of time and memory); else the dynamic
+ * symbol, or file+offset as addr2line takes it. Innermost frames first, as many as frames_max. */
 void ebb_site_describe(const struct ebb_site *site, int frames_max, char *out, size_t size);
 /* The innermost frame as short static text, found once per site: for labels and log lines. Beyond
  * 200 sites it is "other". */

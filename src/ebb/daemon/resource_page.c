@@ -6,6 +6,7 @@
  * (0-2, what libraries opened by themselves) are told too, as "unmanaged": what the kernel says of
  * them. The sum is what the process really holds. */
 #include "admin.h"
+#include "gc/object.h"
 
 #include <ebb/clock.h>
 #include <ebb/inventory.h>
@@ -55,6 +56,14 @@ static const char *place_name(struct listing *listing, uintptr_t place) {
     listing->name[at][0] = '\0';
     ebb_site_describe(&site, 1, listing->name[at], SITE_TEXT);
     return listing->name[at];
+}
+
+/* All in one session, before the list is written: what reads names is open meanwhile. */
+static void name_places(struct listing *listing) {
+    ebbi_symbols_begin();
+    for (size_t i = 0; i < listing->count && listing->places < PLACES; i++)
+        place_name(listing, listing->rows[i].view.opened_at);
+    ebbi_symbols_end();
 }
 
 /* What a row is told by, whatever the form. */
@@ -168,6 +177,7 @@ static void resources_page(struct ebb_http_request *request, void *arg) {
     listing->as_json =
         format ? strcmp(format, "json") == 0 : accept && strstr(accept, "application/json");
     ebb_resources_each(copy_row, listing);
+    name_places(listing);
     write_all(listing);
     ebb_http_reply(request, 200,
                    listing->as_json ? "application/json" : "text/plain; charset=utf-8");

@@ -8,6 +8,7 @@
  * habit (wake a loop) meets a closed descriptor.
  * 2. It gets no signal handler of ours, and is killed with its parent or when it takes too long. */
 #include "gc/copy.h"
+#include "gc/names.h"
 #include <ebb/collector.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -49,6 +50,7 @@ void ebbi_copy_begin(const int keep[COPY_KEEPS], unsigned seconds_max) {
     be_chosen_first();
     signal(SIGALRM, SIG_DFL);
     alarm(seconds_max);
+    ebbi_names_here();
     ebb_finalizers_notify(NULL);
     ebb_taken_by(NULL, 0); /* room was made before, and nothing shrinks here */
     close_all_but(keep);

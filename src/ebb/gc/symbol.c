@@ -1,51 +1,38 @@
 /* symbol -- return addresses as function (file:line), for leak reports.
  *
- * libdw reads the debug information of the running program; where there is none, the dynamic symbol
- * or the bare address stands. It is slow (the first answer takes some 50 ms) and uses libc's
- * memory, all of which is returned before we return: for reports, between turns, never on a hot
- * path. */
+ * Debug information says most (names.c), and is read by another process; where there is none, or no
+ * answer, the dynamic symbol stands, or where the address lies in its file. It is slow (the first
+ * answer takes some 50 ms): for reports, between turns, never on a hot path. */
 #include "gc/graph.h"
+#include "gc/names.h"
 #include "gc/object.h"
 #include <ebb/collector.h>
 #include <ebb/writer.h>
 #include <dlfcn.h>
-#include <elfutils/libdwfl.h>
 #include <inttypes.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
-static char *no_debuginfo_path = NULL;
+enum { NAME_BYTES = 256 };
 
-/* Debug information that lies in a file of its own is read for the program only: the C library's is
- * some 15 MiB, and says little about who called. */
-static int find_debuginfo(Dwfl_Module *module, void **user, const char *name, Dwarf_Addr base,
-                          const char *file, const char *link, GElf_Word crc, char **found) {
-    Dwarf_Addr start, end, here = (Dwarf_Addr)(uintptr_t)&find_debuginfo;
-    dwfl_module_info(module, NULL, &start, &end, NULL, NULL, NULL, NULL);
-    if (here < start || here >= end)
-        return -1;
-    return dwfl_standard_find_debuginfo(module, user, name, base, file, link, crc, found);
-}
+/* The session of the thread between begin and end; all under symbol_lock, which may be taken again
+ * by its holder. */
+static pthread_mutex_t symbol_lock = PTHREAD_RECURSIVE_MUTEX_INITIALIZER_NP;
+static bool session; /* there is room for debug information */
+static int session_users;
+static _Thread_local int depth;
+static _Thread_local bool reserved;
 
-static Dwfl *session_open(void) {
-    static const Dwfl_Callbacks callbacks = {.find_elf = dwfl_linux_proc_find_elf,
-                                             .find_debuginfo = find_debuginfo,
-                                             .debuginfo_path = &no_debuginfo_path};
-    Dwfl *dwfl = dwfl_begin(&callbacks);
-    if (dwfl &&
-        (dwfl_linux_proc_report(dwfl, getpid()) != 0 || dwfl_report_end(dwfl, NULL, NULL) != 0)) {
-        dwfl_end(dwfl);
-        return NULL;
-    }
-    return dwfl;
+static bool ask(enum names_of what, uintptr_t at, char name[NAME_BYTES]) {
+    return session && ebbi_name_ask(what, at, name, NAME_BYTES);
 }
 
 /* False, and nothing written, when nobody knows the function that is at the address. */
-static bool write_function(Dwfl_Module *module, uintptr_t at, struct ebb_writer *out) {
-    const char *function = module ? dwfl_module_addrname(module, at) : NULL;
+static bool write_function(uintptr_t at, struct ebb_writer *out) {
+    char name[NAME_BYTES];
     Dl_info info;
+    const char *function = ask(NAME_OF_FUNCTION, at, name) ? name : NULL;
     if (function == NULL && dladdr((void *)at, &info) && info.dli_sname)
         function = info.dli_sname;
     if (function)
@@ -53,25 +40,25 @@ static bool write_function(Dwfl_Module *module, uintptr_t at, struct ebb_writer 
     return function != NULL;
 }
 
-static void describe_frame(Dwfl *dwfl, uintptr_t address, struct ebb_writer *out) {
-    uintptr_t call = address - 1; /* the return address is one behind the call */
-    Dwfl_Module *module = dwfl ? dwfl_addrmodule(dwfl, call) : NULL;
-    Dwfl_Line *line = module ? dwfl_module_getsrc(module, call) : NULL;
-    int number = 0;
-    const char *file = line ? dwfl_lineinfo(line, NULL, &number, NULL, NULL, NULL) : NULL;
-    if (!write_function(module, call, out))
-        ebb_writef(out, "0x%" PRIxPTR, address);
-    if (file)
-        ebb_writef(out, " (%s:%d)", strrchr(file, '/') ? strrchr(file, '/') + 1 : file, number);
+/* "libc.so.6+0x2718a": what addr2line asks for. */
+static void write_nameless(uintptr_t at, struct ebb_writer *out) {
+    Dl_info info;
+    if (dladdr((void *)at, &info) && info.dli_fname)
+        ebb_writef(out, "%s+0x%" PRIxPTR,
+                   strrchr(info.dli_fname, '/') ? strrchr(info.dli_fname, '/') + 1 : info.dli_fname,
+                   at - (uintptr_t)info.dli_fbase);
+    else
+        ebb_writef(out, "0x%" PRIxPTR, at);
 }
 
-/* The session of the thread between begin and end; all under symbol_lock, which may be taken again
- * by its holder. */
-static pthread_mutex_t symbol_lock = PTHREAD_RECURSIVE_MUTEX_INITIALIZER_NP;
-static Dwfl *session;
-static int session_users;
-static _Thread_local int depth;
-static _Thread_local bool reserved;
+static void describe_frame(uintptr_t address, struct ebb_writer *out) {
+    uintptr_t call = address - 1; /* the return address is one behind the call */
+    char line[NAME_BYTES];
+    if (!write_function(call, out))
+        write_nameless(call, out);
+    if (ask(NAME_OF_LINE, call, line))
+        ebb_writef(out, " (%s)", line);
+}
 
 static void lock_take(void) {
     pthread_mutex_lock(&symbol_lock);
@@ -98,15 +85,15 @@ void ebbi_symbols_begin(void) {
     if (depth++ == 0)
         reserved = ebb_reserve(SESSION_BYTES);
     pthread_mutex_lock(&symbol_lock);
-    if (session_users++ == 0 && reserved)
-        session = session_open();
+    if (session_users++ == 0) {
+        session = reserved;
+        ebbi_names_begin();
+    }
 }
 
 void ebbi_symbols_end(void) {
-    if (--session_users == 0 && session) {
-        dwfl_end(session);
-        session = NULL;
-    }
+    if (--session_users == 0)
+        ebbi_names_end();
     pthread_mutex_unlock(&symbol_lock);
     if (--depth == 0 && reserved)
         ebb_unreserve(SESSION_BYTES);
@@ -114,7 +101,7 @@ void ebbi_symbols_end(void) {
 
 bool ebbi_function_write(struct ebb_writer *out, uintptr_t at) {
     ebbi_symbols_begin();
-    bool known = write_function(session ? dwfl_addrmodule(session, at) : NULL, at, out);
+    bool known = write_function(at, out);
     ebbi_symbols_end();
     return known;
 }
@@ -126,7 +113,7 @@ void ebb_site_describe(const struct ebb_site *site, int frames_max, char *out, s
     for (int i = 0; i < EBB_SITE_FRAMES && i < frames_max && site->frame[i] != 0; i++) {
         if (i > 0)
             ebb_write(&writer.writer, " < ");
-        describe_frame(session, site->frame[i], &writer.writer);
+        describe_frame(site->frame[i], &writer.writer);
     }
     ebbi_symbols_end();
     if (site->frame[0] == 0)
@@ -143,7 +130,7 @@ static void describe_caller(const struct ebb_site *site, char *out, size_t size)
     for (int i = 0; i < EBB_SITE_FRAMES && site->frame[i] != 0; i++) {
         const struct ebb_site frame = {.frame = {site->frame[i]}};
         ebb_site_describe(&frame, 1, out, size);
-        if (strncmp(out, nameless, strlen(nameless)) == 0)
+        if (strstr(out, nameless))
             break;
         if (strncmp(out, library, strlen(library)) != 0)
             return;
@@ -168,34 +155,14 @@ const char *ebb_site_label(const struct ebb_site *site) {
     return label ? labels[label] : "other";
 }
 
-static void describe_nameless(uintptr_t at, char *out, size_t size) {
-    Dl_info info;
-    if (dladdr((void *)at, &info) && info.dli_fname)
-        snprintf(out, size, "%s+0x%" PRIxPTR,
-                 strrchr(info.dli_fname, '/') ? strrchr(info.dli_fname, '/') + 1 : info.dli_fname,
-                 at - (uintptr_t)info.dli_fbase);
-    else
-        snprintf(out, size, "0x%" PRIxPTR, at);
-}
-
 void ebbi_variable_name(const void *address, char *out, size_t size) {
+    char name[NAME_BYTES];
+    struct ebb_array_writer writer;
+    ebb_array_writer_init(&writer, out, size);
     ebbi_symbols_begin();
-    GElf_Off offset = 0;
-    GElf_Sym symbol;
-    uintptr_t at = (uintptr_t)address;
-    /* Zeroed variables lie behind what is mapped from the file, so the file is asked for by its
-     * base. */
-    Dl_info info;
-    bool known = dladdr(address, &info) && info.dli_fbase;
-    Dwfl_Module *module =
-        session && known ? dwfl_addrmodule(session, (uintptr_t)info.dli_fbase) : NULL;
-    const char *name =
-        module ? dwfl_module_addrinfo(module, at, &offset, &symbol, NULL, NULL, NULL) : NULL;
-    if (name == NULL)
-        describe_nameless(at, out, size);
-    else if (offset == 0)
-        snprintf(out, size, "%s", name);
+    if (ask(NAME_OF_VARIABLE, (uintptr_t)address, name))
+        ebb_write(&writer.writer, name);
     else
-        snprintf(out, size, "%s+%lu", name, (unsigned long)offset);
+        write_nameless((uintptr_t)address, &writer.writer);
     ebbi_symbols_end();
 }

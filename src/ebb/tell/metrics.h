@@ -38,6 +38,7 @@ uint64_t ebbi_metric_value(const struct ebb_metric *metric);
 
 /* process.c: what /proc says of this process, for the probes. */
 uint64_t ebbi_process_resident(void);
+uint64_t ebbi_process_data(void); /* what RLIMIT_DATA counts, and the stack */
 uint64_t ebbi_process_open_fds(void);
 uint64_t ebbi_process_start_time_ns(void);
 /* The name of one of our threads; "" when it has ended. */

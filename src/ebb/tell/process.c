@@ -27,12 +27,23 @@ static bool read_text(const char *path, char *text, size_t size) {
     return length > 0;
 }
 
-uint64_t ebbi_process_resident(void) {
+/* Bytes that statm says in its field of this number, from 0. */
+static uint64_t read_statm(int field) {
     char text[PROC_TEXT_MAX];
     if (!read_text("/proc/self/statm", text, sizeof(text)))
         return 0;
-    const char *second = strchr(text, ' ');
-    return second ? strtoull(second, NULL, 10) * (uint64_t)sysconf(_SC_PAGESIZE) : 0;
+    const char *at = text;
+    for (int i = 0; i < field && at; i++)
+        at = (at = strchr(at, ' ')) ? at + 1 : NULL;
+    return at ? strtoull(at, NULL, 10) * (uint64_t)sysconf(_SC_PAGESIZE) : 0;
+}
+
+uint64_t ebbi_process_resident(void) {
+    return read_statm(1);
+}
+
+uint64_t ebbi_process_data(void) {
+    return read_statm(5);
 }
 
 /* Reads the folder with the system call, because opendir would take memory from libc. */
