@@ -1,9 +1,9 @@
 /* names -- a copy of the process that reads debug information.
  *
- * libdw is large, and does not survive that it gets no memory. So it works in a forked copy, with as
- * much memory and time as debug information needs, and is asked through a pair of sockets. When the
- * copy has ended, or does not answer, only names are missing. A copy that looks at the heap is one
- * already, and reads them itself.
+ * libdw is large, and does not survive that it gets no memory. So it works in a forked copy, with
+ * as much memory and time as debug information needs, and is asked through a pair of sockets. When
+ * the copy has ended, or does not answer, only names are missing. A copy that looks at the heap is
+ * one already, and reads them itself.
  *
  * 1. The process that serves never calls libdw.
  * 2. The copy lives from the first question of a session to its end, and is reaped there; after a
@@ -27,7 +27,8 @@
 #include <unistd.h>
 
 enum { ANSWER_BYTES = 256, PATIENCE_MS = 5000, COPY_SECONDS_MAX = 60 };
-#define MEMORY_BYTES (UINT64_C(256) << 20) /* beyond what the process has; debug files not counted */
+#define MEMORY_BYTES                                                                               \
+    (UINT64_C(256) << 20) /* beyond what the process has; debug files not counted */
 
 struct question {
     enum names_of what;

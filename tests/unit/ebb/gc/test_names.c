@@ -33,8 +33,8 @@ static void hangs(void) {
 
 /* A place in a function that the dynamic linker does not know. */
 static __attribute__((noinline)) struct ebb_site this_place(void) {
-    return (struct ebb_site){.frame = {(uintptr_t)__builtin_extract_return_addr(
-        __builtin_return_address(0))}};
+    return (struct ebb_site){
+        .frame = {(uintptr_t)__builtin_extract_return_addr(__builtin_return_address(0))}};
 }
 
 static __attribute__((noinline)) struct ebb_site unknown_to_the_linker(void) {
