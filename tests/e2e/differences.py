@@ -22,16 +22,19 @@ NUL = "a NUL in a line"
 ME_EXP = "me exp"
 PASSED_OVER = "binary: a value of 2 GiB and more that is refused"
 
+EXACT = "numbers in meta flags, of cas, incr, decr, touch, gat"
+META_ERRORS = "meta lines that are wrong"
 META_FLAGS = "meta flags E, x, s of ms, C of mg, N of ms, q of ma with N"
-HELD = (REFUSED, SURPLUS, WIDE, NUL, ME_EXP, PASSED_OVER, META_FLAGS)
+HELD = (REFUSED, SURPLUS, WIDE, NUL, ME_EXP, PASSED_OVER, EXACT, META_ERRORS, META_FLAGS)
 
 OLDER = subprocess.run([MEMCACHED, "-V"], check=True, capture_output=True, text=True).stdout.split()[1] == "1.6.18"
-KEY_MAX, WORDS_COUNTED, META_WORDS_MAX, LENGTH_MAX = 250, 23, 19, (1 << 31) - 3
+KEY_MAX, WORDS_COUNTED, META_WORDS_MAX, LENGTH_MAX = 250, 23, 20, (1 << 31) - 3
 NUL_FOR_ORACLE = b"\v"  # a number ends at either; no generator makes one
 NUL_AT_START = re.compile(rb"(?<![^ ])\0+")  # no number begins with one, nor with what is put there
-STORES = re.compile(rb" *(?:(?P<cas>cas)|(?P<ms>ms)|set|add|replace|append|prepend)(?= |\r?\n)")
+KNOWN = frozenset(b"%c" % letter for letter in b"bNTRlOPLkstcfvhuqxFCEMJDI")
+LINES = re.compile(rb" *(?:(?P<cas>cas)|(?P<store>set|add|replace|append|prepend)|(?P<meta>m[gsda])|(?P<number>incr|decr|touch|gats?))(?= |\r?\n)")
+EXACT_I32 = re.compile(rb"-?[0-9]{1,10}")
 EXPIRY = re.compile(rb"^(ME [^ \r\n]* exp=)-(\d+)(?= la=\d)", re.MULTILINE)  # -1: for ever, to both
-META = re.compile(rb" *m[gsda] ")
 NUMBER = re.compile(rb"[ \t-\r]*(?P<sign>[-+]?)(?P<digits>\d+)(?=[ \t-\r\0]|\Z)")
 
 with open(os.path.join(SOURCE, "src/ebbd/tbl/differences.def"), encoding="utf-8") as table:
@@ -58,6 +61,10 @@ def _is_i64(word):
     return number is not None and -(1 << 63) <= number < 1 << 63
 
 
+def _is_exact_u64(word):
+    return word.isdigit() and int(word) < 1 << 64
+
+
 def _length(word):
     number = _number(word)
     return number if number is not None and 0 <= number <= LENGTH_MAX else None
@@ -80,31 +87,83 @@ def _store_line(words, cas):
         return _with_bad_length(words, 4), None, False
     if cas and len(words) == 5:
         return words + [b"x"], length, False
-    good = (len(words[1]) <= KEY_MAX and _is_u64(words[2]) and _is_i64(words[3]) and (not cas or _is_u64(words[5])))
+    good = (len(words[1]) <= KEY_MAX and _is_u64(words[2]) and _is_i64(words[3]) and (not cas or _is_exact_u64(words[5])))
+    if cas and not _is_exact_u64(words[5]) and _is_u64(words[5]):
+        words = words[:5] + [b"x"] + words[6:]
     return words, length, good
 
 
-def _meta_line(words):
-    if len(words) < 3:
+def _number_line(words):
+    """Of incr, decr, touch, gat: a number that ebbd refuses becomes one that memcached refuses, too."""
+    at = 1 if words[0].startswith(b"gat") else 2
+    if len(words) <= at:
+        return words
+    word, delta = words[at], words[0].endswith(b"cr")
+    exact = _is_exact_u64(word) if delta else EXACT_I32.fullmatch(word) and -(1 << 31) <= int(word) < 1 << 31
+    taken = _is_u64(word) if delta else _is_i64(word)
+    return words if exact or not taken else words[:at] + [b"x"] + words[at + 1:]
+
+
+# How each error of a meta line is had from memcached 1.6.18; blocks are left out.
+TOO_MANY = b"mg k" + b" a" * 18
+ASKED = {"format": b"mg " + b"k" * 251, "many": TOO_MANY, "duplicate": b"mg k q q", "invalid": b"mg k z", "key": b"mg = b", "token": b"mg k T",
+         "initial": b"mg k Jx", "delta": b"mg k Dx", "either": b"ma k q q"}
+BASE64 = re.compile(rb"[A-Za-z0-9+/=]")
+
+
+def _decodes(key):
+    """As memcached decodes base64: other bytes are passed over, the first padding ends it."""
+    text = b"".join(BASE64.findall(key))
+    if not text or len(text) % 4:
+        return False
+    for at in range(0, len(text), 4):
+        padding = text[at:at + 4].count(b"=")
+        if padding:
+            return padding <= 2
+    return True
+
+
+def _token_error(letter, token, key):
+    if letter in b"TNR":
+        return None if EXACT_I32.fullmatch(token) and -(1 << 31) <= int(token) < 1 << 31 else "token"
+    if letter in b"CEJDF":
+        good = token.isdigit() and int(token) < (1 << 32 if letter == b"F" else 1 << 64)
+        return None if good else {b"J": "initial", b"D": "delta", b"F": "F"}.get(letter, "token")
+    return "key" if letter == b"b" and not _decodes(key) else None
+
+
+def _meta_error(verb, words, first):
+    """What is wrong with the flags, words[first:]; None: nothing."""
+    error, seen, wrong = "format", set(), False
+    if len(words) > META_WORDS_MAX:
+        return "many"
+    for word in words[first:]:
+        letter = word[:1]
+        if letter >= b"\x7f" or letter in seen:
+            return "duplicate"
+        seen.add(letter)
+        if letter not in KNOWN:
+            return "invalid"
+        why = _token_error(letter, word[1:], words[1])
+        wrong = wrong or why is not None
+        error = why if why and why != "F" else error
+    return error if wrong else None
+
+
+def _meta_line(verb, words):
+    """A meta command's words for memcached, the length of the block behind them or None, and whether that is read."""
+    stores = verb == b"ms"
+    if len(words) < (3 if stores else 2):
         return words, None, False
-    length = _length(words[2])
-    if length is None:
-        return _with_bad_length(words, 2), None, False
-    return words, length, len(words[1]) <= KEY_MAX and len(words) <= META_WORDS_MAX
-
-
-def _without_new_flags(line):
-    """E and x as if they were not there; a bad E as another bad token. What they do is left to later memcacheds."""
-    end = line[len(line.rstrip(b"\r\n")):]
-    words = line.rstrip(b"\r\n").split(b" ")
-    bad = next(letter for letter in (b"R", b"C", b"T", b"N", b"") if not any(word[:1] == letter for word in words))
-    kept = words[:2]
-    for word in words[2:]:
-        if word[:1] == b"E" and not _is_u64(word[1:]):
-            word = bad
-        if word[:1] not in (b"E", b"x"):
-            kept.append(word)
-    return b" ".join(kept) + end
+    length = _length(words[2]) if stores else None
+    error = "format" if len(words[1]) > KEY_MAX or (stores and length is None) else _meta_error(verb, words, 3 if stores else 2)
+    if error:
+        return [ASKED["either" if verb == b"ma" and len(words[1]) <= KEY_MAX else error]], length, False
+    kept = [word for word in words if word[:1] not in (b"E", b"x") or word in words[:3 if stores else 2]]
+    for at, word in enumerate(kept):
+        if word[:1] == b"M" and at >= (3 if stores else 2):
+            kept[at] = word[:2] if verb in (b"ms", b"ma") and len(word) > 1 else b"MX" if verb in (b"ms", b"ma") else b"MS"
+    return kept, length, True
 
 
 def for_oracle(data):
@@ -115,20 +174,24 @@ def for_oracle(data):
         if end == 0:
             out.append(data[at:])
             return b"".join(out)
-        line, store = data[at:end], STORES.match(data, at)
-        at = end
-        if store:
+        line, known = data[at:end], LINES.match(data, at)
+        at, length, read = end, None, False
+        if known:
             body = line[:-2] if line.endswith(b"\r\n") else line[:-1]
-            words = [word for word in body.split(b" ") if word][:WORDS_COUNTED]
-            put, length, read = _meta_line(words) if store["ms"] else _store_line(words, bool(store["cas"]))
+            words = [word for word in body.split(b" ") if word]
+            if known["meta"]:
+                put, length, read = _meta_line(known["meta"], words)
+            elif known["number"]:
+                put = _number_line(words)
+            else:
+                words = words[:WORDS_COUNTED]
+                put, length, read = _store_line(words, bool(known["cas"]))
             if put != words:
                 line = b" ".join(put) + b"\r\n"
-        if (b" E" in line or b" x" in line) and META.match(line):
-            line = _without_new_flags(line)
         if b"\0" in line:
             line = NUL_AT_START.sub(lambda found: b"\x01" * len(found[0]), line).replace(b"\0", NUL_FOR_ORACLE)
         out.append(line)
-        if store and length is not None:
+        if length is not None:
             if read:
                 out.append(data[at:at + length + 2])
             at += length + 2

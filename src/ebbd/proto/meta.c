@@ -3,16 +3,16 @@
  * A line is: key, for ms the length of the block, flags. A flag is a letter with a token behind it.
  * All flags are known to all commands; each takes what it has use for.
  *
- * 1. The order of checks is memcached's: number of words, length of the key, number of flags, the
- * block's length, then flag by flag. An unknown or repeated flag ends the reading; a bad token only
- * notes its error, so the last bad one is told.
+ * 1. The order of checks is memcached's: number of words, length of the key, the block's length,
+ * number of flags, then flag by flag. An unknown or repeated flag ends the reading; a bad token
+ * only notes its error, so the last bad one is told.
  * 2. Once the length of a block is known the block is swallowed, whatever else is wrong. */
 #include "meta.h"
 
 #include "number.h"
 #include <ebb/base64.h>
 
-#define WORDS_MAX 19 /* the name included */
+#define WORDS_MAX 20 /* the name included */
 
 const struct ebb_span meta_error_opaque = EBB_SPAN("CLIENT_ERROR opaque token too long");
 static const struct ebb_span error_unknown = EBB_SPAN("ERROR");
@@ -38,31 +38,30 @@ static bool read_token(struct meta *meta, char letter, struct ebb_span token,
         return decode_key(meta);
     case 'N':
         *error = error_token;
-        return number_i32(token, &meta->vivify_ttl);
+        return number_exact_i32(token, &meta->vivify_ttl);
     case 'T':
         *error = error_token;
-        return number_i32(token, &meta->ttl);
+        return number_exact_i32(token, &meta->ttl);
     case 'R':
         *error = error_token;
-        return number_i32(token, &meta->recache_ttl);
+        return number_exact_i32(token, &meta->recache_ttl);
     case 'C':
         *error = error_token;
-        return number_u64(token, &meta->cas);
+        return number_exact_u64(token, &meta->cas);
     case 'E':
         *error = error_token;
-        return number_u64(token, &meta->cas_new);
+        return number_exact_u64(token, &meta->cas_new);
     case 'F':
-        return number_u32(token, &meta->client_flags);
+        return number_exact_u32(token, &meta->client_flags);
     case 'M':
-        *error = EBB_SPAN("CLIENT_ERROR incorrect length for M token");
-        meta->mode = token.length == 1 ? token.at[0] : 0;
-        return token.length == 1;
+        meta->mode = token.length > 0 ? token.at[0] : META_MODE_NONE;
+        return true;
     case 'J':
         *error = EBB_SPAN("CLIENT_ERROR invalid numeric initial value");
-        return number_u64(token, &meta->initial);
+        return number_exact_u64(token, &meta->initial);
     case 'D':
         *error = EBB_SPAN("CLIENT_ERROR invalid numeric delta value");
-        return number_u64(token, &meta->delta);
+        return number_exact_u64(token, &meta->delta);
     default:
         return true;
     }
@@ -145,20 +144,17 @@ void meta_parse(enum request_verb verb, struct ebb_span rest, struct meta *meta)
     bool stores = verb == REQUEST_ms;
     if (stores && request_next_key(&rest, &length))
         meta->has_block = number_length(length, &meta->value_length);
-    if (meta->key.length > REQUEST_KEY_MAX || (stores && length.length == 0)) {
+    if (meta->key.length > REQUEST_KEY_MAX || (stores && !meta->has_block)) {
         meta->error = error_format;
         return;
     }
     if (!split_flags(rest, stores ? 3 : 2, meta)) {
-        meta->error = verb == REQUEST_mg ? EBB_SPAN("CLIENT_ERROR options flags are too long")
-                                         : EBB_SPAN("CLIENT_ERROR options flags too long");
+        meta->error =
+            verb == REQUEST_ma ? error_flags : EBB_SPAN("CLIENT_ERROR options flags are too long");
         return;
     }
-    if (stores && !meta->has_block)
-        meta->error = error_format;
-    if (meta->error.length == 0)
-        read_flags(meta);
-    if (meta->error.length > 0 && (verb == REQUEST_md || verb == REQUEST_ma))
+    read_flags(meta);
+    if (meta->error.length > 0 && verb == REQUEST_ma)
         meta->error = error_flags;
 }
 

@@ -1,11 +1,13 @@
-/* meta -- the line of a meta command (mg ms md ma) as a struct; memcached 1.6.18's rules. */
+/* meta -- the line of a meta command (mg ms md ma) as a struct; memcached 1.6.45's rules. */
 #ifndef EBBD_PROTO_META_H
 #define EBBD_PROTO_META_H
 
 #include "request.h"
 
-#define META_FLAGS_MAX  17 /* of a line */
+#define META_FLAGS_MAX  18 /* of a line */
 #define META_OPAQUE_MAX 32 /* bytes of an O flag, the O included */
+
+#define META_MODE_NONE '?' /* of an M without a letter: no command has it */
 
 #define META_FLAG(letter) ((uint64_t)1 << ((letter)-64))
 
@@ -13,7 +15,7 @@ struct meta {
     struct ebb_span error; /* not empty: answer this */
     bool has_block;        /* ms: value_length is known, so a block follows even after an error */
     bool key_is_base64;
-    char mode;           /* of the M flag; 0: none */
+    char mode;           /* first letter of the M flag's token; 0: no such flag */
     unsigned flags;      /* how many */
     unsigned shown;      /* those before an opaque that is too long: the others are never reached */
     uint64_t has;        /* META_FLAG of all flags */

@@ -69,6 +69,35 @@ bool number_i32(struct ebb_span text, int32_t *out) {
     return true;
 }
 
+static bool is_exact(struct ebb_span text) {
+    for (size_t i = 0; i < text.length; i++)
+        if (text.at[i] < '0' || text.at[i] > '9')
+            return false;
+    return true;
+}
+
+bool number_exact_u64(struct ebb_span text, uint64_t *out) {
+    return is_exact(text) && number_u64(text, out);
+}
+
+bool number_exact_u32(struct ebb_span text, uint32_t *out) {
+    uint64_t value;
+    if (!number_exact_u64(text, &value) || value > UINT32_MAX)
+        return false;
+    *out = (uint32_t)value;
+    return true;
+}
+
+bool number_exact_i32(struct ebb_span text, int32_t *out) {
+    bool negative = text.length > 0 && text.at[0] == '-';
+    uint64_t magnitude, most = (uint64_t)INT32_MAX + negative;
+    struct ebb_span digits = {text.at + negative, text.length - negative};
+    if (!number_exact_u64(digits, &magnitude) || magnitude > most)
+        return false;
+    *out = (int32_t)(uint32_t)(negative ? 0 - magnitude : magnitude);
+    return true;
+}
+
 bool number_length(struct ebb_span text, size_t *out) {
     struct scanned number;
     if (!scan(text, &number) || number.magnitude > NUMBER_LENGTH_MAX ||

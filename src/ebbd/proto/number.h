@@ -18,6 +18,11 @@ bool number_u64(struct ebb_span text, uint64_t *out);
 bool number_u32(struct ebb_span text, uint32_t *out);
 bool number_i32(struct ebb_span text, int32_t *out);
 
+/* Digits and nothing else (the last one: with a '-' before them), and nothing is cut: as memcached
+ * reads tokens of flags since 1.6.45, and other words that may be wrong. */
+bool number_exact_u64(struct ebb_span text, uint64_t *out);
+bool number_exact_u32(struct ebb_span text, uint32_t *out);
+bool number_exact_i32(struct ebb_span text, int32_t *out);
 /* Bytes of a data block: 0 to NUMBER_LENGTH_MAX, and nothing is cut. */
 bool number_length(struct ebb_span text, size_t *out);
 

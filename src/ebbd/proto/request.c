@@ -104,12 +104,21 @@ static bool read_exptime(struct ebb_span text, struct request *request) {
     return true;
 }
 
+/* As touch and gat read it: a time that was cut would end the item at once, or never. */
+static bool read_exact_exptime(struct ebb_span text, struct request *request) {
+    int32_t exptime;
+    if (!number_exact_i32(text, &exptime))
+        return false;
+    request->exptime = exptime;
+    return true;
+}
+
 static struct ebb_span read_keys(const struct verb_row *row, struct request *request) {
     struct ebb_span rest = request->keys, first;
     if (!request_next_key(&rest, &first))
         return error_unknown;
     if (row->form == REQUEST_FORM_TOUCH_KEYS) {
-        if (!read_exptime(first, request))
+        if (!read_exact_exptime(first, request))
             return error_exptime;
         request->keys = rest;
     }
@@ -126,7 +135,7 @@ static struct ebb_span read_store(const struct verb_row *row, struct request *re
                 number_u32(request->word[2], &request->client_flags) &&
                 read_exptime(request->word[3], request);
     if (good && row->form == REQUEST_FORM_STORE_CAS)
-        good = number_u64(request->word[LENGTH_AT + 1], &request->number);
+        good = number_exact_u64(request->word[LENGTH_AT + 1], &request->number);
     return good ? EBB_SPAN("") : error_format;
 }
 
@@ -160,8 +169,9 @@ static struct ebb_span read_words(const struct verb_row *row, struct request *re
         if (request->key.length > REQUEST_KEY_MAX)
             return error_format;
         if (row->form == REQUEST_FORM_DELTA)
-            return number_u64(request->word[2], &request->number) ? EBB_SPAN("") : error_delta;
-        return read_exptime(request->word[2], request) ? EBB_SPAN("") : error_exptime;
+            return number_exact_u64(request->word[2], &request->number) ? EBB_SPAN("")
+                                                                        : error_delta;
+        return read_exact_exptime(request->word[2], request) ? EBB_SPAN("") : error_exptime;
     case REQUEST_FORM_DELETE: {
         struct ebb_span error = read_delete(request);
         if (error.length == 0 && request->key.length > REQUEST_KEY_MAX)

@@ -1,4 +1,4 @@
-/* meta lines: what they become, and the errors memcached 1.6.18 has for them. */
+/* meta lines: what they become, and the errors memcached 1.6.45 has for them. */
 #include "ebbd/proto/meta.h"
 #include "harness.h"
 
@@ -23,6 +23,14 @@ START_TEST(flags_come_in_their_order_with_their_tokens) {
     ck_assert_int_eq(meta.ttl, 30);
     ck_assert_int_eq(meta.recache_ttl, -1);
     ck_assert(meta_has(&meta, 'v') && !meta_has(&meta, 'k'));
+}
+END_TEST
+
+START_TEST(a_mode_is_known_by_its_first_letter) {
+    ck_assert_int_eq(parse(REQUEST_ms, "k 1 MSX").mode, 'S');
+    ck_assert_int_eq(parse(REQUEST_ms, "k 1 M").mode, META_MODE_NONE);
+    ck_assert_int_eq(parse(REQUEST_ms, "k 1").mode, 0);
+    ck_assert_uint_eq(parse(REQUEST_mg, "k M").error.length, 0);
 }
 END_TEST
 
@@ -51,13 +59,17 @@ START_TEST(errors_are_memcacheds) {
     ck_error(REQUEST_mg, "k Fx", "CLIENT_ERROR bad command line format");
     ck_error(REQUEST_mg, "k T Fx", "CLIENT_ERROR bad token in command line format");
     ck_error(REQUEST_mg, "A b", "CLIENT_ERROR error decoding key");
-    ck_error(REQUEST_md, "k z", "CLIENT_ERROR invalid or duplicate flag");
+    ck_error(REQUEST_md, "k z", "CLIENT_ERROR invalid flag");
+    ck_error(REQUEST_ma, "k z", "CLIENT_ERROR invalid or duplicate flag");
+    ck_error(REQUEST_mg, "k T4000000000", "CLIENT_ERROR bad token in command line format");
+    ck_error(REQUEST_mg, "k F4294967296", "CLIENT_ERROR bad command line format");
     ck_error(REQUEST_ms, "k", "CLIENT_ERROR bad command line format");
     ck_error(REQUEST_ms, "k -1", "CLIENT_ERROR bad command line format");
-    ck_error(REQUEST_mg, "k 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8",
+    ck_error(REQUEST_mg, "k 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9",
              "CLIENT_ERROR options flags are too long");
-    ck_error(REQUEST_ma, "k 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8",
-             "CLIENT_ERROR options flags too long");
+    ck_error(REQUEST_ma, "k 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9",
+             "CLIENT_ERROR invalid or duplicate flag");
+    ck_error(REQUEST_md, "QUJD s t c f v h u q I k O1 P L b N1 T1 R1 F1", "");
 }
 END_TEST
 
@@ -72,7 +84,7 @@ START_TEST(a_block_follows_once_its_length_is_known) {
     strcpy(line + 251, " 7"); /* NOLINT: it fits */
     meta = parse(REQUEST_ms, line);
     ck_assert(meta.has_block && meta.error.length > 0 && meta.value_length == 7);
-    meta = parse(REQUEST_ms, "k 7 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8");
+    meta = parse(REQUEST_ms, "k 7 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9");
     ck_assert(meta.has_block && meta.error.length > 0 && meta.value_length == 7);
     ck_assert(!parse(REQUEST_ms, "k 4294967297").has_block);
 }
@@ -88,7 +100,8 @@ START_TEST(an_opaque_that_is_too_long_hides_what_follows) {
 }
 END_TEST
 
-HARNESS_MAIN("meta", flags_come_in_their_order_with_their_tokens, an_explicit_cas_is_read,
+HARNESS_MAIN("meta", flags_come_in_their_order_with_their_tokens,
+             a_mode_is_known_by_its_first_letter, an_explicit_cas_is_read,
              delta_is_one_unless_it_is_given, errors_are_memcacheds,
              a_block_follows_once_its_length_is_known,
              an_opaque_that_is_too_long_hides_what_follows)

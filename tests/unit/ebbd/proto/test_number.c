@@ -52,6 +52,29 @@ START_TEST(what_is_wider_than_32_bits_is_cut) {
 }
 END_TEST
 
+START_TEST(an_exact_number_is_digits_alone) {
+    uint64_t wide;
+    uint32_t narrow;
+    int32_t whole;
+    ck_assert(number_exact_u64(ebb_span_of("18446744073709551615"), &wide) && wide == UINT64_MAX);
+    ck_assert(number_exact_u32(ebb_span_of("4294967295"), &narrow) && narrow == UINT32_MAX);
+    ck_assert(number_exact_i32(ebb_span_of("-2147483648"), &whole) && whole == INT32_MIN);
+    ck_assert(number_exact_i32(ebb_span_of("2147483647"), &whole) && whole == INT32_MAX);
+    ck_assert(!number_exact_u32(ebb_span_of("4294967296"), &narrow));
+    ck_assert(!number_exact_i32(ebb_span_of("2147483648"), &whole));
+    ck_assert(!number_exact_i32(ebb_span_of("-2147483649"), &whole));
+    static const char *const none[] = {
+        "", "-", "+1", " 1", "1 ", "\t1", "--1", "1x", "18446744073709551616"};
+    for (size_t i = 0; i < sizeof(none) / sizeof(none[0]); i++) {
+        struct ebb_span text = ebb_span_of(none[i]);
+        ck_assert_msg(!number_exact_u64(text, &wide) && !number_exact_i32(text, &whole), "%s",
+                      none[i]);
+    }
+    ck_assert(!number_exact_u64(ebb_span_of("-1"), &wide));
+    ck_assert(!number_exact_u64((struct ebb_span){"9\0x", 3}, &wide));
+}
+END_TEST
+
 START_TEST(a_length_is_never_cut) {
     size_t length;
     ck_assert(number_length(ebb_span_of("0"), &length) && length == 0);
@@ -78,4 +101,5 @@ END_TEST
 
 HARNESS_MAIN("number", digits_are_a_number_and_letters_are_not,
              white_space_may_stand_before_and_ends_a_number, a_minus_negates_as_in_strtoul,
-             what_is_wider_than_32_bits_is_cut, a_length_is_never_cut, written_digits_read_back)
+             what_is_wider_than_32_bits_is_cut, an_exact_number_is_digits_alone,
+             a_length_is_never_cut, written_digits_read_back)
