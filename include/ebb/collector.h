@@ -71,6 +71,11 @@ void ebb_unreserve(size_t bytes);
  * more) and of those that are reserved. NULL: nobody, and all fits. */
 void ebb_taken_by(bool (*make_room)(uint64_t bytes), size_t step);
 
+/* The system refused memory since this was asked last, or the reserve that is kept for small
+ * objects is not whole, though it took what there was: let go of something, collect, and ask again.
+ * Cheap when all is well. */
+bool ebb_memory_short(void);
+
 /* Large objects that were reclaimed stay resident for who takes memory next; what is more than so
  * many bytes of them goes back to the system, now. Cheap when it is not. */
 void ebb_spare_bound(size_t bytes);

@@ -31,6 +31,8 @@ const char *ebb_loop_libevent_version(void);
 /* Runs fn(arg) on the loop's thread in a coming turn, in the order posted. arg is held until then.
  * Any thread. What is posted after the stop is dropped when the loop is closed. */
 void ebb_loop_post(struct ebb_loop *loop, void (*fn)(void *), void *arg);
+/* The same, false when memory is gone: for what a peer starts. */
+bool ebb_loop_post_try(struct ebb_loop *loop, void (*fn)(void *), void *arg);
 /* From now on this loop runs finalizers and tells leaks between its turns. One loop of the process.
  */
 void ebb_loop_finalize_here(struct ebb_loop *loop);

@@ -68,11 +68,12 @@ void ebb_types_add(struct ebb_type *const *types, size_t count);
 struct ebb_type *ebb_types_first(void);
 
 /* Zeroed (POINTERS) or unset (BYTES) object of size bytes, 16-aligned. Never NULL: a panic when
- * memory is gone, so for sizes that the program chose. noinline: the call site is the caller's
+ * memory is gone and the reserve (ebb_memory_short) too, so for sizes and counts that the program
+ * chose. noinline: the call site is the caller's
  * frame. */
 void *ebb_new_sized(struct ebb_type *type, size_t size)
     __attribute__((malloc, alloc_size(2), noinline));
-/* The same, NULL when it cannot be had: for sizes that a peer chose. */
+/* The same, NULL when it cannot be had: for sizes and counts that a peer chose. */
 void *ebb_try_sized(struct ebb_type *type, size_t size)
     __attribute__((malloc, alloc_size(2), noinline));
 

@@ -17,6 +17,8 @@ struct ebb_scope; /* OWNED; ebb_scope_close is its goodbye */
 
 /* name: static text that the inventory shows as owner. */
 struct ebb_scope *ebb_scope_new(const char *name);
+/* The same, NULL when memory is gone: for what a peer starts. */
+struct ebb_scope *ebb_scope_try(const char *name);
 /* Closes everything in it, newest first, and the scope itself. NULL is fine. */
 void ebb_scope_close(struct ebb_scope *scope);
 

@@ -14,6 +14,7 @@
 #include "gc/finalizer.h"
 #include "gc/object.h"
 #include "gc/record.h"
+#include "gc/reserve.h"
 #include "tell/events.h"
 #include "tell/log.h"
 #include "tell/metrics.h"
@@ -125,6 +126,7 @@ static void GC_CALLBACK on_warning(warning_text *message, GC_word arg) {
 
 static void *GC_CALLBACK on_out_of_memory(size_t bytes) {
     (void)bytes;
+    ebbi_reserve_refused();
     if (!inside_oom) {
         inside_oom = true;
         ebb_collect(EBB_CAUSE_memory);
@@ -247,6 +249,7 @@ void ebb_collector_start(const struct ebb_profile *chosen) {
     size_t initial = profile.initial_heap_kib * 1024;
     if (GC_get_heap_size() < initial)
         GC_expand_hp(initial - GC_get_heap_size());
+    ebbi_reserve_start();
 }
 
 void ebb_collector_tell(void) {

@@ -18,6 +18,7 @@
  * judged.
  * 6. An unreachable object is judged once: its state says so. */
 #include "gc/object.h"
+#include "gc/reserve.h"
 #include "gc/spare.h"
 #include "gc/types.h"
 #include "tell/events.h"
@@ -163,12 +164,24 @@ static bool wants_site(const struct ebb_type *type, size_t size) {
            (type->lifetime != EBB_SHARED || size >= SITE_SHARED_BYTES);
 }
 
+static struct object_header *cell_find(const struct ebb_type *type, size_t size,
+                                       enum ebbi_need need) {
+    if (!ebbi_reserve_allows(type, size, need))
+        return NULL;
+    struct object_header *cell;
+    do
+        cell = cell_take(type, size);
+    while (cell == NULL && ebbi_reserve_open(type, size, need));
+    return cell;
+}
+
 /* frame_address: of the public function's frame, whose return address is the call site. */
-static void *allocate(struct ebb_type *type, size_t size, void *frame_address) {
+static void *allocate(struct ebb_type *type, size_t size, enum ebbi_need need,
+                      void *frame_address) {
     ebb_assert(type->id != 0, "type %s was never added: see ebb_types_add", type->name);
     if (size > OBJECT_SIZE_MAX)
         return NULL;
-    struct object_header *header = cell_take(type, sizeof *header + size);
+    struct object_header *header = cell_find(type, sizeof *header + size, need);
     if (header == NULL)
         return NULL;
     if (size >= SPARE_LEAST) {
@@ -189,14 +202,14 @@ static void *allocate(struct ebb_type *type, size_t size, void *frame_address) {
 }
 
 void *ebb_try_sized(struct ebb_type *type, size_t size) {
-    void *object = allocate(type, size, __builtin_frame_address(0));
+    void *object = allocate(type, size, NEED_CAN_WAIT, __builtin_frame_address(0));
     if (object == NULL)
         ebb_count(&ebb_metric_memory_refused, 1);
     return object;
 }
 
 void *ebb_new_sized(struct ebb_type *type, size_t size) {
-    void *object = allocate(type, size, __builtin_frame_address(0));
+    void *object = allocate(type, size, NEED_NOW, __builtin_frame_address(0));
     ebb_assert(object != NULL, "no memory for %s of %zu bytes; the heap holds %zu bytes",
                type->name, size, GC_get_heap_size());
     return object;
@@ -273,9 +286,7 @@ bool ebb_check_live(const void *object, const char *file, int line) {
     return false;
 }
 
-void ebb_foreign_free(void *object) {
-    if (object == NULL)
-        return;
+static void free_now(void *object) {
     struct object_header *header = (struct object_header *)object - 1;
     ebb_assert(header->check == check_of(header), "%p is no object of ours", object);
     count_gone(header, ebbi_type_at(header->type));
@@ -283,8 +294,21 @@ void ebb_foreign_free(void *object) {
     GC_free(header);
 }
 
+void ebb_foreign_free(void *object) {
+    if (object != NULL)
+        free_now(object);
+}
+
+void *ebbi_reserve_piece(size_t size) {
+    return allocate(&ebb_type_reserve, size, NEED_RESERVE, __builtin_frame_address(0));
+}
+
+void ebbi_reserve_piece_free(void *piece) {
+    free_now(piece);
+}
+
 void *ebb_foreign_realloc(struct ebb_type *type, void *object, size_t size) {
-    void *fresh = allocate(type, size, __builtin_frame_address(0));
+    void *fresh = allocate(type, size, NEED_LIBRARY, __builtin_frame_address(0));
     if (object == NULL || fresh == NULL)
         return fresh;
     struct object_header *old = (struct object_header *)object - 1;

@@ -46,6 +46,8 @@ static _Thread_local struct ebb_thread *self;
 
 enum {
     TURN_NS = 100 * 1000, /* the shortest that there is */
+    STACK_BYTES =
+        2 << 20, /* of address space: the system's default is eight, or what ulimit -s says */
     STACK_CLEARED = 16 << 10,
     LONG_COPY = 1 << 10, /* uses the registers that copies of that size and longer use */
 };
@@ -134,7 +136,11 @@ enum ebb_err ebb_thread_start(struct ebb_thread **out, const char *name, void (*
     pthread_mutex_lock(&threads_lock);
     ebb_list_append(&threads, &thread->link);
     pthread_mutex_unlock(&threads_lock);
-    int refused = GC_pthread_create(&thread->id, NULL, thread_main, thread);
+    pthread_attr_t attributes;
+    pthread_attr_init(&attributes);
+    pthread_attr_setstacksize(&attributes, STACK_BYTES);
+    int refused = GC_pthread_create(&thread->id, &attributes, thread_main, thread);
+    pthread_attr_destroy(&attributes);
     if (refused == 0) {
         *out = thread;
         return EBB_OK;

@@ -206,8 +206,7 @@ void ebb_loop_close(struct ebb_loop *loop) {
     ebb_done_late(loop); /* a late post or wake finds that it is closed */
 }
 
-void ebb_loop_post(struct ebb_loop *loop, void (*fn)(void *), void *arg) {
-    struct post *post = ebb_new(post);
+static void post_append(struct ebb_loop *loop, struct post *post, void (*fn)(void *), void *arg) {
     post->fn = fn;
     post->arg = arg;
     pthread_mutex_lock(&loop->mutex);
@@ -219,6 +218,17 @@ void ebb_loop_post(struct ebb_loop *loop, void (*fn)(void *), void *arg) {
     wake_locked(loop);
     pthread_mutex_unlock(&loop->mutex);
     ebb_count(&ebb_metric_loop_posts, 1);
+}
+
+void ebb_loop_post(struct ebb_loop *loop, void (*fn)(void *), void *arg) {
+    post_append(loop, ebb_new(post), fn, arg);
+}
+
+bool ebb_loop_post_try(struct ebb_loop *loop, void (*fn)(void *), void *arg) {
+    struct post *post = ebb_try_sized(&ebb_type_post, sizeof *post);
+    if (post != NULL)
+        post_append(loop, post, fn, arg);
+    return post != NULL;
 }
 
 /* Called by the collector on whatever thread allocates. */

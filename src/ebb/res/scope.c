@@ -53,11 +53,19 @@ static void close_forgotten(void *object) {
     }
 }
 
-__attribute__((noinline)) struct ebb_scope *ebb_scope_new(const char *name) {
-    struct ebb_scope *scope = ebb_new_sized(&ebb_type_scope, sizeof *scope);
+static struct ebb_scope *begin(struct ebb_scope *scope, const char *name) {
     scope->name = name;
     ebbi_finalizer_set(scope, close_forgotten);
     return scope;
+}
+
+__attribute__((noinline)) struct ebb_scope *ebb_scope_new(const char *name) {
+    return begin(ebb_new_sized(&ebb_type_scope, sizeof(struct ebb_scope)), name);
+}
+
+__attribute__((noinline)) struct ebb_scope *ebb_scope_try(const char *name) {
+    struct ebb_scope *scope = ebb_try_sized(&ebb_type_scope, sizeof *scope);
+    return scope == NULL ? NULL : begin(scope, name);
 }
 
 void ebb_scope_close(struct ebb_scope *scope) {

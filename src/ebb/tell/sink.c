@@ -29,6 +29,7 @@
 
 #define SLOTS                 128
 #define STOP_PATIENCE_SECONDS 2
+#define STACK_BYTES           (256 << 10)
 
 static struct slot {
     _Atomic uint32_t turn; /* position at which it may be filled; one more: it may be taken */
@@ -186,8 +187,12 @@ void ebb_log_start(void) {
     sigset_t all, before;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before); /* signals are for the threads that expect them */
-    if (pthread_create(&writer, NULL, run, NULL) == 0)
+    pthread_attr_t attributes;
+    pthread_attr_init(&attributes);
+    pthread_attr_setstacksize(&attributes, STACK_BYTES);
+    if (pthread_create(&writer, &attributes, run, NULL) == 0)
         atomic_store_explicit(&running, true, memory_order_release);
+    pthread_attr_destroy(&attributes);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
 }
 

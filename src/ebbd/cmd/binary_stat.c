@@ -95,7 +95,11 @@ static void run(struct cmd_turn *inner, struct request *request) {
 void binary_stat(struct cmd_turn *turn, const struct binary *frame) {
     struct ebb_span word;
     bool known = find_word(frame->key, &word);
-    struct reply scratch = {.text = ebb_bytes(SCRATCH_SIZE), .size = SCRATCH_SIZE};
+    struct reply scratch = {.text = ebb_try_bytes(SCRATCH_SIZE), .size = SCRATCH_SIZE};
+    if (scratch.text == NULL) {
+        binary_reply_error(turn->reply, &frame->origin, BINARY_NO_MEMORY, EBB_SPAN(""));
+        return;
+    }
     struct cmd_turn inner = *turn;
     inner.reply = &scratch;
     struct request request = {.verb = REQUEST_stats, .words = word.length > 0 ? 2 : 1};
@@ -107,6 +111,10 @@ void binary_stat(struct cmd_turn *turn, const struct binary *frame) {
     if (known)
         run(&inner, &request);
     struct ebb_span text = {scratch.text, scratch.used};
+    if (begins(text, EBB_SPAN("SERVER_ERROR"))) {
+        binary_reply_error(turn->reply, &frame->origin, BINARY_NO_MEMORY, EBB_SPAN(""));
+        return;
+    }
     if (!known || begins(text, EBB_SPAN("ERROR")) || begins(text, EBB_SPAN("CLIENT_ERROR"))) {
         binary_reply_error(turn->reply, &frame->origin, BINARY_NOT_FOUND, EBB_SPAN(""));
         return;

@@ -119,10 +119,13 @@ static enum cmd_step step_sizes(struct cmd_turn *turn, struct cmd_stream *stream
     return CMD_STEP_END;
 }
 
-static struct cmd_stream *dump_new(void) {
-    struct cmd_stream *stream = ebb_new(cmd_stream);
-    stream->step = step_dump;
-    stream->left = UINT32_MAX;
+/* NULL: there is no memory, and that is the answer. */
+static struct cmd_stream *dump_try(struct cmd_turn *turn) {
+    struct cmd_stream *stream = stream_try(turn);
+    if (stream != NULL) {
+        stream->step = step_dump;
+        stream->left = UINT32_MAX;
+    }
     return stream;
 }
 
@@ -133,7 +136,9 @@ enum cmd_result dump_sizes(struct cmd_turn *turn) {
         return CMD_DONE;
     }
     memset(sizes, 0, SIZES * sizeof(uint32_t));
-    struct cmd_stream *stream = dump_new();
+    struct cmd_stream *stream = dump_try(turn);
+    if (stream == NULL)
+        return CMD_DONE;
     stream->step = step_sizes;
     stream->show = show_size;
     stream->sizes = sizes;
@@ -142,7 +147,9 @@ enum cmd_result dump_sizes(struct cmd_turn *turn) {
 }
 
 enum cmd_result dump_cache(struct cmd_turn *turn, uint32_t class_id, uint32_t limit) {
-    struct cmd_stream *stream = dump_new();
+    struct cmd_stream *stream = dump_try(turn);
+    if (stream == NULL)
+        return CMD_DONE;
     stream->show = show_cache;
     stream->left = class_id != 1 ? 0 : limit == 0 ? UINT32_MAX : limit;
     return stream_begin(turn, stream);
@@ -188,7 +195,9 @@ static enum cmd_result crawl(struct cmd_turn *turn, const struct request *reques
         return say(turn, EBB_SPAN("NOTSTARTED no items to crawl"));
     if (!dumps)
         return say(turn, EBB_SPAN("OK"));
-    struct cmd_stream *stream = dump_new();
+    struct cmd_stream *stream = dump_try(turn);
+    if (stream == NULL)
+        return CMD_DONE;
     stream->show = gets ? show_get : show_meta;
     return stream_begin(turn, stream);
 }

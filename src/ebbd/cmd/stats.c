@@ -148,7 +148,9 @@ static enum cmd_step step_conns(struct cmd_turn *turn, struct cmd_stream *stream
 
 static enum cmd_result begin(struct cmd_turn *turn,
                              enum cmd_step (*step)(struct cmd_turn *, struct cmd_stream *)) {
-    struct cmd_stream *stream = ebb_new(cmd_stream);
+    struct cmd_stream *stream = stream_try(turn);
+    if (stream == NULL)
+        return CMD_DONE;
     stream->step = step;
     return stream_begin(turn, stream);
 }

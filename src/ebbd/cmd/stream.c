@@ -1,6 +1,13 @@
 /* stream -- what all long answers share. */
 #include "stream.h"
 
+struct cmd_stream *stream_try(struct cmd_turn *turn) {
+    struct cmd_stream *stream = ebb_try_sized(&ebb_type_cmd_stream, sizeof(*stream));
+    if (stream == NULL)
+        reply_line(turn->reply, EBB_SPAN("SERVER_ERROR out of memory"));
+    return stream;
+}
+
 enum cmd_result stream_begin(struct cmd_turn *turn, struct cmd_stream *stream) {
     turn->stream = stream;
     return CMD_STREAM;

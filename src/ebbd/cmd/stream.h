@@ -24,6 +24,8 @@ struct cmd_stream {
     struct watcher *watch;
 };
 
+/* Zeroed. NULL: there is no memory, and that is the answer. */
+struct cmd_stream *stream_try(struct cmd_turn *turn);
 /* Makes it the answer. */
 enum cmd_result stream_begin(struct cmd_turn *turn, struct cmd_stream *stream);
 /* Percent-encodes key at `at` (room for 3 times its length); returns the end. */

@@ -299,9 +299,13 @@ enum cmd_result cmd_watch(struct cmd_turn *turn, struct request *request, struct
     struct watcher *watch = watch_new(kinds);
     if (watch == NULL)
         return say(turn, request, EBB_SPAN("WATCHER_FAILED failed to add log watcher"));
-    if (!add(watch))
+    struct cmd_stream *stream = stream_try(turn);
+    if (stream == NULL)
+        return CMD_DONE;
+    if (!add(watch)) {
+        cmd_stream_close(stream);
         return say(turn, request, EBB_SPAN("WATCHER_TOO_MANY log watcher limit reached"));
-    struct cmd_stream *stream = ebb_new(cmd_stream);
+    }
     stream->step = step_watch;
     stream->close = close_watch;
     stream->watch = watch;

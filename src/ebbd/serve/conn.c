@@ -43,11 +43,12 @@
 /* How a turn goes on. */
 enum flow {
     FLOW_ON,
-    FLOW_WAIT,  /* for more input */
-    FLOW_STOP,  /* there is a backlog now */
-    FLOW_LATER, /* let others go first */
-    FLOW_CLOSE, /* after sending */
-    FLOW_GONE,  /* at once */
+    FLOW_WAIT,    /* for more input */
+    FLOW_STOP,    /* there is a backlog now */
+    FLOW_LATER,   /* let others go first */
+    FLOW_CLOSE,   /* after sending */
+    FLOW_GONE,    /* at once */
+    FLOW_REFUSED, /* the same, since there is no memory */
 };
 
 struct turn {
@@ -88,10 +89,14 @@ void conn_close(struct conn *conn) {
     server_conn_gone(server);
 }
 
-/* The system has no memory for it, or watches no more descriptors. */
-static void drop(struct conn *conn) {
+static void count_dropped(const char *why) {
     ebb_count(&ebb_metric_conns_dropped, 1);
-    ebb_tell(conn_dropped, ebb_err_text());
+    ebb_tell(conn_dropped, why);
+}
+
+/* The system has no memory for it, or watches no more descriptors. */
+static void drop(struct conn *conn, const char *why) {
+    count_dropped(why);
     conn->reason = WATCH_ERROR;
     conn_close(conn);
 }
@@ -102,7 +107,7 @@ static void drop(struct conn *conn) {
 static bool in_reserve(struct station *station, size_t rest) {
     if (station->in_size - rest >= STATION_READ_SIZE && station->in_size > rest)
         return true;
-    char *in = ebb_try_bytes(2 * (rest + STATION_READ_SIZE));
+    char *in = server_try(station->server, &ebb_type_buffer, 2 * (rest + STATION_READ_SIZE));
     if (in == NULL)
         return false;
     station->in = in;
@@ -131,7 +136,8 @@ static bool keep_rest(struct turn *turn) {
         size_t size = REST_KEPT / 4;
         while (size < left)
             size *= 2;
-        conn->rest = ebb_taken(size) ? ebb_try_bytes(size) : NULL;
+        conn->rest =
+            ebb_taken(size) ? server_try(conn->station->server, &ebb_type_buffer, size) : NULL;
         conn->rest_size = conn->rest ? size : 0;
         if (conn->rest == NULL)
             return false;
@@ -216,6 +222,8 @@ static enum flow flush(struct turn *turn) {
         return turn->sent > TURN_BYTES ? FLOW_LATER : FLOW_ON;
     case SEND_BACKLOG:
         return FLOW_STOP;
+    case SEND_REFUSED:
+        return FLOW_REFUSED;
     default:
         return FLOW_GONE;
     }
@@ -345,9 +353,8 @@ static enum flow step_stream(struct turn *turn) {
     case CMD_STEP_WAIT:
         turn->at = turn->length = 0;
         if (conn->timer == NULL)
-            conn->timer =
-                ebb_timer_open(station->loop, STREAM_WAIT_MS, true, on_stream_timer, conn);
-        return FLOW_WAIT;
+            conn->timer = ebb_timer_try(station->loop, STREAM_WAIT_MS, true, on_stream_timer, conn);
+        return conn->timer ? FLOW_WAIT : FLOW_REFUSED;
     case CMD_STEP_END:
         cmd_stream_close(conn->stream);
         conn->stream = NULL;
@@ -399,20 +406,20 @@ static void put_later(struct conn *conn) {
 /* Ends a turn: sends what was answered, keeps what was not carried out. */
 static void finish(struct turn *turn, enum flow flow) {
     struct conn *conn = turn->conn;
-    if (flow != FLOW_GONE && flow != FLOW_STOP) {
+    if (flow != FLOW_GONE && flow != FLOW_REFUSED && flow != FLOW_STOP) {
         enum flow sent = flush(turn);
-        if (sent == FLOW_GONE || sent == FLOW_STOP) {
+        if (sent != FLOW_ON && sent != FLOW_LATER) {
             conn->closing = flow == FLOW_CLOSE;
             flow = sent;
         }
     }
-    if (flow == FLOW_GONE || flow == FLOW_CLOSE || !keep_rest(turn)) {
-        reply_clear(&turn->station->reply);
+    reply_clear(&turn->station->reply);
+    if (flow == FLOW_GONE || flow == FLOW_CLOSE)
         conn_close(conn);
-        return;
-    }
-    if (flow == FLOW_STOP && ebb_watch_set(conn->watch, EBB_WRITE) != EBB_OK)
-        drop(conn);
+    else if (flow == FLOW_REFUSED || !keep_rest(turn))
+        drop(conn, "no memory for what it sent or asked for");
+    else if (flow == FLOW_STOP && ebb_watch_set(conn->watch, EBB_WRITE) != EBB_OK)
+        drop(conn, ebb_err_text());
     else if (flow == FLOW_LATER)
         put_later(conn);
     else if (flow != FLOW_STOP && turn->station->draining && conn_is_idle(conn))
@@ -468,7 +475,7 @@ static void run_turn(struct conn *conn, bool reads) {
         turn.verb = conn->block.verb;
         turn.first = conn->block_line;
     }
-    enum flow flow = take_rest(&turn) ? FLOW_ON : FLOW_GONE;
+    enum flow flow = take_rest(&turn) ? FLOW_ON : FLOW_REFUSED;
     if (flow == FLOW_ON && reads)
         flow = receive(&turn);
     if (flow == FLOW_ON)
@@ -507,7 +514,7 @@ static void on_event(int events, void *arg) {
     switch (send_backlog(conn)) {
     case SEND_BACKLOG:
         return;
-    case SEND_FAILED:
+    default:
         conn_close(conn);
         return;
     case SEND_ALL:
@@ -520,7 +527,7 @@ static void on_event(int events, void *arg) {
     if (ebb_watch_set(conn->watch, EBB_READ) == EBB_OK)
         run_turn(conn, TURN_READS_NOT);
     else
-        drop(conn);
+        drop(conn, ebb_err_text());
 }
 
 /* A stream waits: is there something to tell? */
@@ -542,7 +549,7 @@ static void begin(void *arg) {
         conn_close(conn);
     else if (ebb_watch_open(&conn->watch, conn->station->loop, conn->fd, EBB_READ, on_event,
                             conn) != EBB_OK)
-        drop(conn);
+        drop(conn, ebb_err_text());
 }
 
 static enum conn_protocol first_protocol(const struct settings *settings) {
@@ -556,13 +563,30 @@ static enum conn_protocol first_protocol(const struct settings *settings) {
     }
 }
 
-void conn_accept(struct station *station, ebb_fd fd) {
-    struct conn *conn = ebb_new(conn);
+/* The descriptor is its own from now on. NULL: there is no memory for it. */
+static struct conn *conn_new(struct station *station, ebb_fd fd) {
+    struct conn *conn = server_try(station->server, &ebb_type_conn, sizeof(*conn));
+    if (conn == NULL)
+        return NULL;
+    conn->scope = ebb_scope_try("connection");
+    if (conn->scope == NULL) {
+        ebb_done(conn);
+        return NULL;
+    }
     conn->station = station;
-    conn->scope = ebb_scope_new("connection");
     conn->fd = fd;
     conn->protocol = first_protocol(station->server->shared.settings);
     ebb_fd_give(fd, conn->scope);
+    return conn;
+}
+
+bool conn_accept(struct station *station, ebb_fd fd) {
+    struct conn *conn = conn_new(station, fd);
+    if (conn == NULL) {
+        count_dropped("no memory for a connection");
+        ebb_fd_close(fd);
+        return false;
+    }
     int on = 1;
     setsockopt(ebb_fd_get(fd), IPPROTO_TCP, TCP_NODELAY, &on,
                sizeof(on)); /* a unix socket refuses; no harm */
@@ -571,7 +595,12 @@ void conn_accept(struct station *station, ebb_fd fd) {
     getpeername(ebb_fd_get(fd), &conn->peer.any, &length);
     if (watch_on(WATCH_CONNEVENTS))
         watch_connected(ebb_fd_get(fd), &conn->peer);
-    ebb_loop_post(station->loop, begin, conn);
+    if (ebb_loop_post_try(station->loop, begin, conn))
+        return true;
+    count_dropped("no memory to hand a connection to its worker");
+    ebb_scope_close(conn->scope);
+    ebb_done(conn);
+    return false;
 }
 
 void conn_close_all(struct station *station) {

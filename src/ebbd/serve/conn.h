@@ -49,6 +49,7 @@ enum send_result {
     SEND_ALL,     /* the reply is empty again */
     SEND_BACKLOG, /* the peer takes no more now; the rest is the connection's backlog */
     SEND_FAILED,  /* close */
+    SEND_REFUSED, /* the same, since there is no memory for the backlog */
 };
 
 /* Sends the station's reply. */

@@ -35,6 +35,7 @@ static void on_accept(ebb_fd fd, const char *peer, void *arg) {
     ebb_tell(connected, ebb_fd_get(fd), peer);
     if (reject(server, fd))
         return;
+    server_relieve(server);
     if (!ebb_taken(CONN_BYTES)) {
         ebb_count(&ebb_metric_rejected, 1);
         ebb_fd_close(fd);
@@ -49,7 +50,8 @@ static void on_accept(ebb_fd fd, const char *peer, void *arg) {
     }
     struct station *station = server->stations[server->station_next];
     server->station_next = (server->station_next + 1) % server->stations_count;
-    conn_accept(station, fd);
+    if (!conn_accept(station, fd))
+        server_conn_gone(server);
 }
 
 static void count_pause(struct server *server, bool paused) {

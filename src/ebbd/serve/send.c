@@ -33,13 +33,14 @@ static enum send_result send_from(struct conn *conn, const struct reply *reply, 
 
 /* Keeps what is unsent of the station's reply. */
 static enum send_result keep(struct conn *conn, const struct reply *reply, size_t sent) {
+    struct server *server = conn->station->server;
     size_t text = reply_text_left(reply, sent);
     if (!ebb_taken(sizeof(struct backlog) + text))
-        return SEND_FAILED;
-    struct backlog *backlog = ebb_try_sized(&ebb_type_backlog, sizeof(*backlog));
-    char *copy = ebb_try_bytes(text + 1);
-    if (backlog == NULL || copy == NULL)
-        return SEND_FAILED;
+        return SEND_REFUSED;
+    struct backlog *backlog = server_try(server, &ebb_type_backlog, sizeof(*backlog));
+    char *copy = backlog ? server_try(server, &ebb_type_buffer, text + 1) : NULL;
+    if (copy == NULL)
+        return SEND_REFUSED;
     backlog->reply.text = copy;
     backlog->reply.size = text;
     reply_carry(&backlog->reply, reply, sent);

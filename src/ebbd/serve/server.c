@@ -24,7 +24,11 @@
 #define EBB_TYPE EBB_TYPE_DEFINE
 #include "tbl/types.def"
 
-enum { HOUSE_NS = 2000000 };
+enum {
+    HOUSE_NS = 2000000,
+    RELIEF_BYTES = 512 << 10, /* of items, at once */
+    RELIEF_TRIES = 4,
+};
 
 static struct server *the_server;
 
@@ -184,13 +188,37 @@ static void keep_house(void *arg) {
         ebb_loop_post(server->loop, keep_house, server);
 }
 
+static bool let_go(struct server *server, size_t bytes) {
+    return store_give(server->shared.store, bytes,
+                      exptime_now(&server->shared.clock, ebb_clock_ns()));
+}
+
+/* A few times, since what leaves need not be where it helps. */
+void server_relieve(struct server *server) {
+    for (int i = 0; i < RELIEF_TRIES && ebb_memory_short(); i++)
+        if (!let_go(server, RELIEF_BYTES))
+            return;
+}
+
+void *server_try(struct server *server, struct ebb_type *type, size_t size) {
+    void *object = ebb_try_sized(type, size);
+    if (object == NULL) {
+        let_go(server, size + RELIEF_BYTES);
+        server_relieve(server);
+        object = ebb_try_sized(type, size);
+    }
+    return object;
+}
+
 void server_tick(void) {
+    server_relieve(the_server);
     if (!the_server->house_is_on)
         keep_house(the_server);
 }
 
 static void resume(void *arg) {
     struct server *server = arg;
+    atomic_store(&server->resuming, false);
     if (server == the_server && atomic_load(&server->paused))
         listen_pause(server, false);
 }
@@ -198,7 +226,7 @@ static void resume(void *arg) {
 void server_conn_gone(struct server *server) {
     uint64_t open = atomic_fetch_sub(&server->conns, 1) - 1;
     ebb_gauge_set(&ebb_metric_connections, (int64_t)open);
-    if (atomic_load(&server->paused))
+    if (atomic_load(&server->paused) && !atomic_exchange(&server->resuming, true))
         ebb_loop_post(server->loop, resume, server);
 }
 

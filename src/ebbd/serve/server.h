@@ -53,6 +53,7 @@ struct server {
     struct ebb_scope *udp_scope; /* NULL: none yet */
     _Atomic uint64_t conns;      /* open or on their way to a worker */
     _Atomic bool paused;         /* the limit of connections is reached */
+    _Atomic bool resuming;       /* and is not any more, which the main loop will hear */
     uint64_t paused_ns;          /* since when; the main loop's */
     bool house_is_on; /* the store has more to tidy up in coming turns; the main loop's */
     bool draining;
@@ -81,6 +82,12 @@ bool server_memory_set(size_t target);
 void server_tick(void);
 /* Says where it listens and how to try it. */
 void server_tell(const struct ebb_daemon *daemon);
+/* An object, or NULL. Where the system has no memory for it, items leave first. Any thread; no room
+ * of the store's may be under construction by it. */
+void *server_try(struct server *server, struct ebb_type *type, size_t size);
+/* Where the system gives no more memory, items leave until the reserve is whole. Cheap else. Any
+ * thread. */
+void server_relieve(struct server *server);
 /* A connection was closed. Any thread. */
 void server_conn_gone(struct server *server);
 
@@ -130,8 +137,9 @@ bool leave_all(struct server *server);
 
 struct conn;
 
-/* Takes an accepted connection to one of the workers. When: main thread. */
-void conn_accept(struct station *station, ebb_fd fd);
+/* Takes an accepted connection to one of the workers. False: there is no memory for it, and it is
+ * closed. When: main thread. */
+bool conn_accept(struct station *station, ebb_fd fd);
 /* Closes those that were idle for longer than --idle-timeout. When: its thread. */
 void conn_close_idle(struct station *station);
 /* Closes all of a station's. When: its thread. */

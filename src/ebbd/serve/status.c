@@ -10,8 +10,8 @@
 #include <ebb/admin.h>
 #include <ebb/collector.h>
 
-static struct ebb_type *const connection_types[] = {&ebb_type_conn, &ebb_type_backlog,
-                                                    &ebb_type_station};
+static struct ebb_type *const connection_types[] = {&ebb_type_conn, &ebb_type_buffer,
+                                                    &ebb_type_backlog, &ebb_type_station};
 
 static uint64_t connection_bytes(void) {
     uint64_t sum = 0;

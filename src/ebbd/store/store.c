@@ -616,6 +616,12 @@ bool store_limit_set(struct store *store, size_t limit_bytes, uint32_t now) {
     return true;
 }
 
+bool store_give(struct store *store, size_t bytes, uint32_t now) {
+    bool left = evict_instead(store, bytes, now);
+    ebb_collect(EBB_CAUSE_memory);
+    return left;
+}
+
 void store_stats_read(struct store *store, struct store_stats *stats) {
     *stats = (struct store_stats){
         .items = store_items(store),

@@ -177,6 +177,10 @@ bool store_tick(struct store *store, uint32_t now);
 /* Changes the limit at run time; gives memory back at once. False: too small or too large. */
 bool store_limit_set(struct store *store, size_t limit_bytes, uint32_t now);
 
+/* Lets items leave that take so many bytes at the least, and collects: when the system gives no
+ * more memory, whatever the limit. False: none left. Any thread. */
+bool store_give(struct store *store, size_t bytes, uint32_t now);
+
 /* A walk over all items, in steps. Zeroed: at the start. */
 struct store_scan {
     uint32_t segment, generation, offset;
