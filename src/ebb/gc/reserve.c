@@ -8,12 +8,12 @@
  * fills a heap, are refused until it is whole again, so that the program lets go of some
  * (ebb_memory_short) and what they leave comes here first.
  *
- * libgc needs memory of its own besides, for what it knows of each block, and takes it badly when the
- * system refuses that: a block that it cannot split is lost for ever, and the first object of a size
- * leaves a block that the marker faults on. So each size is used once at the start, and some address
- * space is kept for libgc alone: at the first refusal the heap is told not to grow any more, and the
- * address space is let go of. It is taken back, and the heap may grow again, once there is as much
- * more than that (limits are changed, too).
+ * libgc needs memory of its own besides, for what it knows of each block, and takes it badly when
+ * the system refuses that: a block that it cannot split is lost for ever, and the first object of a
+ * size leaves a block that the marker faults on. So each size is used once at the start, and some
+ * address space is kept for libgc alone: at the first refusal the heap is told not to grow any
+ * more, and the address space is let go of. It is taken back, and the heap may grow again, once
+ * there is as much more than that (limits are changed, too).
  *
  * 1. The static array alone holds the pieces. They are pointer-free and never written to.
  * 2. Large objects, and those that are held by their start only, take nothing of the reserve.
@@ -104,6 +104,7 @@ void ebbi_reserve_start(void) {
     ebb_gauge_set(&ebb_metric_reserve_used, (int64_t)PIECES * PIECE_BYTES);
     use_each_size();
     space_take();
+    GC_expand_hp((size_t)PIECES * (PIECE_BYTES + 32)); /* it takes nothing of the initial heap */
     fill();
 }
 
@@ -114,7 +115,8 @@ bool ebbi_reserve_allows(const struct ebb_type *type, size_t size, enum ebbi_nee
 bool ebbi_reserve_open(const struct ebb_type *type, size_t size, enum ebbi_need need) {
     if (need == NEED_RESERVE)
         return false;
-    for (int i = need == NEED_CAN_WAIT ? PIECES_LAST : 0; i < PIECES && !is_large(type, size); i++) {
+    for (int i = need == NEED_CAN_WAIT ? PIECES_LAST : 0; i < PIECES && !is_large(type, size);
+         i++) {
         void *piece = atomic_exchange(&pieces[i], NULL);
         if (piece == NULL)
             continue;
