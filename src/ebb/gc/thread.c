@@ -112,18 +112,12 @@ static void *thread_main(void *arg) {
 /* pthread_create says EAGAIN whatever is missing; whether there is room for a stack tells the rest.
  */
 static const char *limit_of_threads(void) {
-    pthread_attr_t attributes;
-    size_t size = 0;
-    if (pthread_getattr_default_np(&attributes) != 0 ||
-        pthread_attr_getstacksize(&attributes, &size) != 0)
-        return "see ulimit -u and ulimit -v";
-    pthread_attr_destroy(&attributes);
-    void *stack =
-        mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
+    void *stack = mmap(NULL, STACK_BYTES, PROT_READ | PROT_WRITE,
+                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
     if (stack == MAP_FAILED)
         return "no memory for its stack: see ulimit -v and ulimit -d, LimitAS= and LimitDATA= of "
-               "the service, or lower ulimit -s";
-    munmap(stack, size);
+               "the service";
+    munmap(stack, STACK_BYTES);
     return "see ulimit -u, LimitNPROC= and TasksMax= of the service";
 }
 
