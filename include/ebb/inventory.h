@@ -36,6 +36,11 @@ enum ebb_err ebb_descriptors_reserve(uint64_t count, const char *who) EBB_MUST_C
 /* The same, as far as the system allows it: returns how many there may be, count or fewer. */
 uint64_t ebb_descriptors_reserve_most(uint64_t count, const char *who);
 
+/* The main thread's stack grows up to the limit of just then: raises RLIMIT_STACK when less than
+ * 512 KiB are allowed. When: first in main; ebb_daemon_run does it, but what main does before needs
+ * stack as well. Fails: EBB_ERR_LIMIT. */
+enum ebb_err ebb_stack_reserve(void) EBB_MUST_CHECK;
+
 /* What may be had of memory. 0: no limit is known. */
 struct ebb_memory_limits {
     uint64_t machine;    /* bytes of RAM */

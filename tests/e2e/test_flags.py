@@ -224,22 +224,38 @@ class Flags(unittest.TestCase):
                 server.connect().close()
             self.assertRegex(server.stderr(), rf"cannot watch memory pressure at {path}: ")
 
+    def refused_with_one_line(self, limit, count, name):
+        """False: it serves within this limit. Else one line says which it was, and nothing ends by a signal."""
+        child = subprocess.Popen([EBBD, *AS_ROOT, "-l", "127.0.0.1", "-p", "-1"], stderr=subprocess.PIPE, text=True, env={},
+                                 preexec_fn=lambda: resource.setrlimit(limit, (count, count)))
+        line = child.stderr.readline()
+        refused = " serves on " not in line
+        if refused:
+            self.assertEqual((child.wait(STOP_SECONDS_MAX), child.stderr.read()), (71, ""), (count, line))
+            self.assertIn(f"ulimit {name}", line)
+        child.terminate()
+        child.wait(STOP_SECONDS_MAX)
+        child.stderr.close()
+        return refused
+
     @unittest.skipIf("EBB_SANITIZED" in os.environ, "a sanitizer reserves address space")
     def test_too_little_memory_to_start_with_is_one_line(self):
-        for limit, name in ((resource.RLIMIT_AS, "-v"), (resource.RLIMIT_DATA, "-d")):
-            refused = 0
-            for mib in (12, 16, 20, 30, 40, 50):
-                child = subprocess.Popen([EBBD, *AS_ROOT, "-l", "127.0.0.1", "-p", "-1"], stderr=subprocess.PIPE, text=True,
-                                         preexec_fn=lambda: resource.setrlimit(limit, (mib << 20, mib << 20)))
-                line = child.stderr.readline()
-                if " serves on " not in line:
-                    self.assertEqual((child.wait(STOP_SECONDS_MAX), child.stderr.read()), (71, ""), line)
-                    self.assertIn(f"ulimit {name}", line)
-                    refused += 1
-                child.terminate()
-                child.wait(STOP_SECONDS_MAX)
-                child.stderr.close()
-            self.assertGreater(refused, 0)
+        for limit, name, least in ((resource.RLIMIT_AS, "-v", ()), (resource.RLIMIT_DATA, "-d", (1, 2, 4))):
+            refused = [self.refused_with_one_line(limit, mib << 20, name) for mib in (*least, 12, 16, 20, 30, 40, 50)]
+            self.assertIn(True, refused)
+
+    @unittest.skipIf("EBB_SANITIZED" in os.environ, "a sanitizer needs a larger stack before main")
+    def test_too_small_a_stack_is_raised_or_one_line(self):
+        for kib in (16, 32, 64, 96, 128, 256, 511):
+            self.refused_with_one_line(resource.RLIMIT_STACK, kib << 10, "-s")
+        soft = (16 << 10, resource.getrlimit(resource.RLIMIT_STACK)[1])
+        done = subprocess.Popen([EBBD, *AS_ROOT, "-l", "127.0.0.1", "-p", "-1"], stderr=subprocess.PIPE, text=True, env={},
+                                preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_STACK, soft))
+        self.assertIn(" serves on ", done.stderr.readline())
+        self.assertGreaterEqual(resource.prlimit(done.pid, resource.RLIMIT_STACK)[0], 512 << 10)
+        done.terminate()
+        self.assertEqual(done.wait(STOP_SECONDS_MAX), 0)
+        done.stderr.close()
 
     def test_unix_socket_serves_and_is_gone_after_the_end(self):
         path = os.path.join(test_folder("unix"), "s")

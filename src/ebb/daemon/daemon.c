@@ -33,6 +33,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sysexits.h>
 #include <unistd.h>
 
@@ -384,6 +385,8 @@ int ebb_daemon_run(const struct ebb_daemon_plan *plan) {
     int status;
     ebb_streams_take();
     enum ebb_err error = check_plan(self);
+    if (error == EBB_OK)
+        error = ebb_stack_reserve();
     if (error == EBB_OK)
         error = check_memory();
     if (error) {

@@ -216,9 +216,6 @@ static void probes_start(void) {
     size_t size;
     ebbi_metric_memory(&counters, &size);
     GC_exclude_static_roots(counters, (char *)counters + size);
-    void *lines;
-    ebbi_sink_memory(&lines, &size);
-    GC_exclude_static_roots(lines, (char *)lines + size);
 }
 
 void ebb_collector_start(const struct ebb_profile *chosen) {

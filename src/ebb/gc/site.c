@@ -1,8 +1,9 @@
 /* site -- call sites: where OWNED objects come from, and the leaks found there.
  *
  * The stack is walked by frame pointers (some 30 ns for 8 frames) or, for full stacks, by the
- * unwinder; the frames are hashed into a static table, and the object's header keeps the table's
- * index. The table is not scanned.
+ * unwinder; the frames are hashed into a table, and the object's header keeps the table's index.
+ * The table is not scanned, and mapped at the start: a program that holds it could not be loaded
+ * where data is bounded (ulimit -d), and would not say so.
  *
  * 1. A site is written once (used: 0 free -> 1 being filled -> 2 filled) and never removed; only
  * its counters move.
@@ -17,6 +18,7 @@
 #include <execinfo.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <time.h>
 
 #define GC_THREADS
@@ -25,7 +27,7 @@
 
 enum { SITES = 8192, PROBES = 64, ADDRESS_BITS = 48 };
 
-static struct ebb_site sites[SITES];
+static struct ebb_site *sites; /* SITES of them, from the start on */
 static time_t started_seconds;
 static _Thread_local uintptr_t stack_top;
 
@@ -33,7 +35,13 @@ void ebbi_sites_start(void) {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
     started_seconds = now.tv_sec;
-    GC_exclude_static_roots(sites, sites + SITES);
+    sites = mmap(NULL, SITES * sizeof *sites, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+                 -1, 0);
+    ebb_assert(sites != MAP_FAILED, "no memory for %d call sites", SITES);
+}
+
+static uint32_t sites_there(void) {
+    return sites ? SITES : 0;
 }
 
 struct ebb_site *ebbi_site_at(uint16_t site) {
@@ -154,7 +162,7 @@ void ebbi_used_after_done_count(struct object_header *header) {
 }
 
 uint64_t ebb_leaks_each(void (*see)(const struct ebb_site *, void *), void *context) {
-    for (uint32_t i = 0; see != NULL && i < SITES; i++)
+    for (uint32_t i = 0; see != NULL && i < sites_there(); i++)
         if (atomic_load_explicit(&sites[i].leaked, memory_order_relaxed) > 0)
             see(&sites[i], context);
     return ebb_leaks_count();
@@ -162,7 +170,7 @@ uint64_t ebb_leaks_each(void (*see)(const struct ebb_site *, void *), void *cont
 
 uint64_t ebb_foreign_each(void (*see)(const struct ebb_site *, void *), void *context) {
     uint64_t held = 0;
-    for (uint32_t i = 0; i < SITES; i++) {
+    for (uint32_t i = 0; i < sites_there(); i++) {
         if (sites[i].type == NULL || sites[i].type->lifetime != EBB_FOREIGN ||
             sites[i].allocated == sites[i].gone)
             continue;
@@ -181,14 +189,14 @@ uint64_t ebb_leaks_count(void) {
 }
 
 void ebb_sites_each(void (*see)(const struct ebb_site *, void *), void *context) {
-    for (uint32_t i = 1; i < SITES; i++)
+    for (uint32_t i = 1; i < sites_there(); i++)
         if (atomic_load_explicit(&sites[i].used, memory_order_acquire) == 2)
             see(&sites[i], context);
 }
 
 uint64_t ebb_used_after_done_count(void) {
     uint64_t sum = 0;
-    for (uint32_t i = 0; i < SITES; i++)
+    for (uint32_t i = 0; i < sites_there(); i++)
         sum += atomic_load_explicit(&sites[i].used_after_done, memory_order_acquire);
     return sum;
 }

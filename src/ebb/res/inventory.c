@@ -24,6 +24,7 @@
 #include "res_internal.h"
 #include "tell/events.h"
 
+#define STACK_BYTES_MIN   (512 << 10)
 #define FIRST_HANDED_OVER 3 /* SD_LISTEN_FDS_START */
 #define HANDED_OVER_MAX   1024
 #define ENTRIES_SIZE      4096
@@ -190,4 +191,21 @@ enum ebb_err ebb_descriptors_reserve(uint64_t count, const char *who) {
         "%s needs %llu descriptors, and the system allows %llu: raise `ulimit -n` or "
         "LimitNOFILE= of the service, or ask for less",
         who, (unsigned long long)count, (unsigned long long)limit.rlim_max);
+}
+
+enum ebb_err ebb_stack_reserve(void) {
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_STACK, &limit) != 0 || limit.rlim_cur >= STACK_BYTES_MIN)
+        return EBB_OK;
+    rlim_t had = limit.rlim_cur;
+    limit.rlim_cur = STACK_BYTES_MIN;
+    if (limit.rlim_max < STACK_BYTES_MIN)
+        limit.rlim_max = STACK_BYTES_MIN;
+    if (setrlimit(RLIMIT_STACK, &limit) == 0)
+        return EBB_OK;
+    return ebb_err_set(
+        EBB_ERR_LIMIT,
+        "the stack may be %llu KiB, and the program needs %d KiB: raise ulimit -s or "
+        "LimitSTACK= of the service",
+        (unsigned long long)had / 1024, STACK_BYTES_MIN >> 10);
 }

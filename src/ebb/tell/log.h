@@ -40,7 +40,5 @@ size_t ebbi_log_line(const struct ebbi_log_entry *entry, enum ebb_log_format for
 void ebbi_sink_put(const char *line, size_t length);
 /* The form that lines have now. */
 enum ebb_log_format ebbi_sink_format(bool *coloured);
-/* The ring's memory: the collector need not look into it. */
-void ebbi_sink_memory(void **at, size_t *size);
 
 #endif

@@ -20,6 +20,7 @@
 #include <pthread.h>
 #include <stdbool.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #define ROWS_MAX        1024
 #define SUM_SLOT        (EBBI_HISTOGRAM_BOUNDS + 1) /* after the buckets and +Inf */
@@ -36,11 +37,13 @@ const uint64_t ebbi_histogram_bound_ns[EBBI_HISTOGRAM_BOUNDS] = {
 };
 
 static struct {
-    struct ebb_metric_block of_thread[EBB_METRIC_THREADS];
     struct ebb_metric_block shared;
     _Atomic uint64_t at_reset[EBB_METRIC_SLOTS];
 } memory;
 
+/* EBB_METRIC_THREADS of them, mapped when a thread first wants one; NULL: all count in the shared
+ * one. */
+static struct ebb_metric_block *of_thread;
 static atomic_bool taken[EBB_METRIC_THREADS];
 static _Atomic size_t blocks_used; /* blocks from here on were never taken: nothing to sum */
 static struct ebb_metric *rows[ROWS_MAX];
@@ -91,7 +94,7 @@ void ebb_metrics_add(struct ebb_metric *const *added, size_t count) {
 }
 
 static void hand_on(void *block) {
-    size_t index = (size_t)((struct ebb_metric_block *)block - memory.of_thread);
+    size_t index = (size_t)((struct ebb_metric_block *)block - of_thread);
     ebb_metric_block = NULL;
     atomic_store_explicit(&taken[index], false, memory_order_release);
 }
@@ -99,18 +102,21 @@ static void hand_on(void *block) {
 static void make_key(void) {
     int failed = pthread_key_create(&block_key, hand_on);
     ebb_assert(failed == 0, "pthread_key_create: error %d", failed);
+    void *blocks = mmap(NULL, EBB_METRIC_THREADS * sizeof *of_thread, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    of_thread = blocks == MAP_FAILED ? NULL : blocks;
 }
 
 struct ebb_metric_block *ebb_metric_block_take(void) {
     if (without_block)
         return NULL;
     pthread_once(&block_key_once, make_key);
-    for (size_t i = 0; i < EBB_METRIC_THREADS; i++) {
+    for (size_t i = 0; i < EBB_METRIC_THREADS && of_thread; i++) {
         bool expected = false;
         if (!atomic_compare_exchange_strong_explicit(&taken[i], &expected, true,
                                                      memory_order_acquire, memory_order_relaxed))
             continue;
-        ebb_metric_block = &memory.of_thread[i];
+        ebb_metric_block = &of_thread[i];
         size_t used = atomic_load(&blocks_used);
         while (used < i + 1 && !atomic_compare_exchange_weak(&blocks_used, &used, i + 1))
             ;
@@ -158,7 +164,7 @@ static uint64_t slot_sum(uint32_t slot) {
     uint64_t sum = atomic_load_explicit(&memory.shared.slot[slot], memory_order_relaxed);
     size_t blocks = atomic_load_explicit(&blocks_used, memory_order_acquire);
     for (size_t i = 0; i < blocks; i++)
-        sum += atomic_load_explicit(&memory.of_thread[i].slot[slot], memory_order_relaxed);
+        sum += atomic_load_explicit(&of_thread[i].slot[slot], memory_order_relaxed);
     return sum;
 }
 

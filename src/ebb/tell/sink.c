@@ -8,7 +8,8 @@
  * 1. ebbi_sink_put never waits for anybody: not for the writer, not for another thread that was
  * stopped (by the collector, say) in the middle of its copy.
  * 2. The writer copies a slot out and frees it before it writes: a write that hangs holds none.
- * 3. The thread is not known to the collector: it touches static memory only, and is never stopped.
+ * 3. The thread is not known to the collector: it touches static and mapped memory only, and is
+ * never stopped.
  * 4. The descriptor never changes under a write: who wants another file puts it behind the same
  * number. */
 #include "log.h"
@@ -23,6 +24,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
@@ -31,11 +33,12 @@
 #define STOP_PATIENCE_SECONDS 2
 #define STACK_BYTES           (256 << 10)
 
-static struct slot {
+struct slot {
     _Atomic uint32_t turn; /* position at which it may be filled; one more: it may be taken */
     uint32_t length;
     char line[EBBI_LOG_LINE_MAX];
-} slots[SLOTS];
+};
+static struct slot *slots; /* SLOTS of them, from the log's start on */
 
 static _Atomic uint32_t put_at;
 static uint32_t take_at;
@@ -48,11 +51,6 @@ static _Atomic int sink_fd = STDERR_FILENO;
 static _Atomic bool is_cut; /* what was written last ends in the middle of a line */
 static _Atomic int sink_form = EBB_LOG_TEXT;
 static _Atomic int sink_coloured = -1; /* -1: not looked yet */
-
-void ebbi_sink_memory(void **at, size_t *size) {
-    *at = slots;
-    *size = sizeof(slots);
-}
 
 void ebb_log_fd_set(int fd) {
     atomic_store(&sink_coloured, isatty(fd));
@@ -175,8 +173,19 @@ static void *run(void *arg) {
     }
 }
 
+/* Mapped, once: in the program it would keep this from being loaded where data is bounded. Without
+ * it each line is written by who has it to say. */
+static bool slots_make(void) {
+    if (slots)
+        return true;
+    void *at = mmap(NULL, SLOTS * sizeof *slots, PROT_READ | PROT_WRITE,
+                    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    slots = at == MAP_FAILED ? NULL : at;
+    return slots != NULL;
+}
+
 void ebb_log_start(void) {
-    if (atomic_load(&running))
+    if (atomic_load(&running) || !slots_make())
         return;
     for (uint32_t i = 0; i < SLOTS; i++)
         atomic_store(&slots[i].turn, i);

@@ -159,6 +159,13 @@ static int serve(void) {
 int main(int argc, char **argv) {
     struct ebb_fd_writer out;
     ebb_streams_take();
+    if (ebb_stack_reserve() != EBB_OK) {
+        ebb_fd_writer_init(&out, STDERR_FILENO);
+        ebb_write(&out.writer, "ebbd: "); /* which takes less stack than ebb_writef */
+        ebb_write(&out.writer, ebb_err_text());
+        ebb_write(&out.writer, "\n");
+        return EX_OSERR;
+    }
     ebb_fd_writer_init(&out, STDOUT_FILENO);
     if (settings_read(&settings, argc, argv) != EBB_OK) {
         fprintf(stderr, "ebbd: %s\n", ebb_err_text());
