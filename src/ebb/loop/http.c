@@ -14,6 +14,10 @@
  * evhttp does not look whether a connection could be watched again for its answer. One that could
  * not would never end: it is closed.
  *
+ * A peer may close its half once it has asked, and still read (shutdown(1), nc -N). The end of what
+ * it sends is thus no end while it waits for an answer or reads one: that it has gone altogether,
+ * the next write to it tells.
+ *
  * 1. The listening socket is a managed resource: libevent borrows it, ebb_fd_close closes it,
  * nobody else does.
  * 2. A remembered bufferevent is used only right after count_connections found it alive. */
@@ -32,20 +36,25 @@
 #include <event2/event.h>
 #include <event2/bufferevent.h>
 #include <event2/http.h>
+#include <event2/http_struct.h>
 #include <event2/keyvalq_struct.h>
 #include <event2/listener.h>
 #include <netinet/in.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/queue.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
-#define HTTP_BODY_MAX        (64 * 1024)
-#define HTTP_HEADERS_MAX     (16 * 1024)
-#define HTTP_UNREAD_MAX      (HTTP_BODY_MAX + HTTP_HEADERS_MAX)
-#define HTTP_CONNECTIONS_MAX 64
-#define HTTP_LOOK_AGAIN_MS   50
-#define HTTP_BACKLOG         64
+#define HTTP_BODY_MAX          (64 * 1024)
+#define HTTP_HEADERS_MAX       (16 * 1024)
+#define HTTP_UNREAD_MAX        (HTTP_BODY_MAX + HTTP_HEADERS_MAX)
+#define HTTP_CONNECTIONS_MAX   64
+#define HTTP_LOOK_AGAIN_MS     50
+#define HTTP_LOOK_FOR_RESET_MS 200
+#define HTTP_BACKLOG           64
 
 struct ebb_http {
     struct ebb_loop *loop;
@@ -177,6 +186,56 @@ static void mark_asked(struct ebb_http *http, struct evhttp_request *evhttp) {
             http->connection[i].asked = true;
 }
 
+/* RFC 9112, 3.2: HTTP/1.1 has one Host, and nobody two, or one that is no host. */
+static bool host_is_told(struct evhttp_request *evhttp) {
+    const struct evkeyvalq *headers = evhttp_request_get_input_headers(evhttp);
+    const struct evkeyval *at;
+    int hosts = 0;
+    bool readable = true;
+    TAILQ_FOREACH(at, headers, next)
+    if (strcasecmp(at->key, "Host") == 0) {
+        hosts++;
+        readable = at->value[strcspn(at->value, " \t/\\?#@,")] == 0;
+    }
+    bool older = evhttp->major < 1 || (evhttp->major == 1 && evhttp->minor == 0);
+    return readable && (hosts == 1 || (hosts == 0 && older));
+}
+
+/* Sets path and query, still encoded, to their places in target. evhttp would take "//readyz" for a
+ * host without a path. False: it is no address. */
+static bool split_target(struct evhttp_request *evhttp, char target[HTTP_PATH_MAX],
+                         const char **path, const char **query) {
+    const struct evhttp_uri *uri = evhttp_request_get_evhttp_uri(evhttp);
+    const char *raw = evhttp_request_get_uri(evhttp);
+    if (raw == NULL || raw[0] != '/') { /* http://host/path */
+        *path = uri ? evhttp_uri_get_path(uri) : NULL;
+        *query = uri ? evhttp_uri_get_query(uri) : NULL;
+        if (*path == NULL || (*path)[0] == 0)
+            *path = "/";
+        return uri && evhttp_uri_get_host(uri);
+    }
+    size_t length = strcspn(raw, "#");
+    if (length >= HTTP_PATH_MAX)
+        return false;
+    memcpy(target, raw, length);
+    target[length] = 0;
+    char *mark = strchr(target, '?');
+    if (mark)
+        *mark = 0;
+    *path = target;
+    *query = mark ? mark + 1 : NULL;
+    return true;
+}
+
+static bool read_target(struct ebb_http_request *request) {
+    char target[HTTP_PATH_MAX];
+    const char *path, *query;
+    return split_target(request->evhttp, target, &path, &query) &&
+           decode_path(path, request->path, sizeof(request->path)) &&
+           (query == NULL ||
+            (strstr(query, "%00") == NULL && evhttp_parse_query_str(query, &request->query) == 0));
+}
+
 static void handle(struct evhttp_request *evhttp, void *arg) {
     struct ebb_http *http = arg;
     ebbi_pulse_busy();
@@ -186,15 +245,13 @@ static void handle(struct evhttp_request *evhttp, void *arg) {
     TAILQ_INIT(&request.query);
     ebb_count(&ebb_metric_http_requests, 1);
     mark_asked(http, evhttp);
-    const struct evhttp_uri *uri = evhttp_request_get_evhttp_uri(evhttp);
-    const char *path = uri ? evhttp_uri_get_path(uri) : NULL;
-    const char *query = uri ? evhttp_uri_get_query(uri) : NULL;
     enum evhttp_cmd_type method = evhttp_request_get_command(evhttp);
-    if (method != EVHTTP_REQ_GET && method != EVHTTP_REQ_HEAD && method != EVHTTP_REQ_POST)
+    if (!host_is_told(evhttp))
+        refuse(&request, 400,
+               "400: HTTP/1.1 has one Host header with the name that was asked for\n");
+    else if (method != EVHTTP_REQ_GET && method != EVHTTP_REQ_HEAD && method != EVHTTP_REQ_POST)
         refuse(&request, 405, "405: only GET, HEAD and POST are answered here\n");
-    else if (!decode_path(path && path[0] ? path : "/", request.path, sizeof(request.path)) ||
-             (query &&
-              (strstr(query, "%00") || evhttp_parse_query_str(query, &request.query) != 0)))
+    else if (!read_target(&request))
         refuse(&request, 400, "400: the address cannot be read\n");
     else if (http->fn == NULL)
         refuse(&request, 404, "404: nothing is here\n");
@@ -404,6 +461,25 @@ static int belongs_to(const struct event_base *base, const struct event *event, 
     return event_get_callback_arg(event) == its;
 }
 
+/* evhttp's own, the same for every connection. */
+static _Atomic(bufferevent_event_cb) on_evhttp_event;
+
+static void on_event_but_end(struct bufferevent *its, short what, void *arg) {
+    if (what != (BEV_EVENT_READING | BEV_EVENT_EOF))
+        atomic_load (&on_evhttp_event)(its, what, arg);
+}
+
+void ebbi_http_outlive_end(struct evhttp_connection *connection) {
+    struct bufferevent *its = evhttp_connection_get_bufferevent(connection);
+    bufferevent_data_cb on_read, on_write;
+    bufferevent_event_cb on_event;
+    void *arg;
+    bufferevent_getcb(its, &on_read, &on_write, &on_event, &arg);
+    if (on_event != on_event_but_end)
+        atomic_store(&on_evhttp_event, on_event);
+    bufferevent_setcb(its, on_read, on_write, on_event_but_end, arg);
+}
+
 void ebbi_http_close_unwatched(struct evhttp_connection *connection) {
     struct bufferevent *its = evhttp_connection_get_bufferevent(connection);
     if (!event_base_foreach_event(bufferevent_get_base(its), belongs_to, its))
@@ -421,8 +497,10 @@ void ebbi_http_reply(struct evhttp_request *evhttp, int status, const char *cont
     if (evhttp_request_get_command(evhttp) == EVHTTP_REQ_HEAD)
         evbuffer_drain(body, evbuffer_get_length(body)); /* the length is told, the body is not */
     evhttp_send_reply(evhttp, status, NULL, NULL);
-    if (connection) /* NULL: the peer has gone */
-        ebbi_http_close_unwatched(connection);
+    if (connection == NULL) /* the peer has gone */
+        return;
+    ebbi_http_outlive_end(connection);
+    ebbi_http_close_unwatched(connection);
 }
 
 void ebb_http_reply(struct ebb_http_request *request, int status, const char *content_type) {
@@ -442,6 +520,8 @@ void ebbi_http_gone(struct evhttp_request *evhttp) {
 
 struct ebb_http_later {
     struct evhttp_request *evhttp; /* NULL: the peer has gone */
+    struct ebb_loop *loop;
+    struct ebb_timer *look; /* once its end was read */
     struct body_writer body;
     void (*gone)(void *arg);
     void *arg;
@@ -450,6 +530,8 @@ struct ebb_http_later {
 static void later_gone(struct evhttp_connection *connection, void *arg) {
     (void)connection;
     struct ebb_http_later *later = arg;
+    ebb_timer_close(later->look);
+    later->look = NULL;
     ebbi_http_gone(later->evhttp);
     later->evhttp = NULL;
     later->body.buffer = NULL;
@@ -464,15 +546,43 @@ void ebbi_http_may_be_silent(struct evhttp_connection *connection) {
 
 /* evhttp reads on only once it answers. Until then reading, which here ends at the buffer, hears of
  * the connection's end; that nothing comes while it waits is no fault of the peer's. */
-void ebbi_http_hear_of_end(struct evhttp_connection *connection) {
+static void read_no_request(struct evhttp_connection *connection, bufferevent_event_cb on_event,
+                            void *arg) {
     struct bufferevent *its = evhttp_connection_get_bufferevent(connection);
-    bufferevent_data_cb on_write;
-    bufferevent_event_cb on_event;
-    void *arg;
-    bufferevent_getcb(its, NULL, &on_write, &on_event, &arg);
-    bufferevent_setcb(its, NULL, on_write, on_event, arg);
+    bufferevent_setcb(its, NULL, NULL, on_event, arg);
     bufferevent_enable(its, EV_READ);
     ebbi_http_may_be_silent(connection);
+}
+
+void ebbi_http_hear_of_end(struct evhttp_connection *connection) {
+    ebbi_http_outlive_end(connection);
+    read_no_request(connection, on_event_but_end, connection);
+}
+
+static void look_for_reset(void *arg) {
+    struct ebb_http_later *later = arg;
+    struct evhttp_connection *connection = evhttp_request_get_connection(later->evhttp);
+    struct bufferevent *its = evhttp_connection_get_bufferevent(connection);
+    int error = 0;
+    socklen_t size = sizeof(error);
+    if (getsockopt(bufferevent_getfd(its), SOL_SOCKET, SO_ERROR, &error, &size) == 0 && error != 0)
+        atomic_load (&on_evhttp_event)(its, BEV_EVENT_READING | BEV_EVENT_ERROR, connection);
+}
+
+/* Whether a peer that sends no more still reads, only what is sent to it can tell: one that has
+ * gone resets the connection. So it hears that its answer is being made (RFC 9110, 15.2: any number
+ * of such replies may come before the answer). */
+static void on_end_while_waiting(struct bufferevent *its, short what, void *arg) {
+    static const char made[] = "HTTP/1.1 102 Processing\r\n\r\n";
+    struct ebb_http_later *later = arg;
+    if (what != (BEV_EVENT_READING | BEV_EVENT_EOF)) {
+        struct evhttp_connection *connection = evhttp_request_get_connection(later->evhttp);
+        atomic_load (&on_evhttp_event)(its, what, connection);
+        return;
+    }
+    if (later->evhttp->major == 1 && later->evhttp->minor > 0)
+        (void)!send(bufferevent_getfd(its), made, sizeof(made) - 1, MSG_NOSIGNAL | MSG_DONTWAIT);
+    later->look = ebb_timer_try(later->loop, HTTP_LOOK_FOR_RESET_MS, true, look_for_reset, later);
 }
 
 struct ebb_http_later *ebb_http_keep(struct ebb_http_request *request, void (*gone)(void *arg),
@@ -480,10 +590,15 @@ struct ebb_http_later *ebb_http_keep(struct ebb_http_request *request, void (*go
     ebb_assert(!request->answered, "an answer to %s that was given already", request->path);
     request->answered = true;
     struct ebb_http_later *later = ebb_new_sized(&ebb_type_http_later, sizeof(*later));
-    *later = (struct ebb_http_later){request->evhttp, request->body, gone, arg};
+    *later = (struct ebb_http_later){.evhttp = request->evhttp,
+                                     .loop = request->loop,
+                                     .body = request->body,
+                                     .gone = gone,
+                                     .arg = arg};
     struct evhttp_connection *connection = evhttp_request_get_connection(later->evhttp);
     evhttp_connection_set_closecb(connection, later_gone, later);
-    ebbi_http_hear_of_end(connection);
+    ebbi_http_outlive_end(connection); /* which learns evhttp's function */
+    read_no_request(connection, on_end_while_waiting, later);
     return later;
 }
 
@@ -494,6 +609,7 @@ struct ebb_writer *ebb_http_later_body(struct ebb_http_later *later) {
 void ebb_http_later_reply(struct ebb_http_later *later, int status, const char *content_type) {
     if (later->evhttp) {
         struct evhttp_connection *connection = evhttp_request_get_connection(later->evhttp);
+        ebb_timer_close(later->look);
         evhttp_connection_set_closecb(connection, NULL, NULL);
         evhttp_connection_set_timeout(connection, HTTP_TIMEOUT_SECONDS);
         ebbi_http_reply(later->evhttp, status, content_type);

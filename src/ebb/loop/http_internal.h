@@ -34,6 +34,9 @@ void ebbi_http_reply(struct evhttp_request *evhttp, int status, const char *cont
 void ebbi_http_headers(struct evhttp_request *evhttp, const char *content_type);
 /* Closes a connection whose answer was begun, when the system could not watch it. */
 void ebbi_http_close_unwatched(struct evhttp_connection *connection);
+/* From here to the next call of evhttp's the end of what the peer sends does not end the
+ * connection: it may still read. */
+void ebbi_http_outlive_end(struct evhttp_connection *connection);
 /* For the close callback of a connection: lets go of the request whose answer was not complete. */
 void ebbi_http_gone(struct evhttp_request *evhttp);
 

@@ -11,6 +11,7 @@
 
 #include <errno.h>
 #include <event2/buffer.h>
+#include <event2/http_struct.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -52,10 +53,14 @@ static void reply_end(struct stream *stream, bool complete) {
     struct evhttp_connection *connection = evhttp_request_get_connection(evhttp);
     evhttp_connection_set_closecb(connection, NULL, NULL);
     evhttp_connection_set_timeout(connection, HTTP_TIMEOUT_SECONDS);
-    if (stream_end(stream, complete))
-        evhttp_send_reply_end(evhttp);
-    else
+    if (!stream_end(stream, complete)) {
         evhttp_connection_free(connection); /* and the request */
+        return;
+    }
+    bool chunked = evhttp->chunked; /* else it may be over with this call */
+    evhttp_send_reply_end(evhttp);
+    if (chunked)
+        ebbi_http_outlive_end(connection);
 }
 
 static void on_sent(struct evhttp_connection *connection, void *arg) {
@@ -70,6 +75,7 @@ static void begin(struct stream *stream, int status, const char *content_type) {
     stream->content_type = NULL;
     ebbi_http_headers(stream->evhttp, content_type);
     evhttp_send_reply_start(stream->evhttp, status, NULL);
+    ebbi_http_outlive_end(connection);
     ebbi_http_may_be_silent(connection);
     ebbi_http_close_unwatched(connection);
 }
@@ -122,6 +128,7 @@ static void on_readable(int events, void *arg) {
     if (got > 0) {
         ebb_watch_pause(stream->watch);
         evhttp_send_reply_chunk_with_cb(stream->evhttp, piece, on_sent, stream);
+        ebbi_http_outlive_end(evhttp_request_get_connection(stream->evhttp));
     } else if (got == 0 || (errno != EAGAIN && errno != EINTR)) {
         reply_end(stream, got == 0);
     }

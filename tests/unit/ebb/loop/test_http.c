@@ -12,6 +12,7 @@
 #include <poll.h>
 #include <sched.h>
 #include <semaphore.h>
+#include <signal.h>
 
 #define MANY_CONNECTIONS 200
 
@@ -46,6 +47,7 @@ static void close_server(int index, void *arg) {
 }
 
 static void start_server(void) {
+    signal(SIGPIPE, SIG_IGN); /* as in every daemon */
     ebb_loop_library_start();
     sem_init(&is_open, 0, 0);
     enum ebb_err error = ebb_workers_start(&workers, "http", 1, open_server, (void *)"echo");
@@ -290,8 +292,10 @@ START_TEST(a_reader_that_hangs_up_before_the_end_leaves_nothing_behind) {
     ck_assert_int_gt(send(fd, text, strlen(text), MSG_NOSIGNAL), 0);
     ck_assert_int_gt(client_read(fd, answer, sizeof(answer)), 0);
     close(fd);
-    while (sem_wait(&made.ended) != 0)
-        ;
+    /* It may have closed its half alone: what is sent to it tells. */
+    while (sem_trywait(&made.ended) != 0)
+        if (write(ebb_fd_get(made.ends[1]), "more", 4) < 0)
+            sched_yield();
     ck_assert(!made.complete);
     stop_server();
     ebb_scope_close(made.scope);
@@ -333,6 +337,184 @@ START_TEST(an_answer_may_take_longer_to_make_than_a_peer_may_be_silent) {
 }
 END_TEST
 
+#define LARGE_BYTES (4 << 20)
+
+static void answer_much(struct ebb_http_request *request, void *arg) {
+    static char kib[1024];
+    (void)arg;
+    memset(kib, 'x', sizeof(kib));
+    for (int i = 0; i < LARGE_BYTES; i += (int)sizeof(kib))
+        ebb_http_body(request)->write(ebb_http_body(request), kib, sizeof(kib));
+    ebb_http_reply(request, 200, "text/plain");
+}
+
+/* Asks, closes its half, and reads to the end; returns the bytes after the headers. */
+static size_t ask_and_close_half(const char *version) {
+    static char all[LARGE_BYTES + 4096];
+    char text[128];
+    int fd = client_connect(ebb_http_port(http));
+    int length = snprintf(text, sizeof(text), "GET / HTTP/%s\r\nHost: a\r\n\r\n", version);
+    ck_assert_int_eq(send(fd, text, (size_t)length, MSG_NOSIGNAL), length);
+    ck_assert_int_eq(shutdown(fd, SHUT_WR), 0);
+    size_t got = client_read_all(fd, all, sizeof(all));
+    close(fd);
+    return got - (size_t)(client_body(all) - all);
+}
+
+START_TEST(who_has_closed_its_half_gets_the_whole_answer) {
+    start_server();
+    ebb_http_handle(http, answer_much, NULL);
+    ck_assert_uint_eq(ask_and_close_half("1.1"), LARGE_BYTES);
+    ck_assert_uint_eq(ask_and_close_half("1.0"), LARGE_BYTES);
+    stop_server();
+}
+END_TEST
+
+static void answer_much_by_and_by(struct ebb_http_request *request, void *whole) {
+    made.scope = ebb_scope_new("made");
+    ck_assert_int_eq(ebb_fd_pipe(made.ends, made.scope, "made"), EBB_OK);
+    ebb_http_reply_from(request, 200, "text/plain", made.ends[0], made_ended, whole);
+    sem_post(&is_open);
+}
+
+START_TEST(who_has_closed_its_half_gets_all_that_is_still_being_made) {
+    static const char text[] = "GET / HTTP/1.0\r\n\r\n";
+    static char all[LARGE_BYTES + 4096];
+    sem_init(&made.ended, 0, 0);
+    start_server();
+    ebb_http_handle(http, answer_much_by_and_by, (void *)"whole");
+    int fd = client_connect(ebb_http_port(http));
+    ck_assert_int_gt(send(fd, text, sizeof(text) - 1, MSG_NOSIGNAL), 0);
+    ck_assert_int_eq(shutdown(fd, SHUT_WR), 0);
+    while (sem_wait(&is_open) != 0)
+        ;
+    size_t got = 0;
+    for (size_t wrote = 0; wrote < LARGE_BYTES;) { /* what is made waits for its reader */
+        ssize_t took = write(ebb_fd_get(made.ends[1]), answer, 1024);
+        if (took > 0)
+            wrote += (size_t)took;
+        else
+            got += (size_t)client_read(fd, all + got, sizeof(all) - got);
+    }
+    ebb_fd_close(made.ends[1]);
+    got += client_read_all(fd, all + got, sizeof(all) - got);
+    ck_assert_uint_eq(got - (size_t)(client_body(all) - all), LARGE_BYTES);
+    close(fd);
+    ck_assert(made.complete);
+    stop_server();
+    ebb_scope_close(made.scope);
+}
+END_TEST
+
+/* An answer that is kept back. */
+static struct ebb_http_later *kept;
+static sem_t kept_gone;
+
+static void on_kept_gone(void *arg) {
+    (void)arg;
+    sem_post(&kept_gone);
+}
+
+static void keep(struct ebb_http_request *request, void *arg) {
+    (void)arg;
+    kept = ebb_http_keep(request, on_kept_gone, NULL);
+    sem_post(&is_open);
+}
+
+static void answer_kept(void *arg) {
+    (void)arg;
+    ebb_write(ebb_http_later_body(kept), "at last");
+    ebb_http_later_reply(kept, 200, "text/plain");
+    kept = NULL;
+}
+
+START_TEST(an_answer_that_was_kept_comes_to_who_closed_its_half_and_who_left_is_noticed) {
+    static const char text[] = "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    static const char begun[] = "HTTP/1.1 102 Processing\r\n\r\n";
+    sem_init(&kept_gone, 0, 0);
+    for (int leaves = 0; leaves < 2; leaves++) {
+        start_server();
+        ebb_http_handle(http, keep, NULL);
+        int fd = client_connect(ebb_http_port(http));
+        ck_assert_int_gt(send(fd, text, sizeof(text) - 1, MSG_NOSIGNAL), 0);
+        while (sem_wait(&is_open) != 0)
+            ;
+        if (leaves)
+            close(fd);
+        else
+            shutdown(fd, SHUT_WR);
+        while (leaves && sem_wait(&kept_gone) != 0)
+            ;
+        size_t got = 0;
+        while (!leaves && got < sizeof(begun) - 1)
+            got += (size_t)client_read(fd, answer + got, sizeof(begun) - 1 - got);
+        ebb_loop_post(ebb_worker_loop(workers, 0), answer_kept, NULL);
+        if (!leaves) {
+            ck_assert_mem_eq(answer, begun, sizeof(begun) - 1);
+            client_read_all(fd, answer, sizeof(answer));
+            ck_assert_str_eq(client_body(answer), "at last");
+            close(fd);
+        }
+        stop_server();
+    }
+}
+END_TEST
+
+START_TEST(a_target_that_begins_with_two_slashes_is_a_path) {
+    start_server();
+    static const struct {
+        const char *target, *path; /* NULL: 400 */
+    } cases[] = {{"//readyz", "//readyz"},
+                 {"///readyz", "///readyz"},
+                 {"//a/b?name=c", "//a/b"},
+                 {"/a#b", "/a"},
+                 {"http://x/readyz", "/readyz"},
+                 {"http://x", "/"},
+                 {"http://x?name=1", "/"},
+                 {"?name=c", NULL},
+                 {"#", NULL},
+                 {"/%2freadyz", "//readyz"},
+                 {"readyz", NULL},
+                 {"/a?name=b#c", "/a"}};
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        char expected[64];
+        int status =
+            client_request(ebb_http_port(http), "GET", cases[i].target, answer, sizeof(answer));
+        ck_assert_msg(status == (cases[i].path ? 200 : 400), "%s: %d", cases[i].target, status);
+        snprintf(expected, sizeof(expected), "echo|%s|", cases[i].path ? cases[i].path : "");
+        ck_assert_msg(cases[i].path == NULL ||
+                          strncmp(client_body(answer), expected, strlen(expected)) == 0,
+                      "%s: %s", cases[i].target, answer);
+    }
+    stop_server();
+}
+END_TEST
+
+START_TEST(http_1_1_has_one_host) {
+    start_server();
+    static const struct {
+        const char *version, *headers;
+        int status;
+    } cases[] = {{"1.1", "Host: a\r\n", 200},
+                 {"1.1", "", 400},
+                 {"1.1", "Host: a\r\nHost: a\r\n", 400},
+                 {"1.1", "hOST: [::1]:80\r\n", 200},
+                 {"1.1", "Host: a b\r\n", 400},
+                 {"1.1", "Host: a/b\r\n", 400},
+                 {"1.0", "", 200},
+                 {"1.0", "Host: a\r\n", 200},
+                 {"1.0", "Host: a\r\nHost: b\r\n", 400}};
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        char text[256];
+        int length = snprintf(text, sizeof(text), "GET / HTTP/%s\r\n%sConnection: close\r\n\r\n",
+                              cases[i].version, cases[i].headers);
+        int status = send_raw(text, (size_t)length);
+        ck_assert_msg(status == cases[i].status, "%s: %d", text, status);
+    }
+    stop_server();
+}
+END_TEST
+
 HARNESS_MAIN_COLLECTED("http", path_query_header_and_method_arrive_decoded,
                        head_has_the_length_and_no_body, other_methods_hear_405_and_what_is_allowed,
                        an_address_that_cannot_be_read_is_400,
@@ -344,4 +526,8 @@ HARNESS_MAIN_COLLECTED("http", path_query_header_and_method_arrive_decoded,
                        a_server_that_cannot_be_watched_is_not_opened,
                        a_reader_that_hangs_up_before_the_end_leaves_nothing_behind,
                        an_answer_that_was_cut_short_is_no_whole_one_to_its_reader,
-                       an_answer_may_take_longer_to_make_than_a_peer_may_be_silent)
+                       an_answer_may_take_longer_to_make_than_a_peer_may_be_silent,
+                       who_has_closed_its_half_gets_the_whole_answer,
+                       who_has_closed_its_half_gets_all_that_is_still_being_made,
+                       an_answer_that_was_kept_comes_to_who_closed_its_half_and_who_left_is_noticed,
+                       a_target_that_begins_with_two_slashes_is_a_path, http_1_1_has_one_host)
