@@ -5,13 +5,14 @@ import base64
 import csv
 import json
 import os
+import re
 import resource
 import socket
 import subprocess
 import time
 import unittest
 
-from servers import EBBD, Server, ServerError, scaled, test_folder
+from servers import EBBD, SOURCE, Server, ServerError, scaled, test_folder
 
 MIB = 1 << 20
 WAIT_SECONDS_MAX = 20
@@ -370,6 +371,25 @@ class GivingBack(unittest.TestCase):
             other.send(b"get k%d\r\n" % number * 4)
             time.sleep(0.005)
         self.falls_when_closed(read_nothing)
+
+    def test_after_lines_of_which_the_end_never_came(self):
+        """At once: the collection that comes after some quiet seconds is switched off."""
+        profile = os.path.join(test_folder("profile"), "never-idle.conf")
+        with open(os.path.join(SOURCE, "gc-config/deploy.conf")) as deploy, open(profile, "w") as file:
+            file.write(re.sub(r"(?m)^idle_collect_seconds = .*", "idle_collect_seconds = 0", deploy.read()))
+        with Server.ebbd(admin=True, flags=["-m", "64", "-c", "4000", "--gc-profile", profile]) as server:
+            peer = server.connect()
+            fill(peer, 80)
+            full = server.rss_bytes()
+            crowd = [server.connect() for _ in range(3000)]
+            for other in crowd:
+                other.send(b"get " + b"unfinished " * 900)
+            wait_for(lambda: server.rss_bytes() - full > 40 * MIB, lambda: f"{full >> 20}, now {server.rss_bytes() >> 20} MiB")
+            for other in crowd:
+                other.close()
+            wait_for(lambda: server.rss_bytes() - full < 12 * MIB,
+                     lambda: f"full {full >> 20}, now {server.rss_bytes() >> 20} MiB\n" + server.page("/debug/heap"))
+            peer.close()
 
     def test_after_a_mass_expiry(self):
         def mass_expiry(_peer, _count):

@@ -82,11 +82,14 @@ void conn_close(struct conn *conn) {
     ebb_timer_close(conn->timer);
     ebb_watch_close(conn->watch);
     ebb_scope_close(conn->scope);
+    size_t held = conn->rest_size + (conn->backlog ? conn->backlog->reply.size : 0);
     conn->rest = NULL;
     conn->backlog = NULL;
     ebb_gauge_add(conn->station->metrics.conns, -1);
     ebb_done(conn);
     server_conn_gone(server);
+    if (held > 0) /* who comes in a crowd leaves in one, and then nobody allocates */
+        ebb_dropped(held);
 }
 
 static void count_dropped(const char *why) {
@@ -122,10 +125,6 @@ static bool take_rest(struct turn *turn) {
     memcpy(turn->station->in, conn->rest ? conn->rest : "", conn->rest_used);
     turn->length = conn->rest_used;
     conn->rest_used = 0;
-    if (conn->rest_size > REST_KEPT) {
-        conn->rest = NULL;
-        conn->rest_size = 0;
-    }
     return true;
 }
 
@@ -145,6 +144,10 @@ static bool keep_rest(struct turn *turn) {
     if (left > 0)
         memcpy(conn->rest, turn->station->in + turn->at, left);
     conn->rest_used = left;
+    if (left == 0 && conn->rest_size > REST_KEPT) {
+        conn->rest = NULL;
+        conn->rest_size = 0;
+    }
     return true;
 }
 
