@@ -4,7 +4,7 @@
 # Real:  at most 40 objects a collection are reported. The others are freed in silence, so that no later collection finds
 #        them: of 100 leaks 40 are told, nothing says that there were more, and the exit status stays 0.
 # Where: libgc 8.2.2 (Debian 1:8.2.2-3). What a collection finds goes into a table of 40 places; what does not fit is
-#        reclaimed like any garbage. Seen when a test planted 100 leaks and the log had 40.
+#        reclaimed like any garbage.
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

@@ -3,8 +3,8 @@
 # Real:  the last word of an object from GC_malloc is never scanned. GC_malloc(63) is an object of 64 bytes by GC_size, and
 #        what only its bytes 56 to 63 point to is reclaimed under the program's hands.
 # Where: libgc 8.2.2 (Debian 1:8.2.2-3). One byte is added to each request so that a pointer one past the end still holds
-#        the object; the word with that byte is left out of the scan, also where the request did not need it. Seen when a
-#        program asked for one byte less than a power of two to save a page.
+#        the object; the word with that byte is left out of the scan, also where the request did not need it. Seen
+#        when requests for a page were made one byte smaller, so that each would take one page and not two.
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

@@ -5,7 +5,7 @@
 #        collection. The same request after GC_gcollect, or from GC_set_oom_fn after a collection, succeeds.
 # Where: libgc 8.2.2 (Debian 1:8.2.2-3). When an allocation finds no free block the collector chooses between collecting
 #        and growing by how much was allocated since the last collection; once growing is chosen and the bound forbids it,
-#        nothing falls back to a collection. Seen when a cache with a bounded heap was emptied and then refused a value.
+#        nothing falls back to a collection.
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

@@ -5,8 +5,7 @@
 #        one. GC_memalign serves an alignment of 4,096 and returns NULL for 8,192; GC_posix_memalign says ENOMEM then,
 #        however much memory there is.
 # Where: libgc 8.2.2 (Debian 1:8.2.2-3). Each request grows by one byte for a pointer one past the end, and is rounded up to
-#        granules of 16; an alignment above the block size of 4 KiB is left to the out-of-memory function. Seen when a
-#        cache of pages had twice the size that was reckoned.
+#        granules of 16; an alignment above the block size of 4 KiB is left to the out-of-memory function.
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

@@ -4,8 +4,7 @@
 # Real:  an object that only a __thread variable or pthread_setspecific holds is reclaimed, in the main thread and in
 #        threads that the collector itself started.
 # Where: libgc 8.2.2 (Debian 1:8.2.2-3), glibc 2.36. The collector takes the frame of its own start routine for the stack's
-#        end, and TLS lies above that; the main thread's TLS lies outside of the stack altogether. Seen when a daemon kept
-#        its per-thread state in __thread and lost it at the first collection.
+#        end, and TLS lies above that; the main thread's TLS lies outside of the stack altogether.
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
