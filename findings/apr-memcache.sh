@@ -3,9 +3,9 @@
 #        found, and apr_strerror puts a miss in words as "not found".
 # Real:  incr of "abc" returns APR_SUCCESS and a new value of 0; replace of a missing key returns EEXIST, "File exists"; a
 #        miss is called "Could not find specified socket in poll list."; a counter past 2^32 comes back cut to 32 bits.
-# Where: apr-util 1.6.3 (Debian 1.6.3-1+deb12u1) with memcached 1.6.18; Apache's mod_socache_memcache is built on it. incr turns
-#        the first digits of any reply other than NOT_FOUND into a number, those of CLIENT_ERROR too; NOT_STORED is EEXIST
-#        for add and replace alike; APR_NOTFOUND was made for poll sets and got its words there.
+# Where: apr-util 1.6.3 (Debian 1.6.3-1+deb12u1) with memcached 1.6.18; Apache's mod_socache_memcache is built on it. incr takes
+#        the server's line for a number unless it is NOT_FOUND, and CLIENT_ERROR reads as 0; NOT_STORED is EEXIST for add
+#        and replace alike; APR_NOTFOUND was made for poll sets and has its words from there.
 set -euo pipefail
 work=$(mktemp -d)
 server=

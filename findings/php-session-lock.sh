@@ -28,7 +28,7 @@ serve() { # memcached on a free port
 
 php() {
     local modules
-    modules=$(echo "$work"/root/usr/lib/php/20*)
+    modules=$(echo "$work/root/usr/lib/php/20"*)
     "$work/root/usr/bin/php8.2" -n -d extension_dir="$modules" -d extension=igbinary -d extension=msgpack \
         -d extension=memcached -d memcached.sess_lock_retries=1 "$@"
 }
