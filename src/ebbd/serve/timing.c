@@ -132,9 +132,15 @@ static uint64_t total_ns(const struct timing_slow *slow) {
     return slow->queue_ns + slow->store_ns + slow->send_ns;
 }
 
+/* A turn of another worker's may have ended a moment after this now. */
+static bool is_remembered(const struct timing_slow *slow, uint64_t now_ns) {
+    return slow->ended_ns + SLOW_FORGET_NS > now_ns;
+}
+
 /* Takes the place of the quickest remembered turn, if it was slower. */
 static void remember(struct timing *timing, const struct timing_turn *turn) {
     struct timing_slow slow = {.unix_ns = ebb_clock_unix_ns(),
+                               .ended_ns = timing->end_ns,
                                .queue_ns = timing->begin_ns - timing->ready_ns,
                                .store_ns = timing->done_ns - timing->begin_ns,
                                .send_ns = timing->end_ns - timing->done_ns,
@@ -144,7 +150,7 @@ static void remember(struct timing *timing, const struct timing_turn *turn) {
     uint64_t least_ns = UINT64_MAX;
     for (int i = 0; i < TIMING_SLOWEST; i++) {
         const struct timing_slow *known = &timing->slowest[i].turn;
-        uint64_t ns = slow.unix_ns - known->unix_ns > SLOW_FORGET_NS ? 0 : total_ns(known);
+        uint64_t ns = is_remembered(known, slow.ended_ns) ? total_ns(known) : 0;
         if (ns < least_ns) {
             least = i;
             least_ns = ns;
@@ -218,10 +224,10 @@ static int insert(struct timing_slow *slowest, int *workers, int count,
 void timing_write_slowest(struct timing *const *stations, int count, struct ebb_writer *writer) {
     struct timing_slow slowest[WRITE_SLOWEST], slow;
     int workers[WRITE_SLOWEST], found = 0;
-    uint64_t now = ebb_clock_unix_ns();
+    uint64_t now_ns = ebb_clock_ns();
     for (int worker = 0; worker < count; worker++)
         for (int i = 0; i < TIMING_SLOWEST; i++)
-            if (copy_slow(stations[worker], i, &slow) && now - slow.unix_ns < SLOW_FORGET_NS)
+            if (copy_slow(stations[worker], i, &slow) && is_remembered(&slow, now_ns))
                 found = insert(slowest, workers, found, &slow, worker);
     ebb_write(writer, "[");
     for (int i = 0; i < found; i++) {

@@ -12,7 +12,8 @@
 
 /* One slow turn. */
 struct timing_slow {
-    uint64_t unix_ns;
+    uint64_t unix_ns;  /* for people */
+    uint64_t ended_ns; /* for how long it is remembered, whatever the wall clock is set to */
     uint64_t queue_ns; /* from the moment the loop saw its bytes to its turn */
     uint64_t store_ns; /* reading, and carrying out */
     uint64_t send_ns;
