@@ -16,7 +16,8 @@ import subprocess
 from servers import MEMCACHED, SOURCE
 
 REFUSED = "set, add, replace, append, prepend, cas, ms: a line that is refused"
-SURPLUS = "set, add, replace, append, prepend, cas with surplus words"
+SURPLUS = "surplus words"
+SHORT = "a command that lacks a word, a line of one letter or none"
 WIDE = "a length of more than 31 bits"
 NUL = "a NUL in a line"
 ME_EXP = "me exp"
@@ -25,14 +26,17 @@ PASSED_OVER = "binary: a value of 2 GiB and more that is refused"
 EXACT = "numbers in meta flags, of cas, incr, decr, touch, gat"
 META_ERRORS = "meta lines that are wrong"
 META_FLAGS = "meta flags E, x, s of ms, C of mg, N of ms, q of ma with N"
-HELD = (REFUSED, SURPLUS, WIDE, NUL, ME_EXP, PASSED_OVER, EXACT, META_ERRORS, META_FLAGS)
+HELD = (REFUSED, SURPLUS, SHORT, WIDE, NUL, ME_EXP, PASSED_OVER, EXACT, META_ERRORS, META_FLAGS)
 
 OLDER = subprocess.run([MEMCACHED, "-V"], check=True, capture_output=True, text=True).stdout.split()[1] == "1.6.18"
 KEY_MAX, WORDS_COUNTED, META_WORDS_MAX, LENGTH_MAX = 250, 23, 20, (1 << 31) - 3
 NUL_FOR_ORACLE = b"\v"  # a number ends at either; no generator makes one
 NUL_AT_START = re.compile(rb"(?<![^ ])\0+")  # no number begins with one, nor with what is put there
 KNOWN = frozenset(b"%c" % letter for letter in b"bNTRlOPLkstcfvhuqxFCEMJDI")
-LINES = re.compile(rb" *(?:(?P<cas>cas)|(?P<store>set|add|replace|append|prepend)|(?P<meta>m[gsda])|(?P<number>incr|decr|touch|gats?))(?= |\r?\n)")
+LINES = re.compile(rb" *(?:(?P<cas>cas)|(?P<store>set|add|replace|append|prepend)|(?P<meta>m[gsda])|(?P<number>incr|decr|touch|gats?)"
+                   rb"|(?P<key>gets?|me|bget)|(?P<other>delete|flush_all|verbosity))(?= |\r?\n)")
+FEWEST = {b"set": 5, b"add": 5, b"replace": 5, b"append": 5, b"prepend": 5, b"cas": 5, b"ms": 3, b"incr": 3, b"decr": 3, b"touch": 3, b"gat": 3,
+          b"gats": 3, b"flush_all": 1}  # words; of the others 2
 EXACT_I32 = re.compile(rb"-?[0-9]{1,10}")
 EXPIRY = re.compile(rb"^(ME [^ \r\n]* exp=)-(\d+)(?= la=\d)", re.MULTILINE)  # -1: for ever, to both
 NUMBER = re.compile(rb"[ \t-\r]*(?P<sign>[-+]?)(?P<digits>\d+)(?=[ \t-\r\0]|\Z)")
@@ -70,6 +74,16 @@ def _length(word):
     return number if number is not None and 0 <= number <= LENGTH_MAX else None
 
 
+def _is_exact_i32(word):
+    return EXACT_I32.fullmatch(word) and -(1 << 31) <= int(word) < 1 << 31
+
+
+def _with_most(words, most):
+    """Without surplus words; noreply stays the last."""
+    noreply = [b"noreply"] if words[-1] == b"noreply" and len(words) > most else []
+    return words[:most] + noreply
+
+
 def _with_bad_length(words, at):
     """memcached would cut it to 32 bits."""
     return words[:at] + [b"x"] + words[at + 1:] if _is_i64(words[at]) else words
@@ -77,14 +91,12 @@ def _with_bad_length(words, at):
 
 def _store_line(words, cas):
     """A storage command's words for memcached, the length of the block behind them or None, and whether that is read."""
-    if len(words) < 5:
-        return words, None, False
     most, noreply = 6 if cas else 5, [b"noreply"] if words[-1] == b"noreply" else []
     length = _length(words[4])
     if len(words) > most + len(noreply):
         words = words[:most] + noreply
     if length is None:
-        return _with_bad_length(words, 4), None, False
+        return [ASKED["format"]] if cas and len(words) == 5 else _with_bad_length(words, 4), None, False
     if cas and len(words) == 5:
         return words + [b"x"], length, False
     good = (len(words[1]) <= KEY_MAX and _is_u64(words[2]) and _is_i64(words[3]) and (not cas or _is_exact_u64(words[5])))
@@ -96,12 +108,23 @@ def _store_line(words, cas):
 def _number_line(words):
     """Of incr, decr, touch, gat: a number that ebbd refuses becomes one that memcached refuses, too."""
     at = 1 if words[0].startswith(b"gat") else 2
-    if len(words) <= at:
-        return words
     word, delta = words[at], words[0].endswith(b"cr")
-    exact = _is_exact_u64(word) if delta else EXACT_I32.fullmatch(word) and -(1 << 31) <= int(word) < 1 << 31
+    exact = _is_exact_u64(word) if delta else _is_exact_i32(word)
     taken = _is_u64(word) if delta else _is_i64(word)
-    return words if exact or not taken else words[:at] + [b"x"] + words[at + 1:]
+    words = words if exact or not taken else words[:at] + [b"x"] + words[at + 1:]
+    return words if at == 1 else _with_most(words, 3)
+
+
+def _other_line(words):
+    """Of delete, flush_all, verbosity: only so many words."""
+    name = words[0]
+    if name == b"delete":
+        return _with_most(words, 2)
+    if name == b"verbosity" and words[1:] == [b"noreply"]:
+        return [b"verbosity", b"x", b"noreply"]
+    if name == b"flush_all" and len(words) > 1 and words[1] != b"noreply" and not _is_exact_i32(words[1]) and _is_i64(words[1]):
+        words = [name, b"x"] + words[2:]
+    return _with_most(words, 3 if name == b"flush_all" and words[-1] != b"noreply" else 2)
 
 
 # How each error of a meta line is had from memcached 1.6.18; blocks are left out.
@@ -125,7 +148,7 @@ def _decodes(key):
 
 def _token_error(letter, token, key):
     if letter in b"TNR":
-        return None if EXACT_I32.fullmatch(token) and -(1 << 31) <= int(token) < 1 << 31 else "token"
+        return None if _is_exact_i32(token) else "token"
     if letter in b"CEJDF":
         good = token.isdigit() and int(token) < (1 << 32 if letter == b"F" else 1 << 64)
         return None if good else {b"J": "initial", b"D": "delta", b"F": "F"}.get(letter, "token")
@@ -153,8 +176,6 @@ def _meta_error(verb, words, first):
 def _meta_line(verb, words):
     """A meta command's words for memcached, the length of the block behind them or None, and whether that is read."""
     stores = verb == b"ms"
-    if len(words) < (3 if stores else 2):
-        return words, None, False
     length = _length(words[2]) if stores else None
     error = "format" if len(words[1]) > KEY_MAX or (stores and length is None) else _meta_error(verb, words, 3 if stores else 2)
     if error:
@@ -176,13 +197,21 @@ def for_oracle(data):
             return b"".join(out)
         line, known = data[at:end], LINES.match(data, at)
         at, length, read = end, None, False
-        if known:
-            body = line[:-2] if line.endswith(b"\r\n") else line[:-1]
+        body = line[:-2] if line.endswith(b"\r\n") and len(line) > 2 else line[:-1]
+        if len(body) < 2:
+            line = ASKED["format"] + b"\r\n"
+        elif known:
             words = [word for word in body.split(b" ") if word]
-            if known["meta"]:
+            if len(words) < FEWEST.get(words[0], 2):
+                put = [ASKED["format"]]
+            elif known["key"]:
+                put = words
+            elif known["other"]:
+                put = _other_line(words[:WORDS_COUNTED])
+            elif known["meta"]:
                 put, length, read = _meta_line(known["meta"], words)
             elif known["number"]:
-                put = _number_line(words)
+                put = _number_line(words if words[0].startswith(b"gat") else words[:WORDS_COUNTED])
             else:
                 words = words[:WORDS_COUNTED]
                 put, length, read = _store_line(words, bool(known["cas"]))

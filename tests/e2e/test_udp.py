@@ -7,6 +7,7 @@ import subprocess
 import time
 import unittest
 
+import differences
 from servers import REPLY_SECONDS_MAX, Server, free_port
 
 DATA_BYTES = 1392
@@ -25,12 +26,16 @@ class Side:
         self.sock.settimeout(REPLY_SECONDS_MAX)
         self.sock.connect(("127.0.0.1", self.port))
 
+    def put(self, body):
+        """As differences.py says; frames as they are."""
+        return differences.for_oracle(body) if differences.met_by(self.server) and not body.startswith((b"\x80", b"\x81")) else body
+
     def send(self, body, id=0x1234, number=0, total=1):
         self.sock.send(struct.pack(">HHHH", id, number, total, 0) + body)
 
     def ask(self, body, id=0x1234):
         """The answer's datagrams, headers too."""
-        self.send(body, id)
+        self.send(self.put(body), id)
         parts = [self.sock.recv(65536)]
         while len(parts) < struct.unpack(">H", parts[0][4:6])[0]:
             parts.append(self.sock.recv(65536))
@@ -102,7 +107,7 @@ class Udp(unittest.TestCase):
             for side in sides:
                 self.addCleanup(side.server.kill)
                 side.sock.settimeout(0.2)
-                side.sock.send(datagram)
+                side.sock.send(datagram[:8] + side.put(datagram[8:]))
             until = time.monotonic() + REPLY_SECONDS_MAX
             followed = [False, False]
             while (said[0] != said[1] or not all(followed)) and time.monotonic() < until:

@@ -4,7 +4,7 @@
 static const struct {
     const char *name, *example;
 } rows[] = {
-#define EBB_COMMAND(id, name, form, class, min, max, usage, counts, example, help) {name, example},
+#define EBB_COMMAND(id, name, form, class, min, usage, counts, example, help) {name, example},
 #include "tbl/commands.def"
 };
 

@@ -6,8 +6,7 @@
 static const struct {
     const char *usage, *counts, *help;
 } commands[] = {
-#define EBB_COMMAND(id, name, form, class, min, max, usage, counts, example, help)                 \
-    {usage, counts, help},
+#define EBB_COMMAND(id, name, form, class, min, usage, counts, example, help) {usage, counts, help},
 #include "tbl/commands.def"
 };
 

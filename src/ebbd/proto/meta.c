@@ -15,7 +15,6 @@
 #define WORDS_MAX 20 /* the name included */
 
 const struct ebb_span meta_error_opaque = EBB_SPAN("CLIENT_ERROR opaque token too long");
-static const struct ebb_span error_unknown = EBB_SPAN("ERROR");
 static const struct ebb_span error_format = EBB_SPAN("CLIENT_ERROR bad command line format");
 static const struct ebb_span error_token =
     EBB_SPAN("CLIENT_ERROR bad token in command line format");
@@ -138,7 +137,7 @@ void meta_parse(enum request_verb verb, struct ebb_span rest, struct meta *meta)
     struct ebb_span length = EBB_SPAN("");
     start(meta);
     if (!request_next_key(&rest, &meta->key)) {
-        meta->error = error_unknown;
+        meta->error = error_format;
         return;
     }
     bool stores = verb == REQUEST_ms;

@@ -27,19 +27,17 @@ struct verb_row {
     const char *name;
     size_t length;
     enum request_form form;
-    unsigned words_min, words_max;
+    unsigned words_min;
 };
 
 static const struct verb_row verbs[REQUEST_VERBS] = {
-#define EBB_COMMAND(id, name, form, class, min, max, ...)                                          \
-    [REQUEST_##id] = {name, sizeof(name) - 1, REQUEST_FORM_##form, min, max},
+#define EBB_COMMAND(id, name, form, class, min, ...)                                               \
+    [REQUEST_##id] = {name, sizeof(name) - 1, REQUEST_FORM_##form, min},
 #include "tbl/commands.def"
 };
 
 static const struct ebb_span error_unknown = EBB_SPAN("ERROR");
 static const struct ebb_span error_format = EBB_SPAN("CLIENT_ERROR bad command line format");
-static const struct ebb_span error_delete =
-    EBB_SPAN("CLIENT_ERROR bad command line format.  Usage: delete <key> [noreply]");
 static const struct ebb_span error_exptime = EBB_SPAN("CLIENT_ERROR invalid exptime argument");
 static const struct ebb_span error_delta = EBB_SPAN("CLIENT_ERROR invalid numeric delta argument");
 static const struct ebb_span noreply = EBB_SPAN("noreply");
@@ -116,8 +114,11 @@ static bool read_exact_exptime(struct ebb_span text, struct request *request) {
 static struct ebb_span read_keys(const struct verb_row *row, struct request *request) {
     struct ebb_span rest = request->keys, first;
     if (!request_next_key(&rest, &first))
-        return error_unknown;
+        return error_format;
     if (row->form == REQUEST_FORM_TOUCH_KEYS) {
+        struct ebb_span keys = rest, key;
+        if (!request_next_key(&keys, &key))
+            return error_format;
         if (!read_exact_exptime(first, request))
             return error_exptime;
         request->keys = rest;
@@ -137,17 +138,6 @@ static struct ebb_span read_store(const struct verb_row *row, struct request *re
     if (good && row->form == REQUEST_FORM_STORE_CAS)
         good = number_exact_u64(request->word[LENGTH_AT + 1], &request->number);
     return good ? EBB_SPAN("") : error_format;
-}
-
-static struct ebb_span read_delete(struct request *request) {
-    bool zero = request->words > 2 && ebb_span_equal(request->word[2], EBB_SPAN("0"));
-    if (request->words == 2)
-        request->noreply = false; /* "delete noreply" is about the key "noreply" */
-    if (request->words == 3 && !zero && !request->noreply)
-        return error_delete;
-    if (request->words == 4 && !(zero && request->noreply))
-        return error_delete;
-    return (struct ebb_span){"", 0};
 }
 
 static struct ebb_span read_megabytes(struct request *request) {
@@ -172,20 +162,16 @@ static struct ebb_span read_words(const struct verb_row *row, struct request *re
             return number_exact_u64(request->word[2], &request->number) ? EBB_SPAN("")
                                                                         : error_delta;
         return read_exact_exptime(request->word[2], request) ? EBB_SPAN("") : error_exptime;
-    case REQUEST_FORM_DELETE: {
-        struct ebb_span error = read_delete(request);
-        if (error.length == 0 && request->key.length > REQUEST_KEY_MAX)
-            return error_format;
-        return error;
-    }
+    case REQUEST_FORM_DELETE:
+        if (request->words == 2)
+            request->noreply = false; /* "delete noreply" is about the key "noreply" */
+        return request->key.length > REQUEST_KEY_MAX ? error_format : EBB_SPAN("");
     case REQUEST_FORM_FLUSH:
         request->exptime = 0;
         if (request->words == (request->noreply ? 2u : 1u))
             return EBB_SPAN("");
-        return read_exptime(request->word[1], request) ? EBB_SPAN("") : error_exptime;
+        return read_exact_exptime(request->word[1], request) ? EBB_SPAN("") : error_exptime;
     case REQUEST_FORM_LEVEL:
-        if (request->noreply && request->words == 2)
-            return error_unknown;
         return number_u64(request->word[1], &request->number) ? EBB_SPAN("") : error_format;
     case REQUEST_FORM_MEGABYTES:
         return read_megabytes(request);
@@ -195,6 +181,11 @@ static struct ebb_span read_words(const struct verb_row *row, struct request *re
         request->noreply = false;
         return EBB_SPAN("");
     }
+}
+
+/* A command with a key, or a level, lacks a word; or it is one letter or none. */
+static bool is_short(struct ebb_span line, const struct verb_row *row) {
+    return line.length < 2 || (row->form <= REQUEST_FORM_LEVEL && row->words_min > 1);
 }
 
 /* memcached knows HTTP by the last word, and asks only where its search by first letters ended. */
@@ -224,11 +215,10 @@ void request_parse(struct ebb_span line, struct request *request) {
         request->error = error_format;
         return;
     }
-    if (request->verb == REQUEST_NONE || request->words < row->words_min ||
-        request->words > row->words_max) {
+    if (request->verb == REQUEST_NONE || request->words < row->words_min) {
         request->hang_up = request->hang_up && request->verb == REQUEST_NONE && may_be_http(name);
         request->noreply = false;
-        request->error = error_unknown;
+        request->error = is_short(line, row) ? error_format : error_unknown;
         return;
     }
     request->hang_up = false;

@@ -49,7 +49,7 @@ START_TEST(delta_is_one_unless_it_is_given) {
 END_TEST
 
 START_TEST(errors_are_memcacheds) {
-    ck_error(REQUEST_mg, "", "ERROR");
+    ck_error(REQUEST_mg, "", "CLIENT_ERROR bad command line format");
     ck_error(REQUEST_mg, "k v v", "CLIENT_ERROR duplicate flag");
     ck_error(REQUEST_mg, "k \xff", "CLIENT_ERROR duplicate flag");
     ck_error(REQUEST_mg, "k z", "CLIENT_ERROR invalid flag");
