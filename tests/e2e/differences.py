@@ -119,7 +119,7 @@ def _other_line(words):
     """Of delete, flush_all, verbosity: only so many words."""
     name = words[0]
     if name == b"delete":
-        return _with_most(words, 2)
+        return words if len(words) <= 4 else [name, b"k", b"1"] + ([b"noreply"] if words[-1] == b"noreply" else [])
     if name == b"verbosity" and words[1:] == [b"noreply"]:
         return [b"verbosity", b"x", b"noreply"]
     if name == b"flush_all" and len(words) > 1 and words[1] != b"noreply" and not _is_exact_i32(words[1]) and _is_i64(words[1]):

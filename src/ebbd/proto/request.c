@@ -38,6 +38,8 @@ static const struct verb_row verbs[REQUEST_VERBS] = {
 
 static const struct ebb_span error_unknown = EBB_SPAN("ERROR");
 static const struct ebb_span error_format = EBB_SPAN("CLIENT_ERROR bad command line format");
+static const struct ebb_span error_delete =
+    EBB_SPAN("CLIENT_ERROR bad command line format.  Usage: delete <key> [noreply]");
 static const struct ebb_span error_exptime = EBB_SPAN("CLIENT_ERROR invalid exptime argument");
 static const struct ebb_span error_delta = EBB_SPAN("CLIENT_ERROR invalid numeric delta argument");
 static const struct ebb_span noreply = EBB_SPAN("noreply");
@@ -140,6 +142,16 @@ static struct ebb_span read_store(const struct verb_row *row, struct request *re
     return good ? EBB_SPAN("") : error_format;
 }
 
+/* A time, which was once, may be 0: somebody who gives another means what is no more. */
+static struct ebb_span read_delete(struct request *request) {
+    if (request->words == 2)
+        request->noreply = false; /* "delete noreply" is about the key "noreply" */
+    unsigned surplus = request->words - 2 - request->noreply;
+    if (surplus > 1 || (surplus == 1 && !ebb_span_equal(request->word[2], EBB_SPAN("0"))))
+        return error_delete;
+    return request->key.length > REQUEST_KEY_MAX ? error_format : EBB_SPAN("");
+}
+
 static struct ebb_span read_megabytes(struct request *request) {
     uint32_t megabytes;
     if (!number_u32(request->word[1], &megabytes))
@@ -163,9 +175,7 @@ static struct ebb_span read_words(const struct verb_row *row, struct request *re
                                                                         : error_delta;
         return read_exact_exptime(request->word[2], request) ? EBB_SPAN("") : error_exptime;
     case REQUEST_FORM_DELETE:
-        if (request->words == 2)
-            request->noreply = false; /* "delete noreply" is about the key "noreply" */
-        return request->key.length > REQUEST_KEY_MAX ? error_format : EBB_SPAN("");
+        return read_delete(request);
     case REQUEST_FORM_FLUSH:
         request->exptime = 0;
         if (request->words == (request->noreply ? 2u : 1u))

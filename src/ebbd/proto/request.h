@@ -26,7 +26,7 @@ enum request_form {
     REQUEST_FORM_META,       /* key [length] flag ...; keys is all of it, for meta_parse */
     REQUEST_FORM_STORE,      /* key flags exptime length ... [noreply]; then length bytes, CRLF */
     REQUEST_FORM_STORE_CAS,  /* key flags exptime length cas ... [noreply] */
-    REQUEST_FORM_DELETE,     /* key ... [noreply] */
+    REQUEST_FORM_DELETE,     /* key [0] [noreply] */
     REQUEST_FORM_DELTA,      /* key delta [noreply] */
     REQUEST_FORM_TOUCH,      /* key exptime [noreply] */
     REQUEST_FORM_FLUSH,      /* [delay] [noreply] */

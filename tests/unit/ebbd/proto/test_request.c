@@ -48,12 +48,15 @@ START_TEST(a_missing_word_is_a_bad_line_and_surplus_ones_are_passed_over) {
     for (size_t i = 0; i < sizeof(lines) / sizeof(lines[0]); i++)
         is_error(lines[i], "CLIENT_ERROR bad command line format");
     is_fine("incr k 1 2 3", REQUEST_incr);
-    is_fine("delete a b c d", REQUEST_delete);
-    is_fine("delete k 1", REQUEST_delete);
     is_fine("touch k 1 x", REQUEST_touch);
     is_fine("flush_all 0 1 2", REQUEST_flush_all);
     is_fine("verbosity 0 1 2 3", REQUEST_verbosity);
-    ck_assert(parsed("delete k 1 noreply").noreply);
+    static const char usage[] =
+        "CLIENT_ERROR bad command line format.  Usage: delete <key> [noreply]";
+    is_error("delete k 1", usage);
+    is_error("delete k 1 noreply", usage);
+    is_error("delete k 0 0", usage);
+    is_error("delete a b c d", usage);
 }
 END_TEST
 
