@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Guess: GC_malloc(4096) takes a page, as malloc's large blocks and GC_size suggest, and GC_memalign serves any power of
-#        two, as posix_memalign does.
+# Guess: an object of a page takes a page: GC_malloc(4096) costs 4,096 bytes of heap, or a header more. GC_memalign serves
+#        any power of two, as posix_memalign does.
 # Real:  GC_malloc(4096) takes 4,112 bytes and so two blocks of 4 KiB: each object of a page costs two, 4,095 bytes cost
 #        one. GC_memalign serves an alignment of 4,096 and returns NULL for 8,192; GC_posix_memalign says ENOMEM then,
 #        however much memory there is.

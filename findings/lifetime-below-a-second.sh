@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Guess: a lifetime of half a second is refused, or rounded up to a second; at worst it is cut to "expired at once".
 # Real:  the value never expires. Clients in three languages take the fraction without a word, cut it to 0, and 0 is how
-#        memcached is told "for ever". What was meant as a short lock or a throttle stays until it is evicted.
+#        memcached is told "for ever". A short lock stays until it is evicted.
 # Where: python3-memcache 1.59 and libcache-memcached-perl 1.30 (Debian 1.59-5 and 1.30-1.1), memjs 1.3.2 (npm), with
 #        memcached 1.6.18. Dalli, PHP's two extensions and Cache::Memcached::Fast do the same; pymemcache, pylibmc and
 #        npm's memcached report an error.

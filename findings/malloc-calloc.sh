@@ -3,8 +3,8 @@
 #        every allocator leaves them alone. And calloc of a product that overflows sets errno to ENOMEM.
 # Real:  so it is in glibc and jemalloc. mimalloc, tcmalloc and TBB's allocator write zeros over all of it at once: resident
 #        memory grows by 100 MiB. After an overflow mimalloc and tcmalloc return NULL with errno 0.
-# Where: mimalloc 2.0.9, gperftools 2.10, oneTBB 2021.8.0, jemalloc 5.3.0 of Debian 12, glibc 2.36. The three write
-#        zeros over what they got, though it came straight from the kernel. A program that reserves large sparse tables by
+# Where: mimalloc 2.0.9+ds-2, gperftools 2.10-1, oneTBB 2021.8.0-2+deb12u1, jemalloc 5.3.0-1 of Debian 12, glibc 2.36. The
+#        three write zeros over what they got, though it came straight from the kernel. A program that reserves large sparse tables by
 #        calloc grows by their full size when one of these is preloaded.
 set -euo pipefail
 work=$(mktemp -d)

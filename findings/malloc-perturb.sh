@@ -3,7 +3,7 @@
 #        reads memory after free, or before it is set, sees rubbish instead of what happens to be there.
 # Real:  blocks of up to about a kilobyte are filled once in their life. Their free leaves the content as it was, and the
 #        next malloc of that size returns the old content untouched. Only larger blocks behave as the manual says.
-# Where: glibc 2.36 (Debian's libc6 2.36-9). Freed small blocks go into the thread's cache, tcache, and come back from it, by
+# Where: glibc 2.36 (Debian's libc6 2.36-9+deb12u14). Freed small blocks go into the thread's cache, tcache, and come back from it, by
 #        a path that does not look at the setting; glibc.malloc.tcache_count=0 brings the old behaviour back. Test runners
 #        that set MALLOC_PERTURB_ check much less than they seem to.
 set -euo pipefail

@@ -3,7 +3,7 @@
 #        for a block of 100 bytes.
 # Real:  memusage says 4,276,993,688, DUMA 12,297,829,382,473,034,392, Electric Fence and dmalloc 0. A program that grows
 #        into the size which it was told, or that sums these sizes to keep a memory limit, goes wrong under the tool only.
-# Where: libc-devtools 2.36 (the library is part of libc6), duma 2.5.21, electric-fence 2.2.6, dmalloc 5.5.2 of Debian 12. None
+# Where: memusage of libc6 2.36-9+deb12u14, duma 2.5.21-6, electric-fence 2.2.6+b1, libdmalloc5 5.5.2-14 of Debian 12. None
 #        of them defines malloc_usable_size; glibc's own is called with a foreign block and reads the word before it: the
 #        tool's magic number. libc_malloc_debug and Valgrind do answer.
 set -euo pipefail

@@ -1,6 +1,5 @@
 #!/usr/bin/env bash
-# Guess: under Valgrind, which replaces malloc, mallinfo and mallinfo2 tell the same of the replaced heap; malloc_trim works
-#        or says so.
+# Guess: under Valgrind, which replaces malloc, mallinfo and mallinfo2 tell the same of the replaced heap.
 # Real:  mallinfo, deprecated since glibc 2.33, counts Valgrind's blocks; mallinfo2, its successor, says that nothing is
 #        allocated. A daemon that sheds load or reports memory by mallinfo2 takes its heap for empty under Valgrind.
 # Where: valgrind 3.19.0 (Debian 1:3.19.0-1), glibc 2.36. The replacement knows the old name only, so that the new one asks
