@@ -3,6 +3,7 @@
 lower limit; and a limit that cannot be kept is refused at once."""
 import base64
 import csv
+import http.client
 import json
 import os
 import re
@@ -310,6 +311,30 @@ class Refused(unittest.TestCase):
                 resource.prlimit(server.pid, resource.RLIMIT_AS, (soft, hard))
                 self.assertEqual({peer.set(b"more-%d" % i, b"v" * size) for i in range(64 * MIB // size)}, {b"STORED"}, size)
                 peer.close()
+
+
+    def test_who_looks_why_gets_a_whole_answer_or_a_clear_refusal(self):
+        with Server.ebbd(admin=True, flags=["-m", "256"], environment={"MALLOC_ARENA_MAX": "1"}) as server:
+            soft, hard = resource.prlimit(server.pid, resource.RLIMIT_AS)
+            with open(f"/proc/{server.pid}/statm") as file:
+                mapped = int(file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+            peer = server.connect()
+            resource.prlimit(server.pid, resource.RLIMIT_AS, (mapped + 16 * MIB, hard))
+            pages = ("/metrics", "/debug/heap", "/healthz", "/debug/resources", "/")
+            for i in range(24 * MIB // 10000):
+                self.assertIn(peer.set(b"key-%d" % i, b"v" * 10000), (b"STORED", b"SERVER_ERROR out of memory storing object"))
+                if i % 100 == 0:  # one of each, read at the same time
+                    readers = [http.client.HTTPConnection("127.0.0.1", server.admin_port, timeout=30) for _ in pages]
+                    for reader, page in zip(readers, pages):
+                        reader.request("GET", page)
+                    for reader in readers:
+                        reply = reader.getresponse()  # a status line, and the length that it tells
+                        self.assertIn(reply.status, (200, 503))
+                        self.assertTrue(reply.read())
+                        reader.close()
+            resource.prlimit(server.pid, resource.RLIMIT_AS, (soft, hard))
+            wait_for(lambda: all(server.page(page) for page in pages), "a page")
+            peer.close()
 
 
 @unittest.skipIf(SANITIZED, "a sanitizer keeps what was freed")

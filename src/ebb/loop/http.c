@@ -52,6 +52,7 @@
 #define HTTP_HEADERS_MAX       (16 * 1024)
 #define HTTP_UNREAD_MAX        (HTTP_BODY_MAX + HTTP_HEADERS_MAX)
 #define HTTP_CONNECTIONS_MAX   64
+#define HTTP_CONNECTIONS_FEW   8 /* while memory is short */
 #define HTTP_LOOK_AGAIN_MS     50
 #define HTTP_LOOK_FOR_RESET_MS 200
 #define HTTP_BACKLOG           64
@@ -105,10 +106,16 @@ static void shed(struct ebb_http *http) {
     }
 }
 
+/* Each takes some KiB, and the reserve is for others too. */
+static bool is_full(const struct ebb_http *http) {
+    bool is_short = ebb_metric_value(&ebb_metric_reserve_used) > 0;
+    return http->connections >= (is_short ? HTTP_CONNECTIONS_FEW : HTTP_CONNECTIONS_MAX);
+}
+
 static void accept_again(void *arg) {
     struct ebb_http *http = arg;
     count_connections(http);
-    if (http->connections == HTTP_CONNECTIONS_MAX) {
+    if (is_full(http)) {
         shed(http);
         return;
     }
@@ -118,29 +125,27 @@ static void accept_again(void *arg) {
     http->look_again = NULL;
 }
 
-/* Makes the bufferevent of a connection that is being accepted. NULL: evhttp makes one. */
+/* Makes the bufferevent of a connection that is being accepted. NULL: there is no memory for one,
+ * and since evhttp shall not try to make one, it gets none for the connection either. */
 static struct bufferevent *connection_begins(struct event_base *base, void *arg) {
     struct ebb_http *http = arg;
     count_connections(http);
-    struct bufferevent *made = bufferevent_socket_new(base, -1, 0);
-    if (made == NULL)
+    struct bufferevent *made =
+        ebbi_library_set_aside() ? bufferevent_socket_new(base, -1, 0) : NULL;
+    if (made == NULL) {
+        ebbi_library_refuse_next();
         return NULL;
+    }
     bufferevent_setwatermark(made, EV_READ, 0, HTTP_UNREAD_MAX);
     if (http->connections == HTTP_CONNECTIONS_MAX)
         return made;
     memset(&http->connection[http->connections], 0, sizeof(http->connection[0]));
     http->connection[http->connections++].bufferevent = made;
-    if (http->connections == HTTP_CONNECTIONS_MAX && http->look_again == NULL) {
+    if (is_full(http) && http->look_again == NULL) {
         evconnlistener_disable(http->listener);
         http->look_again = ebb_timer_open(http->loop, HTTP_LOOK_AGAIN_MS, true, accept_again, http);
     }
     return made;
-}
-
-static void body_write(struct ebb_writer *writer, const char *bytes, size_t length) {
-    struct evbuffer *buffer = ((struct body_writer *)writer)->buffer;
-    if (buffer) /* NULL: the peer did not wait for its answer */
-        evbuffer_add(buffer, bytes, length);
 }
 
 static int hex_digit(char c) {
@@ -239,9 +244,8 @@ static bool read_target(struct ebb_http_request *request) {
 static void handle(struct evhttp_request *evhttp, void *arg) {
     struct ebb_http *http = arg;
     ebbi_pulse_busy();
-    struct ebb_http_request request = {
-        .loop = http->loop, .evhttp = evhttp, .body = {{body_write}, NULL}};
-    request.body.buffer = evhttp_request_get_output_buffer(evhttp);
+    struct ebb_http_request request = {.loop = http->loop, .evhttp = evhttp};
+    ebbi_http_body_init(&request.body, evhttp_request_get_output_buffer(evhttp));
     TAILQ_INIT(&request.query);
     ebb_count(&ebb_metric_http_requests, 1);
     mark_asked(http, evhttp);
@@ -371,6 +375,7 @@ void ebb_http_close(struct ebb_http *http) {
         ebb_timer_close(http->look_again);
     if (http->evhttp)
         evhttp_free(http->evhttp);
+    ebbi_library_set_aside_end();
     ebb_scope_close(http->scope);
     ebb_done(http);
 }
@@ -480,6 +485,16 @@ void ebbi_http_outlive_end(struct evhttp_connection *connection) {
     bufferevent_setcb(its, on_read, on_write, on_event_but_end, arg);
 }
 
+/* The end that is read then is evhttp's to hear. */
+void ebbi_http_cut_if_refused(struct evhttp_connection *connection, uint64_t refused) {
+    struct bufferevent *its = evhttp_connection_get_bufferevent(connection);
+    if (ebbi_library_refused() == refused)
+        return;
+    shutdown(bufferevent_getfd(its), SHUT_RDWR);
+    bufferevent_setcb(its, NULL, NULL, atomic_load(&on_evhttp_event), connection);
+    bufferevent_enable(its, EV_READ);
+}
+
 void ebbi_http_close_unwatched(struct evhttp_connection *connection) {
     struct bufferevent *its = evhttp_connection_get_bufferevent(connection);
     if (!event_base_foreach_event(bufferevent_get_base(its), belongs_to, its))
@@ -490,9 +505,12 @@ void ebbi_http_reply(struct evhttp_request *evhttp, int status, const char *cont
     struct evhttp_connection *connection = evhttp_request_get_connection(evhttp);
     struct evkeyvalq *headers = evhttp_request_get_output_headers(evhttp);
     struct evbuffer *body = evhttp_request_get_output_buffer(evhttp);
+    uint64_t refused = ebbi_library_refused();
     char length[24];
     snprintf(length, sizeof(length), "%zu", evbuffer_get_length(body));
     evhttp_add_header(headers, "Content-Length", length);
+    if (!ebbi_library_set_aside()) /* for the next request */
+        evhttp_add_header(headers, "Connection", "close");
     ebbi_http_headers(evhttp, content_type);
     if (evhttp_request_get_command(evhttp) == EVHTTP_REQ_HEAD)
         evbuffer_drain(body, evbuffer_get_length(body)); /* the length is told, the body is not */
@@ -500,13 +518,22 @@ void ebbi_http_reply(struct evhttp_request *evhttp, int status, const char *cont
     if (connection == NULL) /* the peer has gone */
         return;
     ebbi_http_outlive_end(connection);
+    ebbi_http_cut_if_refused(connection, refused);
     ebbi_http_close_unwatched(connection);
+}
+
+static void reply_body(struct evhttp_request *evhttp, struct body_writer *body, int status,
+                       const char *content_type) {
+    if (ebbi_http_body_end(body))
+        ebbi_http_reply(evhttp, status, content_type);
+    else
+        ebbi_http_reply(evhttp, 503, "text/plain; charset=utf-8");
 }
 
 void ebb_http_reply(struct ebb_http_request *request, int status, const char *content_type) {
     ebb_assert(!request->answered, "a second answer to %s", request->path);
     request->answered = true;
-    ebbi_http_reply(request->evhttp, status, content_type);
+    reply_body(request->evhttp, &request->body, status, content_type);
 }
 
 /* --- answers that take a while --- */
@@ -612,7 +639,7 @@ void ebb_http_later_reply(struct ebb_http_later *later, int status, const char *
         ebb_timer_close(later->look);
         evhttp_connection_set_closecb(connection, NULL, NULL);
         evhttp_connection_set_timeout(connection, HTTP_TIMEOUT_SECONDS);
-        ebbi_http_reply(later->evhttp, status, content_type);
+        reply_body(later->evhttp, &later->body, status, content_type);
     }
     ebb_done(later);
 }

@@ -8,6 +8,7 @@
  * 2. When the connection has ended, the request is not touched any more. */
 #include "gc/types.h"
 #include "http_internal.h"
+#include "loop_internal.h"
 
 #include <errno.h>
 #include <event2/buffer.h>
@@ -72,11 +73,13 @@ static void on_sent(struct evhttp_connection *connection, void *arg) {
 
 static void begin(struct stream *stream, int status, const char *content_type) {
     struct evhttp_connection *connection = evhttp_request_get_connection(stream->evhttp);
+    uint64_t refused = ebbi_library_refused();
     stream->content_type = NULL;
     ebbi_http_headers(stream->evhttp, content_type);
     evhttp_send_reply_start(stream->evhttp, status, NULL);
     ebbi_http_outlive_end(connection);
     ebbi_http_may_be_silent(connection);
+    ebbi_http_cut_if_refused(connection, refused);
     ebbi_http_close_unwatched(connection);
 }
 
@@ -119,6 +122,8 @@ static void on_readable(int events, void *arg) {
         on_verdict(stream);
         return;
     }
+    struct evhttp_connection *connection = evhttp_request_get_connection(stream->evhttp);
+    uint64_t refused = ebbi_library_refused();
     struct evbuffer *piece = evbuffer_new();
     if (piece == NULL) {
         reply_end(stream, false);
@@ -128,7 +133,8 @@ static void on_readable(int events, void *arg) {
     if (got > 0) {
         ebb_watch_pause(stream->watch);
         evhttp_send_reply_chunk_with_cb(stream->evhttp, piece, on_sent, stream);
-        ebbi_http_outlive_end(evhttp_request_get_connection(stream->evhttp));
+        ebbi_http_outlive_end(connection);
+        ebbi_http_cut_if_refused(connection, refused);
     } else if (got == 0 || (errno != EAGAIN && errno != EINTR)) {
         reply_end(stream, got == 0);
     }

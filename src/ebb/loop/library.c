@@ -4,7 +4,13 @@
  * libevent keeps what we register (our watch, timer and listener objects) in memory of its own. The
  * collector does not look into libc's heap, so with libevent on malloc it would reclaim objects
  * that are about to be called. On the wrapper's FOREIGN memory, which is scanned and lives until
- * libevent frees it, they are held. */
+ * libevent frees it, they are held.
+ *
+ * libevent 2.1 does not survive every refusal: bufferevent_setwatermark faults, and so do
+ * evhttp_connection_base_bufferevent_new and evhttp_request_new where they free what is half made;
+ * evhttp_send_reply sends what it found memory for. So some blocks are set aside for where a
+ * connection or a request begins, and refusals are counted for who has to know whether an answer is
+ * whole. */
 #include "tell/events.h"
 #include <ebb/loop.h>
 
@@ -15,12 +21,62 @@
 #include <ebb/mem.h>
 
 #include "gc/types.h"
+#include "loop_internal.h"
+
+#define ASIDE       16 /* what a connection begins with, its first request included */
+#define ASIDE_BYTES 1024
+
+static _Thread_local struct {
+    void *aside[ASIDE]; /* FOREIGN, so it lives without being seen here */
+    bool refuses;
+    uint64_t refused;
+} memory;
+
+uint64_t ebbi_library_refused(void) {
+    return memory.refused;
+}
+
+void ebbi_library_refuse_next(void) {
+    memory.refuses = true;
+}
+
+bool ebbi_library_set_aside(void) {
+    for (int i = 0; i < ASIDE; i++)
+        if (memory.aside[i] == NULL)
+            memory.aside[i] = ebb_foreign_realloc(&ebb_type_libevent, NULL, ASIDE_BYTES);
+    for (int i = 0; i < ASIDE; i++)
+        if (memory.aside[i] == NULL)
+            return false;
+    return true;
+}
+
+void ebbi_library_set_aside_end(void) {
+    for (int i = 0; i < ASIDE; i++) {
+        ebb_foreign_free(memory.aside[i]);
+        memory.aside[i] = NULL;
+    }
+}
+
+static void *take_aside(size_t size) {
+    for (int i = 0; i < ASIDE && size <= ASIDE_BYTES; i++) {
+        void *block = memory.aside[i];
+        memory.aside[i] = NULL;
+        if (block != NULL)
+            return block;
+    }
+    return NULL;
+}
 
 /* As malloc: errno says what is wrong. */
 static void *library_realloc(void *object, size_t size) {
-    void *fresh = ebb_foreign_realloc(&ebb_type_libevent, object, size);
-    if (fresh == NULL)
+    void *fresh = memory.refuses ? NULL : ebb_foreign_realloc(&ebb_type_libevent, object, size);
+    if (fresh == NULL && object == NULL && !memory.refuses)
+        fresh = take_aside(size);
+    memory.refuses = false;
+    if (fresh == NULL) {
+        memory.refused++;
         errno = ENOMEM;
+    }
     return fresh;
 }
 

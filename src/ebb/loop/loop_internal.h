@@ -18,6 +18,15 @@ int ebbi_loop_wake(const struct ebb_loop *loop);
 void ebbi_signals_run(const struct ebb_loop *loop);
 void ebbi_signals_end(const struct ebb_loop *loop);
 
+/* library.c, for libevent's memory on this thread. How often it was refused so far. */
+uint64_t ebbi_library_refused(void);
+/* Sets aside what is taken by who accepts a connection and cannot bear to be refused. False: there
+ * is none. */
+bool ebbi_library_set_aside(void);
+void ebbi_library_set_aside_end(void);
+/* Refuses the next allocation. */
+void ebbi_library_refuse_next(void);
+
 /* The sentence after libevent could not add an event; error: errno, 0 when it did not say. */
 enum ebb_err ebbi_watch_refused(int fd, int error);
 

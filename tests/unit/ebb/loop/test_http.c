@@ -16,6 +16,32 @@
 
 #define MANY_CONNECTIONS 200
 
+/* Memory as it is when the system refuses it: of the blocks that libevent asks for on the server's
+ * thread, of so many bytes at least, so many pass, then so many are refused; and large pages all or
+ * none. */
+static _Atomic int memory_passes, memory_refusals;
+static _Atomic size_t memory_least;
+static _Atomic bool pages_refused;
+static _Thread_local bool is_server;
+
+void *__real_ebb_foreign_realloc(struct ebb_type *type, void *object, size_t size);
+void *__wrap_ebb_foreign_realloc(struct ebb_type *type, void *object, size_t size);
+void *__real_ebb_try_sized(struct ebb_type *type, size_t size);
+void *__wrap_ebb_try_sized(struct ebb_type *type, size_t size);
+
+void *__wrap_ebb_foreign_realloc(struct ebb_type *type, void *object, size_t size) {
+    if (is_server && atomic_load(&memory_refusals) > 0 && size >= atomic_load(&memory_least) &&
+        atomic_fetch_sub(&memory_passes, 1) <= 0) {
+        atomic_fetch_sub(&memory_refusals, 1);
+        return NULL;
+    }
+    return __real_ebb_foreign_realloc(type, object, size);
+}
+
+void *__wrap_ebb_try_sized(struct ebb_type *type, size_t size) {
+    return atomic_load(&pages_refused) ? NULL : __real_ebb_try_sized(type, size);
+}
+
 static struct ebb_workers *workers;
 static struct ebb_http *http;
 static enum ebb_err opened;
@@ -33,6 +59,7 @@ static void echo(struct ebb_http_request *request, void *arg) {
 
 static void open_server(int index, struct ebb_loop *loop, void *arg) {
     (void)index;
+    is_server = true;
     opened = ebb_http_open(&http, loop, "127.0.0.1", 0);
     if (opened == EBB_OK)
         ebb_http_handle(http, echo, arg);
@@ -515,19 +542,80 @@ START_TEST(http_1_1_has_one_host) {
 }
 END_TEST
 
-HARNESS_MAIN_COLLECTED("http", path_query_header_and_method_arrive_decoded,
-                       head_has_the_length_and_no_body, other_methods_hear_405_and_what_is_allowed,
-                       an_address_that_cannot_be_read_is_400,
-                       a_body_or_header_above_the_limit_is_refused_and_the_server_goes_on,
-                       no_more_than_64_connections_are_accepted_and_the_rest_waits_its_turn,
-                       a_port_in_use_is_busy_and_says_which,
-                       closing_leaves_nothing_open_and_nothing_leaked,
-                       a_connection_that_cannot_be_watched_is_closed_and_the_server_goes_on,
-                       a_server_that_cannot_be_watched_is_not_opened,
-                       a_reader_that_hangs_up_before_the_end_leaves_nothing_behind,
-                       an_answer_that_was_cut_short_is_no_whole_one_to_its_reader,
-                       an_answer_may_take_longer_to_make_than_a_peer_may_be_silent,
-                       who_has_closed_its_half_gets_the_whole_answer,
-                       who_has_closed_its_half_gets_all_that_is_still_being_made,
-                       an_answer_that_was_kept_comes_to_who_closed_its_half_and_who_left_is_noticed,
-                       a_target_that_begins_with_two_slashes_is_a_path, http_1_1_has_one_host)
+/* One request, whatever becomes of it: 0 when there was no answer. An answer that has begun is
+ * whole. */
+static int ask_in_need(const char *path) {
+    static char all[LARGE_BYTES + 4096];
+    char text[128];
+    size_t length, got;
+    int status = 0, size = snprintf(text, sizeof(text), "GET %s HTTP/1.1\r\nHost: a\r\n\r\n", path);
+    int fd = client_connect(ebb_http_port(http));
+    ck_assert_int_eq(send(fd, text, (size_t)size, MSG_NOSIGNAL), size);
+    shutdown(fd, SHUT_WR);
+    got = client_read_all(fd, all, sizeof(all));
+    close(fd);
+    if (got == 0)
+        return 0;
+    ck_assert_msg(sscanf(all, "HTTP/1.1 %d ", &status) == 1, "%.200s", all);
+    const char *told = strstr(all, "Content-Length: ");
+    if (status == 200 || told) {
+        ck_assert_msg(told && sscanf(told, "Content-Length: %zu", &length) == 1, "%.400s", all);
+        ck_assert_uint_eq(got - (size_t)(client_body(all) - all), length);
+    }
+    return status;
+}
+
+START_TEST(whatever_memory_libevent_is_refused_an_answer_is_whole_or_none_and_the_server_goes_on) {
+    start_server();
+    ck_assert_int_eq(ask_in_need("/"), 200); /* libevent has now what it keeps for good */
+    static const struct {
+        int count;
+        size_t least;
+    } refusals[] = {{1, 0}, {3, 0}, {16, 0}, {1, 1025}, {1000000, 1025}};
+    for (size_t kind = 0; kind < sizeof(refusals) / sizeof(refusals[0]); kind++) {
+        bool untouched = false;
+        for (int passes = 0; !untouched; passes++) {
+            atomic_store(&memory_least, refusals[kind].least);
+            atomic_store(&memory_passes, passes);
+            atomic_store(&memory_refusals, refusals[kind].count);
+            ask_in_need("/a?name=b");
+            untouched = atomic_exchange(&memory_refusals, 0) == refusals[kind].count;
+            ck_assert_int_eq(ask_in_need("/"), 200);
+        }
+    }
+    stop_server();
+}
+END_TEST
+
+START_TEST(a_page_that_finds_no_memory_is_503_and_a_small_one_needs_none) {
+    start_server();
+    ebb_http_handle(http, answer_much, NULL);
+    ck_assert_int_eq(ask_in_need("/"), 200);
+    atomic_store(&pages_refused, true);
+    ck_assert_int_eq(ask_in_need("/"), 503);
+    ebb_http_handle(http, echo, (void *)"echo");
+    ck_assert_int_eq(ask_in_need("/"), 200);
+    atomic_store(&pages_refused, false);
+    ebb_http_handle(http, answer_much, NULL);
+    ck_assert_int_eq(ask_in_need("/"), 200);
+    stop_server();
+}
+END_TEST
+
+HARNESS_MAIN_COLLECTED(
+    "http", path_query_header_and_method_arrive_decoded, head_has_the_length_and_no_body,
+    other_methods_hear_405_and_what_is_allowed, an_address_that_cannot_be_read_is_400,
+    a_body_or_header_above_the_limit_is_refused_and_the_server_goes_on,
+    no_more_than_64_connections_are_accepted_and_the_rest_waits_its_turn,
+    a_port_in_use_is_busy_and_says_which, closing_leaves_nothing_open_and_nothing_leaked,
+    a_connection_that_cannot_be_watched_is_closed_and_the_server_goes_on,
+    a_server_that_cannot_be_watched_is_not_opened,
+    a_reader_that_hangs_up_before_the_end_leaves_nothing_behind,
+    an_answer_that_was_cut_short_is_no_whole_one_to_its_reader,
+    an_answer_may_take_longer_to_make_than_a_peer_may_be_silent,
+    who_has_closed_its_half_gets_the_whole_answer,
+    who_has_closed_its_half_gets_all_that_is_still_being_made,
+    an_answer_that_was_kept_comes_to_who_closed_its_half_and_who_left_is_noticed,
+    a_target_that_begins_with_two_slashes_is_a_path, http_1_1_has_one_host,
+    whatever_memory_libevent_is_refused_an_answer_is_whole_or_none_and_the_server_goes_on,
+    a_page_that_finds_no_memory_is_503_and_a_small_one_needs_none)
