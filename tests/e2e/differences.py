@@ -21,12 +21,13 @@ SHORT = "a command that lacks a word, a line of one letter or none"
 WIDE = "a length of more than 31 bits"
 NUL = "a NUL in a line"
 ME_EXP = "me exp"
+SHUTDOWN = "shutdown without -A"
 PASSED_OVER = "binary: a value of 2 GiB and more that is refused"
 
 EXACT = "numbers in meta flags, of cas, incr, decr, touch, gat"
 META_ERRORS = "meta lines that are wrong"
 META_FLAGS = "meta flags E, x, s of ms, C of mg, N of ms, q of ma with N"
-HELD = (REFUSED, SURPLUS, SHORT, WIDE, NUL, ME_EXP, PASSED_OVER, EXACT, META_ERRORS, META_FLAGS)
+HELD = (REFUSED, SURPLUS, SHORT, WIDE, NUL, ME_EXP, SHUTDOWN, PASSED_OVER, EXACT, META_ERRORS, META_FLAGS)
 
 OLDER = subprocess.run([MEMCACHED, "-V"], check=True, capture_output=True, text=True).stdout.split()[1] == "1.6.18"
 KEY_MAX, WORDS_COUNTED, META_WORDS_MAX, LENGTH_MAX = 250, 23, 20, (1 << 31) - 3
@@ -233,4 +234,7 @@ def met_by(server):
 def alike(reply, server):
     """A reply with what for_oracle() put in place of a NUL; an expiry of memcached's as ebbd tells it."""
     reply = reply.replace(b"\0", NUL_FOR_ORACLE).replace(b"\x01", NUL_FOR_ORACLE)
-    return EXPIRY.sub(lambda found: found[0] if found[2] == b"1" else found[1] + found[2], reply) if met_by(server) else reply
+    if not met_by(server):
+        return reply
+    reply = reply.replace(b"ERROR: shutdown not enabled\r\n", b"SERVER_ERROR: shutdown not enabled\r\n")
+    return EXPIRY.sub(lambda found: found[0] if found[2] == b"1" else found[1] + found[2], reply)

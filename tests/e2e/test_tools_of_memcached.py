@@ -152,8 +152,14 @@ class ToolsOfMemcached(unittest.TestCase):
         self.assertRegex(line.decode(), r"type=eviction key=k\d+ fetch=no ttl=-1 la=\d+ clsid=1 size=1000")
         peer.close()
 
+    def test_automove_is_checked(self):
+        for words, answer in ((b"window 3", b"OK"), (b"window 1800", b"OK"), (b"freeratio 0.01", b"OK"), (b"freeratio", b"ERROR"), (b"ratio 0.5", b"OK"),
+                              (b"window 2", b"CLIENT_ERROR automove window too low or too high"), (b"window 1801", b"CLIENT_ERROR automove window too low or too high"),
+                              (b"window", b"CLIENT_ERROR bad command line format"), (b"window x", b"CLIENT_ERROR bad command line format")):
+            self.assertEqual(self.peer.ask(b"slabs automove " + words), answer, words)
+
     def test_shutdown_needs_its_flag(self):
-        self.assertEqual(self.peer.ask(b"shutdown"), b"ERROR: shutdown not enabled")
+        self.assertEqual(self.peer.ask(b"shutdown"), b"SERVER_ERROR: shutdown not enabled")
         server = Server(EBBD, flags=["-A"])
         peer = server.connect()
         self.assertEqual(peer.ask(b"shutdown now"), b"CLIENT_ERROR invalid shutdown mode")

@@ -82,7 +82,7 @@ enum cmd_result cmd_shutdown(struct cmd_turn *turn, struct request *request,
     else if (request->words == 2 && ebb_span_equal(mode, EBB_SPAN("graceful")))
         number = SIGTERM;
     if (!turn->shared->settings->enable_shutdown)
-        reply_line(turn->reply, EBB_SPAN("ERROR: shutdown not enabled"));
+        reply_line(turn->reply, EBB_SPAN("SERVER_ERROR: shutdown not enabled"));
     else if (number == 0)
         reply_line(turn->reply, EBB_SPAN("CLIENT_ERROR invalid shutdown mode"));
     else

@@ -24,6 +24,9 @@
 #define SLEEP_MAX 1000000 /* microseconds */
 #define TUNE_MAX  80
 
+#define WINDOW_MIN 3 /* of slabs automove, in samples */
+#define WINDOW_MAX 1800
+
 static bool see(struct ebb_span key, const struct store_item *item, void *context) {
     struct cmd_stream *stream = context;
     return stream->show(stream, key, item) && !reply_full(stream->turn->reply);
@@ -264,9 +267,16 @@ enum cmd_result cmd_lru(struct cmd_turn *turn, struct request *request, struct c
 static struct ebb_span automove(const struct request *request) {
     uint32_t level;
     double ratio;
-    if (is(request->word[2], "ratio"))
+    if (is(request->word[2], "ratio") || is(request->word[2], "freeratio"))
         return request->words >= 4 && number_real(request->word[3], &ratio) ? EBB_SPAN("OK")
                                                                             : EBB_SPAN("ERROR");
+    if (is(request->word[2], "window")) {
+        if (request->words < 4 || !number_u32(request->word[3], &level))
+            return EBB_SPAN("CLIENT_ERROR bad command line format");
+        return level < WINDOW_MIN || level > WINDOW_MAX
+                   ? EBB_SPAN("CLIENT_ERROR automove window too low or too high")
+                   : EBB_SPAN("OK");
+    }
     if (!number_u32(request->word[2], &level))
         return EBB_SPAN("CLIENT_ERROR bad command line format");
     return level <= 2 ? EBB_SPAN("OK") : EBB_SPAN("ERROR");
