@@ -45,9 +45,9 @@ def ask(server, path, accept=None, post=False):
 
 def until(holds):
     end = time.monotonic() + PATIENCE_SECONDS
-    while not holds() and time.monotonic() < end:
+    while not (held := holds()) and time.monotonic() < end:
         time.sleep(0.05)
-    return holds()
+    return held  # and not whether it holds once more
 
 
 def copies_of(server):
