@@ -24,6 +24,12 @@ class ToolsOfMemcached(unittest.TestCase):
             out.append(self.peer.line().rstrip(b"\r\n"))
         return out[:-1]
 
+    def dumped(self, command, end):
+        """Of a dump, which begins with OK."""
+        lines = self.lines(command, end)
+        self.assertEqual(lines[0], b"OK")
+        return lines[1:]
+
     def store(self, count):
         for start in range(0, count, 500):
             self.peer.send(b"".join(b"set key:%d 0 0 3 noreply\r\nabc\r\n" % i for i in range(start, min(start + 500, count))))
@@ -32,13 +38,21 @@ class ToolsOfMemcached(unittest.TestCase):
     def test_metadump_lists_every_item_once(self):
         self.store(20000)
         self.peer.ask(b"delete key:7")
-        keys = [line.split()[0] for line in self.lines(b"lru_crawler metadump all", b"END")]
+        keys = [line.split()[0] for line in self.dumped(b"lru_crawler metadump all", b"END")]
         self.assertEqual(sorted(keys), sorted(b"key=key%%3A%d" % i for i in range(20000) if i != 7))
+
+    def test_metadump_tells_what_is_known_of_an_item(self):
+        self.peer.ask(b"set a 5 0 1\r\nv")
+        line, = self.dumped(b"lru_crawler metadump all", b"END")
+        self.assertRegex(line, rb"\Akey=a exp=-1 la=\d+ cas=\d+ fetch=no cls=1 size=\d+ flags=5 \Z")
+        self.assertEqual(self.dumped(b"lru_crawler metadump 2", b"END"), [])
+        self.assertEqual(self.dumped(b"lru_crawler mgdump 2", b"EN"), [])
+        self.assertEqual(self.peer.ask(b"lru_crawler crawl 2"), b"OK")
 
     def test_mgdump_can_be_sent_back(self):
         self.store(10)
         self.assertEqual(self.peer.ask(b"ms YQ== 1 b\r\nx"), b"HD")
-        lines = self.lines(b"lru_crawler mgdump all", b"EN")
+        lines = self.dumped(b"lru_crawler mgdump all", b"EN")
         self.assertEqual(len(lines), 11)
         self.assertIn(b"mg YQ== b", lines)
         for line in lines:
@@ -58,8 +72,8 @@ class ToolsOfMemcached(unittest.TestCase):
         coded = base64.b64encode(key)
         self.assertEqual(self.peer.ask(b"mg %s b k" % coded), b"HD k%s b" % coded)
         self.assertTrue(self.peer.ask(b"me %s b" % coded).startswith(b"ME %s exp=-1 " % coded))
-        self.assertEqual(sorted(self.lines(b"lru_crawler mgdump all", b"EN")), sorted(b"mg %s b" % base64.b64encode(name) for name in (key, evil)))
-        self.assertEqual(sorted(line.split()[0] for line in self.lines(b"lru_crawler metadump all", b"END")),
+        self.assertEqual(sorted(self.dumped(b"lru_crawler mgdump all", b"EN")), sorted(b"mg %s b" % base64.b64encode(name) for name in (key, evil)))
+        self.assertEqual(sorted(line.split()[0] for line in self.dumped(b"lru_crawler metadump all", b"END")),
                          sorted(b"key=" + urllib.parse.quote(name, safe="").encode() for name in (key, evil)))
         self.assertEqual(self.lines(b"stats cachedump 1 0", b"END"), [])
         self.assertEqual(sorted(self.lines(b"stats detail dump", b"END")),
@@ -85,9 +99,9 @@ class ToolsOfMemcached(unittest.TestCase):
     def test_what_follows_a_dump_is_answered_after_it(self):
         self.store(5000)
         self.peer.send(b"lru_crawler metadump all\r\nversion\r\n")
-        lines = [self.peer.line() for _ in range(5002)]
-        self.assertEqual(lines[5000], b"END\r\n")
-        self.assertTrue(lines[5001].startswith(b"VERSION"))
+        lines = [self.peer.line() for _ in range(5003)]
+        self.assertEqual((lines[0], lines[5001]), (b"OK\r\n", b"END\r\n"))
+        self.assertTrue(lines[5002].startswith(b"VERSION"))
 
     def test_sizes_count_every_item(self):
         self.store(3000)

@@ -46,11 +46,12 @@ static bool show_meta(struct cmd_stream *stream, struct ebb_span key,
     char line[LINE_MAX] = "key=";
     char *at = stream_write_uri(line + 4, key);
     at += snprintf(at, (size_t)(line + LINE_MAX - at),
-                   " exp=%lld la=%lld cas=%llu fetch=%s cls=1 size=%zu\n",
+                   " exp=%lld la=%lld cas=%llu fetch=%s cls=1 size=%zu flags=%u \n",
                    item->expires == 0 ? -1LL : (long long)(item->expires + unix_start),
                    (long long)(item->last_access + unix_start), (unsigned long long)item->cas,
                    item->marks & STORE_FETCHED ? "yes" : "no",
-                   cmd_item_size(key.length, item->client_flags, item->value_length));
+                   cmd_item_size(key.length, item->client_flags, item->value_length),
+                   item->client_flags);
     reply_bytes(turn->reply, line, (size_t)(at - line));
     return true;
 }
@@ -194,14 +195,15 @@ static enum cmd_result crawl(struct cmd_turn *turn, const struct request *reques
                               : EBB_SPAN("ERROR metadump not allowed"));
     if (!read_classes(request->word[2], &ours))
         return say(turn, EBB_SPAN("BADCLASS invalid class id"));
-    if (!ours)
-        return say(turn, EBB_SPAN("NOTSTARTED no items to crawl"));
     if (!dumps)
         return say(turn, EBB_SPAN("OK"));
     struct cmd_stream *stream = dump_try(turn);
     if (stream == NULL)
         return CMD_DONE;
+    reply_line(turn->reply, EBB_SPAN("OK"));
     stream->show = gets ? show_get : show_meta;
+    if (!ours)
+        stream->left = 0;
     return stream_begin(turn, stream);
 }
 
