@@ -96,14 +96,14 @@ static bool bind_at(int fd, const struct place *place, const struct sockaddr_un 
            bind(fd, (const struct sockaddr *)&by_proc, sizeof by_proc) == 0;
 }
 
-/* The mode given before bind is the one the file is made with, less the umask; the change of mode
+/* The file is made with the mode that the socket has before bind, less the umask; the change of mode
  * then adds what the umask took. */
-static bool bind_and_listen(int fd, const struct place *place, const struct sockaddr_un *address,
-                            unsigned mode, int backlog) {
+static bool listen_on_file(int fd, const struct place *place, unsigned mode, int backlog,
+                           struct stat *made) {
     int links = ebbi_acts_as_root() ? AT_SYMLINK_NOFOLLOW : 0;
-    return fchmod(fd, (mode_t)mode) == 0 && bind_at(fd, place, address) &&
-           fchmodat(place->folder, place->word, (mode_t)mode, links) == 0 &&
-           listen(fd, backlog) == 0;
+    return fchmodat(place->folder, place->word, (mode_t)mode, links) == 0 &&
+           listen(fd, backlog) == 0 &&
+           fstatat(place->folder, place->word, made, AT_SYMLINK_NOFOLLOW) == 0;
 }
 
 static enum ebb_err listen_at(const struct place *place, unsigned mode, int backlog, int *out,
@@ -117,8 +117,8 @@ static enum ebb_err listen_at(const struct place *place, unsigned mode, int back
     int fd = socket_open();
     if (fd < 0)
         return refused(errno, place->path);
-    if (bind_and_listen(fd, place, &address, mode, backlog) &&
-        fstatat(place->folder, place->word, &made, AT_SYMLINK_NOFOLLOW) == 0) {
+    bool is_made = fchmod(fd, (mode_t)mode) == 0 && bind_at(fd, place, &address);
+    if (is_made && listen_on_file(fd, place, mode, backlog, &made)) {
         ebbi_absolute(place->path, file->path, sizeof file->path);
         file->device = made.st_dev;
         file->inode = made.st_ino;
@@ -126,6 +126,8 @@ static enum ebb_err listen_at(const struct place *place, unsigned mode, int back
         return EBB_OK;
     }
     int error = errno;
+    if (is_made)
+        unlinkat(place->folder, place->word, 0);
     close(fd);
     return refused(error, place->path);
 }
