@@ -30,7 +30,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define CALLER (__builtin_return_address(0))
+#define CALLER       (__builtin_return_address(0))
 #define SITES_MAX    8
 #define MODULE_BYTES 24
 #define HOUR_SECONDS 3600
@@ -174,7 +174,7 @@ static bool is_kind(unsigned kind) {
             find(&real_##name, #name);                                                             \
         int answer = NONE;                                                                         \
         if (is_named(CALL_##name) && is_kind(kind))                                                \
-            answer = decide(CALLER);                                          \
+            answer = decide(CALLER);                                                               \
         if (answer == NONE)                                                                        \
             return real_##name arguments;                                                          \
         if (answer == LESS) {                                                                      \

@@ -96,8 +96,8 @@ static bool bind_at(int fd, const struct place *place, const struct sockaddr_un 
            bind(fd, (const struct sockaddr *)&by_proc, sizeof by_proc) == 0;
 }
 
-/* The file is made with the mode that the socket has before bind, less the umask; the change of mode
- * then adds what the umask took. */
+/* The file is made with the mode that the socket has before bind, less the umask; the change of
+ * mode then adds what the umask took. */
 static bool listen_on_file(int fd, const struct place *place, unsigned mode, int backlog,
                            struct stat *made) {
     int links = ebbi_acts_as_root() ? AT_SYMLINK_NOFOLLOW : 0;
