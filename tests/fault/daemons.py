@@ -171,11 +171,13 @@ class Daemon:
             if os.path.exists(self.path(name)):
                 raise Ill(f"a refused start leaves {name} ({read_or(self.path(name))!r})")
 
-    def end(self):
-        """SIGTERM, and the end proves itself."""
+    def end(self, finish=None):
+        """SIGTERM, and the end proves itself. finish(): what clients do then."""
         if not self.alive():
             self.check_alive()
         os.kill(self.pid, signal.SIGTERM)
+        if finish:
+            finish()
         until(lambda: not self.alive(), "SIGTERM does not end it")
         if self.status != 0:
             told = [line for line in (self.log() + self.said()).splitlines() if " WARN" in line or " ERROR" in line]
@@ -252,8 +254,9 @@ class Daemon:
         raise NotImplementedError
 
     def begin_end(self):
-        """Connections that are there when it ends."""
-        return [self.connect(), self.connect()]
+        """Connections that are there when it ends, and what clients do on them after SIGTERM."""
+        peers = [self.connect(), self.connect()]
+        return peers, lambda: None
 
     def fetch(self, page):
         """A page of the admin address: whole, refused in whole, or the connection is cut."""
@@ -539,9 +542,14 @@ class Cache(Daemon):
             self.check(key, self.meta_value(peer, key))
 
     def begin_end(self):
-        peers = super().begin_end()
-        peers[0].send(b"set k1 0 0 1000\r\nabc")
-        return peers
+        peers, _ = super().begin_end()
+        peers[0].send(b"set half 0 0 6\r\nabc")
+        return peers, lambda: allowing_cuts(self.finish_half, peers[0])
+
+    def finish_half(self, peer):
+        """A request that is begun is carried out."""
+        peer.send(b"def\r\n")
+        self.acknowledged(b"half", b"abcdef", peer.line().rstrip())
 
 
 class CacheInBackground(Cache):
