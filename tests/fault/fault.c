@@ -35,7 +35,7 @@
 #define MODULE_BYTES 24
 #define HOUR_SECONDS 3600
 
-enum { ANY = -1, OTHER, LIBC };                         /* kinds, beside S_IFMT */
+enum { ANY = -1, OTHER, LIBC, DATAGRAM };               /* kinds, beside S_IFMT */
 enum { NONE = 0, LESS = 1000, ON = 1001, BACK = 1002 }; /* answers, beside errno */
 
 enum call {
@@ -88,10 +88,16 @@ __attribute__((constructor)) static void begin(void) {
         map_page(path);
 }
 
-/* S_IFSOCK and the like; 0 for eventfds and others that the kernel gives no type. */
+/* S_IFREG and the like, S_IFSOCK for streams only; OTHER for eventfds and all that the kernel gives
+ * no type. */
 static unsigned kind_of(int fd) {
     struct stat about;
-    return syscall(SYS_fstat, fd, &about) == 0 ? about.st_mode & S_IFMT : 0;
+    int type = 0;
+    socklen_t size = sizeof(type);
+    if (syscall(SYS_fstat, fd, &about) != 0)
+        return OTHER;
+    syscall(SYS_getsockopt, fd, SOL_SOCKET, SO_TYPE, &type, &size);
+    return type == SOCK_DGRAM ? DATAGRAM : about.st_mode & S_IFMT;
 }
 
 /* What libc itself allocates is passed on: 2.36 aborts in getpwnam when that fails. */

@@ -19,7 +19,7 @@ SITE = struct.Struct("<24sQ")
 SITES_MAX = 8
 NO_CALL = -1
 ANSWERS = {"LESS": 1000, "ON": 1001, "BACK": 1002}
-KINDS = {"ANY": -1, "OTHER": 0, "EPOLL_CTL_ADD": 1, "EPOLL_CTL_MOD": 3, "CLOCK_REALTIME": time.CLOCK_REALTIME}
+KINDS = {"ANY": -1, "OTHER": 0, "DATAGRAM": 2, "EPOLL_CTL_ADD": 1, "CLOCK_REALTIME": time.CLOCK_REALTIME}
 
 
 def rows(file, macro):
