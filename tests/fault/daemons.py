@@ -158,7 +158,7 @@ class Daemon:
 
     def check_refused(self):
         lines = self.said().splitlines()
-        if self.status is None or self.status <= 0 or self.status == 1:
+        if self.status is None or self.status <= 0:
             raise Ill(f"the start ended with {self.status}: {lines[-1:]}")
         if len([line for line in lines if not LOG_LINE.match(line)]) != 1:
             raise Ill(f"a refused start says one line, not {lines}")
