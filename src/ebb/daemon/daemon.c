@@ -14,6 +14,7 @@
 #include "alarms.h"
 #include "base/open.h"
 #include "frozen.h"
+#include "gc/start.h"
 #include "governor.h"
 #include "logs.h"
 #include "process.h"
@@ -191,12 +192,20 @@ static enum ebb_err check_plan(struct ebb_daemon *self) {
 static enum ebb_err check_memory(void) {
     void *at = mmap(NULL, START_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (at == MAP_FAILED)
-        return ebb_err_set(EBB_ERR_SYSTEM,
-                           "no memory to start with: the system refuses %d MiB (%s); see ulimit -v "
-                           "and ulimit -d, LimitAS= and LimitDATA= of the service",
-                           START_BYTES >> 20, strerror(errno));
+        return ebb_err_set(
+            EBB_ERR_SYSTEM,
+            "no memory to start with: the system refuses %d MiB (%s); " EBBI_MEMORY_REMEDY,
+            START_BYTES >> 20, strerror(errno));
     munmap(at, START_BYTES);
     return EBB_OK;
+}
+
+/* In the middle of something, and without memory: an orderly end would need some. */
+static void refuse_at_once(void) {
+    struct ebb_daemon *self = &the_daemon;
+    tell_failure(self);
+    ebbi_pid_file_remove(self->pid_file, self->plan->pid_file);
+    _exit(EX_OSERR);
 }
 
 static const char *absolute(const char *path) {
@@ -219,6 +228,7 @@ static void hold_paths(struct ebb_daemon_plan *plan) {
 
 static enum ebb_err start_library(struct ebb_daemon *self) {
     const struct ebb_daemon_plan *plan = self->plan;
+    ebbi_start_refusal_set(refuse_at_once);
     ebb_collector_start(&self->profile);
     enum ebb_err error = ebb_leak_suppressions_default();
     if (error)
@@ -353,6 +363,7 @@ static bool prove_clean(struct ebb_daemon *self) {
 static int run_until_stopped(struct ebb_daemon *self) {
     const struct ebb_daemon_plan *plan = self->plan;
     self->collected_ns = ebb_clock_ns();
+    ebbi_start_refusal_set(NULL);
     if (plan->ready)
         plan->ready(self, plan->arg);
     ebbi_background_ready(plan->keeps_folder);

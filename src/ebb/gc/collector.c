@@ -15,6 +15,7 @@
 #include "gc/object.h"
 #include "gc/record.h"
 #include "gc/reserve.h"
+#include "gc/start.h"
 #include "tell/events.h"
 #include "tell/log.h"
 #include "tell/metrics.h"
@@ -40,6 +41,7 @@ enum { GROWTH_NONE = INT32_MAX };
 
 static struct ebb_profile profile;
 static bool started;
+static void (*_Atomic refusal)(void);
 static Dl_info own_library;
 static _Atomic(bool (*)(uint64_t)) make_room;
 static _Atomic size_t taken_bytes, taken_step, reserved_bytes;
@@ -175,6 +177,7 @@ static void before_init(void) {
         ebbi_second_start();
         GC_set_find_leak(1);
     }
+    GC_set_warn_proc(on_warning);
     GC_set_no_dls(0);
     exclude_own_roots();
     GC_set_all_interior_pointers(1);
@@ -218,6 +221,16 @@ static void probes_start(void) {
     GC_exclude_static_roots(counters, (char *)counters + size);
 }
 
+void ebbi_start_refusal_set(void (*fn)(void)) {
+    atomic_store(&refusal, fn);
+}
+
+void ebbi_start_refuse(void) {
+    void (*fn)(void) = atomic_load(&refusal);
+    if (fn)
+        fn();
+}
+
 void ebb_collector_start(const struct ebb_profile *chosen) {
     if (started)
         return;
@@ -233,7 +246,6 @@ void ebb_collector_start(const struct ebb_profile *chosen) {
     ebbi_symbols_survive_fork();
     GC_clear_roots();
     GC_allow_register_threads();
-    GC_set_warn_proc(on_warning);
     GC_set_oom_fn(on_out_of_memory);
     GC_set_finalizer_notifier(on_finalizers);
     GC_set_free_space_divisor(GROWTH_NONE);

@@ -20,11 +20,13 @@
 #include "gc/object.h"
 #include "gc/reserve.h"
 #include "gc/spare.h"
+#include "gc/start.h"
 #include "gc/types.h"
 #include "tell/events.h"
 #include "tell/metrics.h"
 #include <ebb/assert.h>
 #include <ebb/collector.h>
+#include <ebb/err.h>
 #include <ebb/hash.h>
 #include <stdio.h>
 #include <string.h>
@@ -208,8 +210,17 @@ void *ebb_try_sized(struct ebb_type *type, size_t size) {
     return object;
 }
 
+static void refuse_start(const struct ebb_type *type, size_t size) {
+    ebb_err_set(EBB_ERR_SYSTEM,
+                "no memory to start with: the system refuses %zu bytes (%s); " EBBI_MEMORY_REMEDY,
+                size, type->name);
+    ebbi_start_refuse();
+}
+
 void *ebb_new_sized(struct ebb_type *type, size_t size) {
     void *object = allocate(type, size, NEED_NOW, __builtin_frame_address(0));
+    if (object == NULL)
+        refuse_start(type, size);
     ebb_assert(object != NULL, "no memory for %s of %zu bytes; the heap holds %zu bytes",
                type->name, size, GC_get_heap_size());
     return object;

@@ -15,9 +15,12 @@
  * be told from one that was reported. So with find_leak allocations come one at a time, and the
  * first one after a collection makes the report and reads it before it takes a cell. */
 #include "gc/object.h"
+#include "gc/start.h"
 #include "gc/types.h"
 #include <ebb/assert.h>
 #include <ebb/collector.h>
+#include <ebb/err.h>
+#include <errno.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -41,6 +44,11 @@ static pthread_mutex_t second_lock = PTHREAD_MUTEX_INITIALIZER;
 void ebbi_second_start(void) {
     char path[64];
     log_file = memfd_create("gc-log", MFD_CLOEXEC);
+    if (log_file < 0) {
+        ebb_err_set(EBB_ERR_SYSTEM, "cannot make a memory file for the collector's messages: %s",
+                    strerror(errno));
+        ebbi_start_refuse();
+    }
     ebb_assert(log_file >= 0, "memfd_create for the collector's messages failed");
     snprintf(path, sizeof path, "/proc/self/fd/%d", log_file);
     ebbi_environment_set("GC_LOG_FILE", path);

@@ -12,9 +12,12 @@
  * without frame pointers ends the walk, it does not crash it. What is no address ends it too:
  * rubbish (a stack protector's word, say) would make a new site of each thread. */
 #include "gc/object.h"
+#include "gc/start.h"
 #include "tell/metrics.h"
 #include <ebb/assert.h>
+#include <ebb/err.h>
 #include <ebb/hash.h>
+#include <errno.h>
 #include <execinfo.h>
 #include <stdio.h>
 #include <string.h>
@@ -37,6 +40,13 @@ void ebbi_sites_start(void) {
     started_seconds = now.tv_sec;
     sites = mmap(NULL, SITES * sizeof *sites, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
                  -1, 0);
+    if (sites == MAP_FAILED) {
+        ebb_err_set(EBB_ERR_SYSTEM,
+                    "no memory to start with: the system refuses that of %d call sites "
+                    "(%s); " EBBI_MEMORY_REMEDY,
+                    SITES, strerror(errno));
+        ebbi_start_refuse();
+    }
     ebb_assert(sites != MAP_FAILED, "no memory for %d call sites", SITES);
 }
 
