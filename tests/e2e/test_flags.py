@@ -224,9 +224,9 @@ class Flags(unittest.TestCase):
                 server.connect().close()
             self.assertRegex(server.stderr(), rf"cannot watch memory pressure at {path}: ")
 
-    def refused_with_one_line(self, limit, count, name):
+    def refused_with_one_line(self, limit, count, name, *flags):
         """False: it serves within this limit. Else one line says which it was, and nothing ends by a signal."""
-        child = subprocess.Popen([EBBD, *AS_ROOT, "-l", "127.0.0.1", "-p", "-1"], stderr=subprocess.PIPE, text=True, env={},
+        child = subprocess.Popen([EBBD, *AS_ROOT, "-l", "127.0.0.1", "-p", "-1", *flags], stderr=subprocess.PIPE, text=True, env={},
                                  preexec_fn=lambda: resource.setrlimit(limit, (count, count)))
         line = child.stderr.readline()
         refused = " serves on " not in line
@@ -243,6 +243,11 @@ class Flags(unittest.TestCase):
         for limit, name, least in ((resource.RLIMIT_AS, "-v", ()), (resource.RLIMIT_DATA, "-d", (1, 2, 4))):
             refused = [self.refused_with_one_line(limit, mib << 20, name) for mib in (*least, 12, 16, 20, 30, 40, 50)]
             self.assertIn(True, refused)
+
+    @unittest.skipIf("EBB_SANITIZED" in os.environ, "a sanitizer reserves address space")
+    def test_too_little_memory_for_the_tables_of_a_large_cache_is_one_line(self):
+        refused = [self.refused_with_one_line(resource.RLIMIT_AS, mib << 20, "-v", "-m", "1024") for mib in range(17, 27)]
+        self.assertIn(True, refused)
 
     @unittest.skipIf("EBB_SANITIZED" in os.environ, "a sanitizer needs a larger stack before main")
     def test_too_small_a_stack_is_raised_or_one_line(self):
