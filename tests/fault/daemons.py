@@ -23,6 +23,7 @@ sys.path.insert(0, os.path.join(SOURCE, "tests/e2e"))
 from servers import EBBD, Peer, ServerError, free_port, test_folder  # noqa: E402
 
 ECHO = os.environ.get("EBB_ECHO", os.path.join(SOURCE, "build/deploy/bin/echo"))
+MISTAKES = os.environ.get("EBB_FAULT_MISTAKES", "")  # a library that makes some: to see that they are seen
 PATIENCE_SECONDS = 20
 QUIET_WINDOW_SECONDS = 0.03
 BUSY_SHARE = 0.5
@@ -86,7 +87,7 @@ class Daemon:
             os.unlink(path)
         self.status = None
         self.admin_port = free_port()
-        environment = {**os.environ, "LD_PRELOAD": LIBRARY, "EBB_FAULT": self.page.path}
+        environment = {**os.environ, "LD_PRELOAD": f"{MISTAKES} {LIBRARY}", "EBB_FAULT": self.page.path}
         with open(self.path("run.out"), "wb") as out, open(self.path("run.err"), "wb") as err:
             started = subprocess.Popen(self.words(), stdin=subprocess.DEVNULL, stdout=out, stderr=err, cwd=self.folder,
                                        env=environment, preexec_fn=lambda: _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL))
