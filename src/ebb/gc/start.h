@@ -2,8 +2,7 @@
 #ifndef EBBI_GC_START_H
 #define EBBI_GC_START_H
 
-#define EBBI_MEMORY_REMEDY                                                                         \
-    "see ulimit -v and ulimit -d, LimitAS= and LimitDATA= of the service"
+#define EBBI_MEMORY_REMEDY "see ulimit -v and ulimit -d, LimitAS= and LimitDATA= of the service"
 
 /* collector.c: fn ends the program with the sentence of ebb_err_text, and does not return. NULL, as
  * at first: there is no such end. */
