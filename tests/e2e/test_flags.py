@@ -262,6 +262,16 @@ class Flags(unittest.TestCase):
         self.assertEqual(done.wait(STOP_SECONDS_MAX), 0)
         done.stderr.close()
 
+    @unittest.skipUnless(os.geteuid() == 0, "only root becomes a user that nobody else is")
+    def test_too_few_processes_are_told_by_the_limit_that_it_is(self):
+        def limit():
+            resource.setrlimit(resource.RLIMIT_NPROC, (1, 1))
+            os.setresuid(61234, 61234, 61234)
+        done = subprocess.run([EBBD, "-l", "127.0.0.1", "-p", "-1"], capture_output=True, text=True, preexec_fn=limit, cwd="/",
+                              timeout=START_SECONDS_MAX)
+        self.assertEqual(done.returncode, 71)
+        self.assertRegex(done.stderr, r"^ebbd: cannot start thread [\w-]+: [^;]*; see ulimit -u, LimitNPROC= and TasksMax= of the service\n$")
+
     def test_unix_socket_serves_and_is_gone_after_the_end(self):
         path = os.path.join(test_folder("unix"), "s")
         with Server.ebbd(unix_path=path) as server:

@@ -16,7 +16,9 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/resource.h>
+#include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <sysexits.h>
 
@@ -245,6 +247,30 @@ END_TEST
 
 /* static and used, so that they live */
 static __attribute__((used)) struct planted *neighbours;
+
+/* This program's flock, for a file system without locks. */
+static int lock_error;
+
+int flock(int fd, int operation) {
+    errno = lock_error;
+    return lock_error ? -1 : (int)syscall(SYS_flock, fd, operation);
+}
+
+START_TEST(a_pid_file_that_cannot_be_locked_is_held_by_nobody_and_not_left) {
+    char path[128], expected[256];
+    path_in_folder(path, sizeof(path), "testd.pid");
+    struct ebb_daemon_plan plan = plan_of();
+    plan.pid_file = path;
+    lock_error = ENOLCK;
+    int status = end_daemon(start_daemon(&plan), 0);
+    lock_error = 0;
+    ck_assert_int_eq(status, EX_OSERR);
+    snprintf(expected, sizeof(expected), "testd: cannot lock pid file %s: %s; give a path on a",
+             path, strerror(ENOLCK));
+    ck_assert_msg(strncmp(errors, expected, strlen(expected)) == 0, "%s", errors);
+    ck_assert_int_ne(access(path, F_OK), 0);
+}
+END_TEST
 
 static __attribute__((noinline)) void lose_an_object(void) {
     struct planted *lost = ebb_new(planted);
@@ -581,6 +607,7 @@ int main(void) {
         an_unknown_profile_is_a_usage_error,
         the_heap_trace_has_a_header_interval_rows_and_the_last_collection,
         the_pid_file_names_it_keeps_a_second_one_out_and_is_gone_at_the_end,
+        a_pid_file_that_cannot_be_locked_is_held_by_nobody_and_not_left,
         a_planted_leak_is_named_and_makes_the_exit_status_3,
         a_quiet_daemon_finds_what_it_lost,
         what_is_still_open_at_the_end_is_named,
