@@ -435,6 +435,23 @@ class GivingBack(unittest.TestCase):
             self.assertEqual(int(peer.stats()["limit_maxbytes"]), 160 * MIB)
             peer.close()
 
+    def test_every_limit_is_taken(self):
+        """From the smallest, whose segments hold 16 KiB; each is used to the full, and what is resident follows."""
+        with Server.ebbd(admin=True, flags=["-m", "3"]) as server:
+            peer = server.connect()
+            at_start = server.rss_bytes()
+            for mib in (8, 256, 8, 512, 64, 16):
+                self.assertEqual(peer.ask(b"cache_memlimit %d" % mib), b"OK")
+                fill(peer, 2 * mib, prefix=b"to-%d-" % mib)
+                stats = peer.stats()
+                resident = server.rss_bytes() - at_start
+                print(f"memory: cache_memlimit {mib}: {int(stats['bytes']) >> 20} MiB of items, {resident >> 20} MiB resident", flush=True)
+                self.assertEqual(int(stats["limit_maxbytes"]), mib * MIB)
+                self.assertGreater(int(stats["bytes"]), mib * MIB * 4 // 5)
+                self.assertLess(int(stats["bytes"]), mib * MIB)
+                self.assertLess(resident, mib * MIB + 24 * MIB)
+            peer.close()
+
 
 if __name__ == "__main__":
     unittest.main(warnings="ignore")

@@ -126,7 +126,7 @@ CONTROL = [
     ("flush_all", [store(), b"flush_all", b"get a", store(), b"flush_all 0", b"get a", store(), b"flush_all 1000", b"get a", b"flush_all -1", b"get a", b"flush_all x", b"flush_all 1x", b"flush_all 0 0", b"flush_all noreply x",
                    b"flush_all 99999999999", b"flush_all 4294967296", b"flush_all 18446744073709551616", b"flush_all x noreply"]),
     ("cache_memlimit", [b"cache_memlimit", b"cache_memlimit 64", b"cache_memlimit 7", b"cache_memlimit 0", b"cache_memlimit x", b"cache_memlimit -1", b"cache_memlimit 64 x", b"cache_memlimit 128 noreply", b"cache_memlimit 128x",
-                        b"cache_memlimit 64"]),
+                        b"cache_memlimit 2048", b"cache_memlimit 8", b"cache_memlimit 512", b"cache_memlimit 64"]),
     ("shutdown is off", [b"shutdown", b"shutdown graceful", b"shutdown now", b"shutdown noreply", b"shutdown graceful x"]),
     ("verbosity", [b"verbosity 0", b"verbosity 1", b"verbosity", b"verbosity x", b"verbosity -1", b"verbosity 1 2", b"verbosity 99999999999", b"verbosity 1x", b"verbosity 0"]),
     ("version and misbehave", [b"version x", b"misbehave", b"misbehave x"]),

@@ -83,8 +83,11 @@ static enum ebb_err raise_descriptors(struct settings *settings) {
 }
 
 static void store_open(struct server *server, const struct settings *settings, size_t limit_bytes) {
+    struct ebb_memory_limits limits;
+    ebb_memory_limits_read(&limits, "");
     struct store_config config = {
         .limit_bytes = limit_bytes,
+        .limit_most = limits.machine,
         .value_size_max = settings->item_size_max,
         .workers = (int)settings->threads,
         .evict = !settings->no_evictions,

@@ -12,7 +12,7 @@ static void check_slot(struct store *store, uint32_t number, uint64_t slot) {
     uint32_t segment = slot_segment(store, slot), offset = slot_offset(store, slot);
     ebb_assert(segment > 0 && segment < store->segments_max, "bucket %u: segment %u", number,
                segment);
-    struct segment_entry *entry = &store->entries[segment];
+    struct segment_entry *entry = segment_at(store, segment);
     ebb_assert(entry->state == SEGMENT_OPEN || entry->state == SEGMENT_SEALED ||
                    entry == store->walk.entry,
                "slot into segment %u, state %d", segment, entry->state);
@@ -24,7 +24,7 @@ static void check_slot(struct store *store, uint32_t number, uint64_t slot) {
     const struct record *record = (const struct record *)(segment_data(store, segment) + offset);
     struct ebb_span key = {record_key(record, record->lead), lead_key_length(record->lead)};
     uint64_t hash = store_hash(store, key);
-    ebb_assert(key.length > 0 && tag_of(store, hash) == (slot & store->tag_mask),
+    ebb_assert(key.length > 0 && tag_of(store, hash) == (slot & tag_mask(store)),
                "bucket %u: tag differs", number);
     struct stamps stamps = stamps_read(entry, record, record->lead);
     uint32_t expires = stamps.expires;
@@ -35,14 +35,15 @@ static void check_slot(struct store *store, uint32_t number, uint64_t slot) {
     struct bucket *home = index_lock(store, hash);
     struct place found = index_find(store, home, key, hash);
     index_unlock(home);
-    ebb_assert(home == index_bucket_at(store, number), "an item of another bucket in bucket %u",
-               number);
+    ebb_assert(home == index_bucket_at(index_now(store), number),
+               "an item of another bucket in bucket %u", number);
     ebb_assert(found.head && slot_place(store, slot_load(found)) == slot_place(store, slot),
                "bucket %u: a key with two slots", number);
 }
 
 static void check_bucket(struct store *store, uint32_t number, struct sums *sums) {
-    struct bucket *bucket = index_bucket_at(store, number);
+    const struct index *index = index_now(store);
+    struct bucket *bucket = index_bucket_at(index, number);
     ebb_assert(!(bucket->version & 1), "bucket %u is locked", number);
     struct run run = run_of_bucket(bucket);
     int hops = 0;
@@ -50,7 +51,7 @@ static void check_bucket(struct store *store, uint32_t number, struct sums *sums
     do {
         struct run here = run;
         int taken = 0, last = 0;
-        more = run_next(store, &run);
+        more = run_next(index, &run);
         for (int i = 0; i < here.slots - more; i++)
             if (!place_empty(run_at(&here, i))) {
                 check_slot(store, number, slot_load(run_at(&here, i)));
@@ -69,11 +70,11 @@ static void check_bucket(struct store *store, uint32_t number, struct sums *sums
 }
 
 static void check_overflow_free(const struct store *store) {
-    const struct index *index = &store->index;
+    const struct index *index = index_now(store);
     uint32_t free = 0, total = index->overflow_pages * 2 * index_page_buckets(index);
     for (uint32_t at = index->overflow_free; at != OVERFLOW_NONE; free++) {
         ebb_assert(at < total && free < total, "free overflow bucket %u of %u", at, total);
-        const struct overflow *overflow = index_overflow_at(store, at);
+        const struct overflow *overflow = index_overflow_at(index, at);
         for (int i = 0; i < OVERFLOW_SLOTS; i++)
             ebb_assert(overflow->head[i] == 0, "free overflow bucket %u holds a slot", at);
         at = overflow->tail[0];
@@ -84,7 +85,7 @@ static void check_overflow_free(const struct store *store) {
 }
 
 static void check_pages(const struct store *store) {
-    const struct index *index = &store->index;
+    const struct index *index = index_now(store);
     uint32_t pages = 0, needed = index_page_of(index, index->buckets - 1) + 1;
     for (uint32_t i = 0; i < index->directory_size; i++) {
         pages += index->pages[i] != NULL;
@@ -93,13 +94,12 @@ static void check_pages(const struct store *store) {
     }
     ebb_assert(pages == index->pages_count, "%u index pages, %u counted", pages,
                index->pages_count);
-    const struct ghost *ghost = &store->ghost;
-    uint64_t bytes =
-        (uint64_t)(pages + index->overflow_pages) * index_page_bytes(index) +
-        2 * (uint64_t)index->directory_size * sizeof *index->pages +
-        (uint64_t)store->segments_max * (sizeof *store->data + sizeof *store->entries) +
-        (uint64_t)store->config.workers * sizeof *store->workers +
-        ghost->directory_size * sizeof *ghost->pages + ghost->pages_count * ghost_page_bytes(ghost);
+    uint64_t entry_pages = ((store->entries_ready - 1) >> ENTRY_PAGE_SHIFT) + 1;
+    uint64_t bytes = index_bytes(index) + ghost_bytes(store->ghost) +
+                     (uint64_t)store->segments_max * sizeof *store->data +
+                     ((store->segments_max >> ENTRY_PAGE_SHIFT) + 1) * sizeof *store->entries +
+                     entry_pages * (sizeof(struct segment_entry) << ENTRY_PAGE_SHIFT) +
+                     (uint64_t)store->config.workers * sizeof *store->workers;
     ebb_assert(bytes == store->index_bytes, "index takes %lu bytes, counted %lu", bytes,
                store->index_bytes);
 }
@@ -121,7 +121,7 @@ static uint32_t live_at(struct store *store, uint32_t segment, uint32_t offset, 
 }
 
 static void check_segment(struct store *store, uint32_t segment, struct sums *sums) {
-    const struct segment_entry *entry = &store->entries[segment];
+    const struct segment_entry *entry = segment_at(store, segment);
     ebb_assert(entry->used <= entry->capacity && entry->live_bytes <= entry->used,
                "segment %u: %u live of %u used", segment, entry->live_bytes, entry->used);
     bool tail = store->tail[entry->pool][entry->ttl_class] == segment;
@@ -129,10 +129,10 @@ static void check_segment(struct store *store, uint32_t segment, struct sums *su
                                 : tail                     ? SEGMENT_OPEN
                                                            : SEGMENT_SEALED),
                "segment %u: state %d, tail %d", segment, entry->state, tail);
-    ebb_assert(entry->ttl_class < store->ttl_classes, "segment %u: class %u of %u", segment,
-               entry->ttl_class, store->ttl_classes);
-    ebb_assert(entry->huge || entry->capacity == store->segment_capacity, "segment %u: capacity %u",
-               segment, entry->capacity);
+    ebb_assert(entry->state != SEGMENT_OPEN || entry->ttl_class < store->ttl_classes,
+               "segment %u: class %u of %u", segment, entry->ttl_class, store->ttl_classes);
+    ebb_assert(entry->huge || entry->capacity + OBJECT_SLACK <= store->segment_bytes_most,
+               "segment %u: capacity %u", segment, entry->capacity);
     uint64_t live = 0;
     const char *data = segment_data(store, segment);
     if (entry->huge)
@@ -153,8 +153,9 @@ static void check_segment(struct store *store, uint32_t segment, struct sums *su
 static uint32_t check_pool(struct store *store, int pool, struct sums *sums) {
     uint64_t bytes = 0;
     uint32_t previous = SEGMENT_NONE, count = 0;
-    for (uint32_t at = store->fifo[pool].first; at != SEGMENT_NONE; at = store->entries[at].next) {
-        const struct segment_entry *entry = &store->entries[at];
+    for (uint32_t at = store->fifo[pool].first; at != SEGMENT_NONE;
+         at = segment_at(store, at)->next) {
+        const struct segment_entry *entry = segment_at(store, at);
         ebb_assert(entry->previous == previous && entry->pool == pool, "segment %u: broken list",
                    at);
         check_segment(store, at, sums);
@@ -168,9 +169,9 @@ static uint32_t check_pool(struct store *store, int pool, struct sums *sums) {
                pool, bytes, store->fifo[pool].bytes);
     for (int class = 0; class < TTL_CLASSES; class ++) {
         uint32_t tail = store->tail[pool][class];
-        ebb_assert(tail == SEGMENT_NONE || (store->entries[tail].state == SEGMENT_OPEN &&
-                                            store->entries[tail].pool == pool &&
-                                            store->entries[tail].ttl_class == class),
+        ebb_assert(tail == SEGMENT_NONE || (segment_at(store, tail)->state == SEGMENT_OPEN &&
+                                            segment_at(store, tail)->pool == pool &&
+                                            segment_at(store, tail)->ttl_class == class),
                    "tail %u of pool %d, class %d is not", tail, pool, class);
     }
     return count;
@@ -178,11 +179,11 @@ static uint32_t check_pool(struct store *store, int pool, struct sums *sums) {
 
 static uint32_t check_free_entries(const struct store *store) {
     uint32_t count = 0;
-    for (uint32_t at = store->free_entries; at != SEGMENT_NONE; at = store->entries[at].next) {
-        ebb_assert(at > 0 && at < store->segments_max && count < store->segments_max,
-                   "free entry %u of %u", at, store->segments_max);
-        ebb_assert(store->entries[at].state == SEGMENT_FREE && store->data[at] == NULL,
-                   "free entry %u: state %d, data %p", at, store->entries[at].state,
+    for (uint32_t at = store->free_entries; at != SEGMENT_NONE; at = segment_at(store, at)->next) {
+        ebb_assert(at > 0 && at < store->entries_ready && count < store->entries_ready,
+                   "free entry %u of %u", at, store->entries_ready);
+        ebb_assert(segment_at(store, at)->state == SEGMENT_FREE && store->data[at] == NULL,
+                   "free entry %u: state %d, data %p", at, segment_at(store, at)->state,
                    (void *)store->data[at]);
         count++;
     }
@@ -192,8 +193,8 @@ static uint32_t check_free_entries(const struct store *store) {
 static void check_segments(struct store *store, struct sums *sums) {
     uint32_t live = check_pool(store, PROBATION, sums) + check_pool(store, MAIN, sums);
     uint32_t free = check_free_entries(store);
-    ebb_assert(live + free + 1 == store->segments_max, "%u live segments, %u free, of %u", live,
-               free, store->segments_max - 1);
+    ebb_assert(live + free + 1 == store->entries_ready, "%u live segments, %u free, of %u", live,
+               free, store->entries_ready - 1);
     ebb_assert(sums->huge == store->huge, "%lu huge values, counted %lu", sums->huge, store->huge);
     uint64_t bytes = segment_bytes_live(store);
     ebb_assert(bytes <= segment_budget(store), "%lu bytes of segments over a budget of %lu", bytes,
@@ -215,15 +216,15 @@ static void check_ghost(const struct ghost *ghost) {
 
 void store_check(struct store *store) {
     struct sums sums = {0};
-    for (uint32_t number = 0; number < store->index.buckets; number++)
+    for (uint32_t number = 0; number < index_now(store)->buckets; number++)
         check_bucket(store, number, &sums);
     ebb_assert(sums.items == store_items(store), "%lu slots, %lu items counted", sums.items,
                store_items(store));
-    ebb_assert(sums.overflow == store->index.overflow_count,
+    ebb_assert(sums.overflow == index_now(store)->overflow_count,
                "%lu overflow buckets in chains, %u counted", sums.overflow,
-               store->index.overflow_count);
+               index_now(store)->overflow_count);
     check_overflow_free(store);
     check_pages(store);
     check_segments(store, &sums);
-    check_ghost(&store->ghost);
+    check_ghost(store->ghost);
 }

@@ -20,10 +20,7 @@
  * 2. Live segments stay `batch` below the budget, so garbage can gather to a batch between two
  * collections: eviction costs one segment at a time, a collection comes once a batch. Survivors may
  * use the batch.
- * 3. A segment is allocated only while held + it <= budget.
- * 4. A flush only marks the segments: from then on all in them is over, and no writer ends in them.
- * A sweep of the index clears their slots by and by, and then they are dropped without a walk; who
- * needs memory before walks them as he would any dead one. */
+ * 3. A segment is allocated only while held + it <= budget. */
 #include "store/internal.h"
 #include <ebb/clock.h>
 #include <ebb/probe.h>
@@ -35,6 +32,7 @@ enum {
     BATCH_MOST_SHARE = 25,   /* 4%: as collections cost little or much; */
     BATCH_UTMOST_SHARE = 6,
     BATCH_SEGMENTS_MIN = 2, /* survivors may need them */
+    LARGE_SHARE = 16,       /* of the limit: too few such segments to choose among */
     COLLECT_PER_MILLE = 30, /* of the processor's time, that is what collections may take */
     AHEAD_SEGMENTS = 2,
     AHEAD_PACE = 4,  /* bytes walked for one that was carved */
@@ -65,7 +63,7 @@ static uint64_t live_most(const struct store *store) {
 
 bool evict_has_room(const struct store *store, uint64_t bytes) {
     uint64_t budget = segment_budget(store);
-    if (segment_bytes_held(store) + bytes > budget || store->free_entries == SEGMENT_NONE)
+    if (segment_bytes_held(store) + bytes > budget || !segment_entry_free(store))
         return false;
     return segment_bytes_live(store) + bytes <= live_most(store) ||
            (bytes > atomic_load_explicit(&store->batch_bytes, memory_order_relaxed) &&
@@ -125,10 +123,10 @@ static uint64_t freq_after(const struct walk *walk, uint64_t slot) {
 }
 
 /* Its memory is still there: the segment leaves when all of its records have. */
-static void tell_evicted(const struct walk *walk, const struct record *record, uint64_t slot) {
+static void tell_evicted(const struct walk *walk, struct record *record, uint64_t slot) {
     struct store_item item;
-    const char *data = (const char *)record - slot_offset(walk->store, slot);
-    store_view(walk->store, slot, data, walk->now, &item);
+    struct target target = {segment_data(walk->store, walk->segment), record, walk->entry};
+    store_view(&target, slot, walk->now, &item);
     walk->store->config.evicted(record_key_span(record), &item, walk->now);
 }
 
@@ -154,7 +152,7 @@ static bool leave(const struct walk *walk, uint64_t hash, struct record *record,
         } else {
             bool expired = record_expired(walk, record);
             index_remove(store, bucket, place);
-            segment_live_remove(store, walk->segment, size);
+            segment_live_remove(walk->entry, size);
             count_gone(store, record, expired);
             evicted = !expired;
             remember = !expired && walk->leaving == BY_POLICY && walk->entry->pool == PROBATION;
@@ -174,14 +172,16 @@ static bool leave(const struct walk *walk, uint64_t hash, struct record *record,
 static bool leave_or_move(const struct walk *walk, struct record *record, uint64_t hash) {
     uint64_t lead = atomic_load_explicit(&record->lead, memory_order_relaxed);
     uint32_t size = segment_record_size(walk->entry, lead);
+    uint32_t value_length = segment_value_length(walk->entry, lead);
     if (leave(walk, hash, record, size, NULL))
         return true;
     struct stamps stamps = record_stamps(walk, record);
     enum pool pool = walk->leaving == BY_CLEANING ? walk->entry->pool : MAIN;
     for (bool wide = !stamps_likely_narrow(walk->store, &stamps, walk->now);; wide = true) {
         struct store_room room = {.wide = wide};
-        uint32_t room_size = record_size(wide, lead_key_length(lead), lead_value_length(lead));
-        segment_reserve_survivor(walk->store, pool, stamps.expires, room_size, walk->now, &room);
+        uint32_t room_size = record_size(wide, lead_key_length(lead), value_length);
+        segment_reserve_survivor(walk->store, pool, stamps.expires, room_size, value_length,
+                                 walk->now, &room);
         if (room.record == NULL && !walk->store->config.evict)
             return false;
         if (leave(walk, hash, record, size, &room)) /* without a room it must go */
@@ -256,7 +256,7 @@ static void huge_leaves(const struct walk *walk) {
 static void walk_begin(struct store *store, uint32_t segment, enum leaving leaving, uint32_t now) {
     store->walk = (struct walk){
         .store = store,
-        .entry = &store->entries[segment],
+        .entry = segment_at(store, segment),
         .segment = segment,
         .now = now,
         .leaving = leaving,
@@ -296,17 +296,34 @@ static void walk_give_up(struct store *store) {
     store->walk.entry = NULL;
 }
 
+/* Under a lower limit it got a segment of its own, under this one it is one of many. */
+static bool is_huge_no_more(const struct walk *walk, uint64_t lead) {
+    uint32_t length = segment_value_length(walk->entry, lead);
+    return !segment_is_huge(walk->store, record_size(false, lead_key_length(lead), length));
+}
+
+static uint64_t walk_huge(struct store *store) {
+    struct walk *walk = &store->walk;
+    struct record *record = (struct record *)segment_data(store, walk->segment);
+    uint64_t lead = atomic_load_explicit(&record->lead, memory_order_acquire);
+    if (lead_key_length(lead) != 0 && is_huge_no_more(walk, lead)) {
+        walk->stuck = !leave_or_move(walk, record, record_hash(store, record));
+    } else if (huge_stays(walk)) {
+        walk->entry = NULL;
+        return 0;
+    } else {
+        huge_leaves(walk);
+    }
+    if (walk->stuck)
+        walk_give_up(store);
+    return walk->entry ? walk_end(store) : 0;
+}
+
 /* A frame of its own: what it leaves there is cleared by its caller. */
 static __attribute__((noinline)) uint64_t walk_piece(struct store *store, uint32_t bytes) {
     struct walk *walk = &store->walk;
-    if (walk->entry->huge) {
-        if (!huge_stays(walk)) {
-            huge_leaves(walk);
-            return walk_end(store);
-        }
-        walk->entry = NULL;
-        return 0;
-    }
+    if (walk->entry->huge)
+        return walk_huge(store);
     uint32_t used = walk->entry->used;
     walk_records(walk, bytes < used - walk->at ? walk->at + bytes : used);
     if (walk->stuck)
@@ -361,8 +378,8 @@ static uint32_t find_dead(struct store *store, uint32_t percent, uint32_t now, s
     pthread_mutex_lock(&store->lock);
     for (int pool = 0; pool < POOLS; pool++)
         for (uint32_t at = store->fifo[pool].first; at != SEGMENT_NONE;
-             at = store->entries[at].next) {
-            struct segment_entry *entry = &store->entries[at];
+             at = segment_at(store, at)->next) {
+            struct segment_entry *entry = segment_at(store, at);
             if (is_dead(entry, now)) {
                 pthread_mutex_unlock(&store->lock);
                 seen->whole = true;
@@ -413,10 +430,6 @@ static bool main_goes_first(struct store *store) {
     return store->nobody_reads || (store->main_unread && store->choices % MAIN_UNREAD_EVERY == 0);
 }
 
-static bool is_open(const struct store *store, uint32_t segment) {
-    return atomic_load(&store->entries[segment].state) == SEGMENT_OPEN;
-}
-
 /* Probation's oldest when it holds more than its share, else main's. Not one that is still being
  * filled while the other pool has a full one: it would be given up for the few items in it. */
 static uint32_t oldest(struct store *store) {
@@ -425,8 +438,9 @@ static uint32_t oldest(struct store *store) {
     uint32_t probation = store->fifo[PROBATION].first, main = store->fifo[MAIN].first, segment;
     if (probation == SEGMENT_NONE || main == SEGMENT_NONE)
         segment = main == SEGMENT_NONE ? probation : main;
-    else if (is_open(store, probation) != is_open(store, main))
-        segment = is_open(store, main) ? probation : main;
+    else if (segment_is_open(segment_at(store, probation)) !=
+             segment_is_open(segment_at(store, main)))
+        segment = segment_is_open(segment_at(store, main)) ? probation : main;
     else
         segment = evict_probation_full(store) && !main_first ? probation : main;
     pthread_mutex_unlock(&store->lock);
@@ -626,66 +640,39 @@ bool evict_expired(struct store *store, uint32_t now) {
     return more;
 }
 
+/* An ordinary segment that is a large part of the limit, or SEGMENT_NONE. */
+static uint32_t find_large(struct store *store) {
+    uint64_t most = store_limit(store) / LARGE_SHARE;
+    uint32_t large = SEGMENT_NONE;
+    pthread_mutex_lock(&store->lock);
+    for (int pool = 0; pool < POOLS; pool++)
+        for (uint32_t at = store->fifo[pool].first; at != SEGMENT_NONE && large == SEGMENT_NONE;
+             at = segment_at(store, at)->next)
+            if (!segment_at(store, at)->huge && segment_at(store, at)->capacity > most &&
+                segment_at(store, at)->capacity > segment_bytes(store))
+                large = at;
+    pthread_mutex_unlock(&store->lock);
+    return large;
+}
+
+/* Segments of a limit that was much higher: what lives there moves to some of today's size. */
+static void split_large(struct store *store, uint32_t now) {
+    if (store->walk.entry)
+        walk_on(store, UINT32_MAX, now);
+    uint32_t large;
+    while ((large = find_large(store)) != SEGMENT_NONE) {
+        collect_if_held(store, segment_at(store, large)->capacity);
+        walk_begin(store, large, BY_CLEANING, now);
+        walk_on(store, UINT32_MAX, now);
+        if (store->walk.stuck)
+            return;
+    }
+}
+
 void evict_to_budget(struct store *store, uint32_t now) {
     pthread_mutex_lock(&store->evict_lock);
     batch_set(store, store->batch_bytes); /* of a larger limit it may be all that there is now */
     evict_until(store, 0, false, now);
+    split_large(store, now);
     pthread_mutex_unlock(&store->evict_lock);
-}
-
-static void flush_pool(struct store *store, enum pool pool) {
-    for (uint32_t at = store->fifo[pool].first; at != SEGMENT_NONE; at = store->entries[at].next) {
-        if (is_open(store, at))
-            segment_seal(store, at);
-        atomic_store(&store->entries[at].flushed, true);
-    }
-}
-
-void evict_flush(struct store *store, uint32_t due) {
-    pthread_mutex_lock(&store->evict_lock);
-    if (due == 0 || atomic_load(&store->flush_at) == due) { /* else somebody else has done it */
-        atomic_store(&store->flushed, true);
-        pthread_mutex_lock(&store->lock);
-        flush_pool(store, PROBATION);
-        flush_pool(store, MAIN);
-        pthread_mutex_unlock(&store->lock);
-        index_sweep_start(store);
-        atomic_compare_exchange_strong(&store->flush_at, &due, 0);
-    }
-    pthread_mutex_unlock(&store->evict_lock);
-}
-
-/* Under store->lock. Returns its bytes. */
-static uint64_t drop_flushed(struct store *store, enum pool pool) {
-    uint64_t bytes = 0;
-    for (uint32_t at = store->fifo[pool].first, next; at != SEGMENT_NONE; at = next) {
-        struct segment_entry *entry = &store->entries[at];
-        next = entry->next;
-        if (!entry->flushed || entry->state != SEGMENT_SEALED) /* or it is on its way */
-            continue;
-        bytes += entry->capacity;
-        atomic_store(&entry->state, SEGMENT_LEAVING);
-        segment_drop(store, at);
-    }
-    return bytes;
-}
-
-bool evict_flushed(struct store *store) {
-    if (!atomic_load(&store->flushed))
-        return false;
-    if (!index_sweep(store))
-        return true;
-    uint64_t bytes = 0;
-    pthread_mutex_lock(&store->evict_lock); /* no other flush from here on */
-    bool all = index_sweep(store);
-    if (all) {
-        pthread_mutex_lock(&store->lock);
-        bytes = drop_flushed(store, PROBATION) + drop_flushed(store, MAIN);
-        pthread_mutex_unlock(&store->lock);
-        atomic_store(&store->flushed, false);
-    }
-    pthread_mutex_unlock(&store->evict_lock);
-    if (bytes > 0)
-        ebb_dropped(bytes);
-    return true;
 }

@@ -22,6 +22,9 @@
  * takes another item's slot in the same bucket: an eviction, counted by the caller.
  * 6. A chain has at most INDEX_CHAIN_MAX overflow buckets. All but its last run of slots are full;
  * the items of an overflow bucket, at least two, are at its front.
+ * 7. An unchanged version means, too, that a slot was understood: what its bits mean changes while
+ * all buckets are locked (reshape.c). Then another index takes the place of this one, whose buckets
+ * stay locked for ever; a thread that waits for one of them looks for its key's bucket again.
  */
 #include "store/internal.h"
 #include <sched.h>
@@ -31,11 +34,10 @@ enum {
     LOAD_GROW_TENTHS = 95,   /* items a bucket, in tenths: grow above, */
     LOAD_SHRINK_TENTHS = 35, /* shrink below; */
     LOAD_TIGHT_TENTHS = 300, /* chains would soon be full: who inserts waits for who resizes */
-    BUCKETS_MIN = 16,
-    SPARE_LOW = 64,           /* overflow buckets kept ready */
-    PAGE_BYTES_MAX = 4 << 20, /* a page is cleared while somebody waits for his insert */
     SPINS = 64,
     SWEEP_STEPS = 1024, /* buckets without letting others resize */
+    LOAD_FIT_TENTHS = 92,
+    FIT_STEPS = 1024,
 };
 
 static void pause_spin(int *spins) {
@@ -49,31 +51,45 @@ static void pause_spin(int *spins) {
 
 /* The page starts at a multiple of 64 inside the object; an inner pointer holds the object just as
  * well. */
-static struct bucket *page_new(struct store *store) {
-    size_t bytes = index_page_bytes(&store->index);
+static struct bucket *page_new(struct store *store, const struct index *index) {
+    size_t bytes = index_page_bytes(index);
     char *object = ebb_try_sized(&ebb_type_index_page, bytes);
     if (object == NULL)
         return NULL;
     char *page = (char *)(((uintptr_t)object + 63) & ~(uintptr_t)63);
-    memset(page, 0, index_page_buckets(&store->index) * sizeof(struct bucket));
+    memset(page, 0, index_page_buckets(index) * sizeof(struct bucket));
     store->index_bytes += bytes;
     return (struct bucket *)page;
 }
 
-static struct bucket *bucket_in(_Atomic(struct bucket *) *pages, const struct index *index,
-                                uint32_t number) {
+bool index_page_add(struct store *store, struct index *index, uint32_t page) {
+    struct bucket *fresh = page_new(store, index);
+    if (fresh == NULL)
+        return false;
+    index->pages_count++;
+    atomic_store_explicit(&index->pages[page], fresh, memory_order_release);
+    return true;
+}
+
+uint64_t index_bytes(const struct index *index) {
+    return (uint64_t)(index->pages_count + index->overflow_pages) * index_page_bytes(index) +
+           2 * (uint64_t)index->directory_size * sizeof *index->pages;
+}
+
+static inline struct bucket *bucket_in(_Atomic(struct bucket *) *pages, const struct index *index,
+                                       uint32_t number) {
     uint32_t at = index_page_of(index, number);
     struct bucket *page = atomic_load_explicit(&pages[at], memory_order_acquire);
     return page ? &page[number - at * index_page_buckets(index)] : NULL;
 }
 
-struct bucket *index_bucket_at(const struct store *store, uint32_t number) {
-    return bucket_in(store->index.pages, &store->index, number);
+struct bucket *index_bucket_at(const struct index *index, uint32_t number) {
+    return bucket_in(index->pages, index, number);
 }
 
-struct overflow *index_overflow_at(const struct store *store, uint32_t number) {
-    struct bucket *room = bucket_in(store->index.overflow, &store->index, number / 2);
-    return (struct overflow *)room + number % 2;
+struct overflow *index_overflow_at(const struct index *index, uint32_t number) {
+    struct bucket *two = bucket_in(index->overflow, index, number / 2);
+    return two ? (struct overflow *)two + number % 2 : NULL;
 }
 
 uint32_t index_number_of(uint64_t hash, uint32_t count) {
@@ -82,27 +98,10 @@ uint32_t index_number_of(uint64_t hash, uint32_t count) {
     return number < count ? number : number & mask >> 1;
 }
 
-void index_start(struct store *store) {
-    struct index *index = &store->index;
-    while ((sizeof(struct bucket) << index->page_shift) < store->segment_capacity &&
-           (sizeof(struct bucket) << index->page_shift) < PAGE_BYTES_MAX)
-        index->page_shift++;
-    index->page_reciprocal =
-        (((uint64_t)1 << (32 + index->page_shift)) - 1) / index_page_buckets(index) + 1;
-    /* Room for four times the first limit, half of it index: cache_memlimit may raise it. */
-    index->directory_size =
-        (uint32_t)(store_limit(store) * 2 / (sizeof(struct bucket) << index->page_shift)) + 16;
-    size_t bytes = index->directory_size * sizeof *index->pages;
-    index->pages = ebb_new_sized(&ebb_type_index_directory, bytes);
-    index->overflow = ebb_new_sized(&ebb_type_index_directory, bytes);
-    store->index_bytes += 2 * bytes;
-    index->overflow_free = OVERFLOW_NONE;
-    pthread_mutex_init(&index->resize_lock, NULL);
-    atomic_flag_clear(&index->overflow_lock);
-    atomic_store(&index->pages[0], page_new(store));
-    index->pages_count = 1;
-    atomic_store(&index->buckets, BUCKETS_MIN);
-    index_provision(store);
+static inline __attribute__((always_inline)) struct bucket *home_of(const struct index *index,
+                                                                    uint64_t hash) {
+    uint32_t buckets = atomic_load_explicit(&index->buckets, memory_order_acquire);
+    return index_bucket_at(index, index_number_of(hash, buckets));
 }
 
 /* ---- overflow buckets ---- */
@@ -118,13 +117,12 @@ static void overflow_unlocked(struct index *index) {
 }
 
 /* The number of one that is empty, or OVERFLOW_NONE. */
-static uint32_t overflow_take(struct store *store) {
-    struct index *index = &store->index;
+static uint32_t overflow_take(struct index *index) {
     overflow_locked(index);
     uint32_t taken = index->overflow_free;
     if (taken != OVERFLOW_NONE) {
         index->overflow_free =
-            atomic_load_explicit(&index_overflow_at(store, taken)->tail[0], memory_order_relaxed);
+            atomic_load_explicit(&index_overflow_at(index, taken)->tail[0], memory_order_relaxed);
         atomic_fetch_sub_explicit(&index->overflow_free_count, 1, memory_order_relaxed);
         atomic_fetch_add_explicit(&index->overflow_count, 1, memory_order_relaxed);
     }
@@ -133,10 +131,9 @@ static uint32_t overflow_take(struct store *store) {
 }
 
 /* An empty one goes back. */
-static void overflow_put(struct store *store, uint32_t number) {
-    struct index *index = &store->index;
+static void overflow_put(struct index *index, uint32_t number) {
     overflow_locked(index);
-    atomic_store_explicit(&index_overflow_at(store, number)->tail[0], index->overflow_free,
+    atomic_store_explicit(&index_overflow_at(index, number)->tail[0], index->overflow_free,
                           memory_order_relaxed);
     index->overflow_free = number;
     atomic_fetch_add_explicit(&index->overflow_free_count, 1, memory_order_relaxed);
@@ -144,15 +141,12 @@ static void overflow_put(struct store *store, uint32_t number) {
     overflow_unlocked(index);
 }
 
-/* Under resize_lock. */
-static void provision(struct store *store) {
-    struct index *index = &store->index;
-    if (atomic_load_explicit(&index->overflow_free_count, memory_order_relaxed) >= SPARE_LOW ||
-        index->overflow_pages == index->directory_size)
-        return;
-    struct bucket *page = page_new(store);
+/* A page more of them. False: there is no memory. Under resize_lock. */
+bool index_overflow_add(struct store *store, struct index *index) {
+    struct bucket *page =
+        index->overflow_pages < index->directory_size ? page_new(store, index) : NULL;
     if (page == NULL)
-        return;
+        return false;
     uint32_t count = 2 * index_page_buckets(index), first = index->overflow_pages * count;
     struct overflow *fresh = (struct overflow *)page;
     for (uint32_t i = 0; i < count - 1; i++)
@@ -163,51 +157,58 @@ static void provision(struct store *store) {
     index->overflow_free = first;
     atomic_fetch_add_explicit(&index->overflow_free_count, count, memory_order_relaxed);
     overflow_unlocked(index);
+    return true;
+}
+
+uint32_t index_overflow_spare(const struct index *index) {
+    return atomic_load_explicit(&index->overflow_free_count, memory_order_relaxed);
+}
+
+static void provision(struct store *store, struct index *index) {
+    if (index_overflow_spare(index) < INDEX_SPARE_LOW)
+        index_overflow_add(store, index);
 }
 
 void index_provision(struct store *store) {
-    uint32_t spare = atomic_load_explicit(&store->index.overflow_free_count, memory_order_relaxed);
-    if (spare >= SPARE_LOW)
+    uint32_t spare = index_overflow_spare(index_now(store));
+    if (spare >= INDEX_SPARE_LOW)
         return;
     /* Somebody who resizes provides too; only when it gets tight is he waited for. */
-    if (spare < SPARE_LOW / 4)
-        pthread_mutex_lock(&store->index.resize_lock);
-    else if (pthread_mutex_trylock(&store->index.resize_lock) != 0)
+    if (spare < INDEX_SPARE_LOW / 4)
+        pthread_mutex_lock(&store->resize_lock);
+    else if (pthread_mutex_trylock(&store->resize_lock) != 0)
         return;
-    provision(store);
-    pthread_mutex_unlock(&store->index.resize_lock);
+    provision(store, index_now(store));
+    pthread_mutex_unlock(&store->resize_lock);
 }
 
 void index_prefetch(const struct store *store, uint64_t hash) {
-    uint32_t buckets = atomic_load_explicit(&store->index.buckets, memory_order_relaxed);
-    const struct bucket *bucket = index_bucket_at(store, index_number_of(hash, buckets));
-    __builtin_prefetch(bucket, 1);
+    __builtin_prefetch(home_of(index_now(store), hash), 1);
 }
 
 /* ---- locking ---- */
 
-static void lock_bucket(struct bucket *bucket) {
+static bool lock_once(struct bucket *bucket) {
+    uint32_t version = atomic_load_explicit(&bucket->version, memory_order_relaxed);
+    if ((version & 1) || !atomic_compare_exchange_weak(&bucket->version, &version, version + 1))
+        return false;
+    atomic_thread_fence(memory_order_release);
+    return true;
+}
+
+/* Under resize_lock: the bucket stays where it is. */
+void index_bucket_lock(struct bucket *bucket) {
     int spins = 0;
-    for (;;) {
-        uint32_t version = atomic_load_explicit(&bucket->version, memory_order_relaxed);
-        if (!(version & 1) &&
-            atomic_compare_exchange_weak(&bucket->version, &version, version + 1)) {
-            atomic_thread_fence(memory_order_release);
-            return;
-        }
+    while (!lock_once(bucket))
         pause_spin(&spins);
-    }
 }
 
 struct bucket *index_lock(struct store *store, uint64_t hash) {
-    for (;;) {
-        uint32_t buckets = atomic_load_explicit(&store->index.buckets, memory_order_acquire);
-        struct bucket *bucket = index_bucket_at(store, index_number_of(hash, buckets));
-        if (bucket == NULL)
+    for (int spins = 0;; pause_spin(&spins)) {
+        struct bucket *bucket = home_of(index_now(store), hash);
+        if (bucket == NULL || !lock_once(bucket))
             continue;
-        lock_bucket(bucket);
-        buckets = atomic_load_explicit(&store->index.buckets, memory_order_acquire);
-        if (index_bucket_at(store, index_number_of(hash, buckets)) == bucket)
+        if (home_of(index_now(store), hash) == bucket)
             return bucket;
         index_unlock(bucket);
     }
@@ -231,7 +232,7 @@ struct tag {
 };
 
 static struct tag tag_make(const struct store *store, uint64_t hash) {
-    return (struct tag){(uint16_t)(store->tag_mask >> SLOT_TAIL_BITS),
+    return (struct tag){(uint16_t)(tag_mask(store) >> SLOT_TAIL_BITS),
                         (uint16_t)(tag_of(store, hash) >> SLOT_TAIL_BITS)};
 }
 
@@ -246,25 +247,25 @@ static int tagged(const struct run *run, struct tag tag, int from) {
 
 /* A search through a bucket and its chain, under the lock. */
 struct search {
+    const struct index *index;
     struct run run;
     struct tag tag;
     int at;
 };
 
 static struct search search_start(const struct store *store, struct bucket *bucket, uint64_t hash) {
-    return (struct search){run_of_bucket(bucket), tag_make(store, hash), 0};
+    return (struct search){index_now(store), run_of_bucket(bucket), tag_make(store, hash), 0};
 }
 
 /* The next slot that has the tag, if any. */
-static inline __attribute__((always_inline)) struct place search_next(const struct store *store,
-                                                                      struct search *search) {
+static inline __attribute__((always_inline)) struct place search_next(struct search *search) {
     for (;;) {
         int at = tagged(&search->run, search->tag, search->at);
         if (at < search->run.slots) {
             search->at = at + 1;
             return run_at(&search->run, at);
         }
-        if (!run_next(store, &search->run))
+        if (!run_next(search->index, &search->run))
             return (struct place){NULL, NULL};
         search->at = 0;
     }
@@ -275,7 +276,7 @@ struct place index_find(struct store *store, struct bucket *bucket, struct ebb_s
     struct search search = search_start(store, bucket, hash);
     struct place place;
     do
-        place = search_next(store, &search);
+        place = search_next(&search);
     while (place.head && !record_has_key(slot_record(store, slot_load(place)), key));
     return place;
 }
@@ -285,12 +286,13 @@ struct place index_find_place(struct store *store, struct bucket *bucket, uint64
     struct search search = search_start(store, bucket, hash);
     struct place place;
     do
-        place = search_next(store, &search);
+        place = search_next(&search);
     while (place.head && slot_place(store, slot_load(place)) != points_to);
     return place;
 }
 
-static uint64_t index_insert(struct store *store, struct bucket *bucket, uint64_t slot) {
+/* Returns the slot that had to go for it, or 0. */
+uint64_t index_insert(struct index *index, struct bucket *bucket, uint64_t slot) {
     struct run run = run_of_bucket(bucket);
     int length = 0;
     do {
@@ -300,15 +302,15 @@ static uint64_t index_insert(struct store *store, struct bucket *bucket, uint64_
                 return 0;
             }
         length++;
-    } while (run_next(store, &run));
-    uint32_t more = length <= INDEX_CHAIN_MAX ? overflow_take(store) : OVERFLOW_NONE;
+    } while (run_next(index, &run));
+    uint32_t more = length <= INDEX_CHAIN_MAX ? overflow_take(index) : OVERFLOW_NONE;
     struct place last = run_last(&run);
     if (more == OVERFLOW_NONE) {
         uint64_t lost = slot_load(last);
         slot_store(last, slot);
         return lost;
     }
-    struct run fresh = run_of_overflow(index_overflow_at(store, more));
+    struct run fresh = run_of_overflow(index_overflow_at(index, more));
     slot_store(run_at(&fresh, 0), slot_load(last));
     slot_store(run_at(&fresh, 1), slot);
     slot_store(last, (uint64_t)HEAD_LINK << SLOT_TAIL_BITS | more);
@@ -317,11 +319,12 @@ static uint64_t index_insert(struct store *store, struct bucket *bucket, uint64_
 
 /* The chain's last item fills the hole (invariant 6). */
 void index_remove(struct store *store, struct bucket *bucket, struct place place) {
+    struct index *index = index_now(store);
     struct run run = run_of_bucket(bucket);
     struct place link = {NULL, NULL};
     while (place_links(run_last(&run))) {
         link = run_last(&run);
-        run_next(store, &run);
+        run_next(index, &run);
     }
     if (link.head == NULL) {
         slot_store(place, 0);
@@ -337,7 +340,7 @@ void index_remove(struct store *store, struct bucket *bucket, struct place place
     uint32_t number = link_number(link); /* one is left, which can stand in the link's place */
     slot_store(link, slot_load(run_at(&run, 0)));
     slot_store(run_at(&run, 0), 0);
-    overflow_put(store, number);
+    overflow_put(index, number);
 }
 
 /* ---- reading ---- */
@@ -349,22 +352,24 @@ static bool still(const struct bucket *bucket, uint32_t version) {
     return atomic_load_explicit(&bucket->version, memory_order_relaxed) == version;
 }
 
-static enum look look_in(const struct store *store, struct ebb_span key, struct tag tag,
-                         struct found *found) {
+static enum look look_in(const struct store *store, const struct index *index, struct ebb_span key,
+                         struct tag tag, struct found *found) {
     struct run run = run_of_bucket(found->bucket);
     for (;;) {
         for (int i = 0; (i = tagged(&run, tag, i)) < run.slots; i++) {
             struct place place = run_at(&run, i);
             uint64_t slot = slot_load(place);
+            uint32_t offset = slot_offset(store, slot);
             uint32_t segment = slot_segment(store, slot); /* any, when the halves are of two */
             char *data = segment < store->segments_max ? segment_data(store, segment) : NULL;
-            if (!still(found->bucket, found->version)) /* invariant 2 */
+            if (!still(found->bucket, found->version)) /* invariants 2, 7 */
                 return LOOK_AGAIN;
-            if (!record_has_key((struct record *)(data + slot_offset(store, slot)), key))
+            struct record *record = (struct record *)(data + offset);
+            if (!record_has_key(record, key))
                 continue;
             found->place = place;
             found->slot = slot;
-            found->data = data;
+            found->target = (struct target){data, record, segment_at(store, segment)};
             return LOOK_FOUND;
         }
         struct place last = run_last(&run);
@@ -374,28 +379,29 @@ static enum look look_in(const struct store *store, struct ebb_span key, struct 
             return LOOK_AGAIN;
         if (!links)
             return LOOK_NOTHING;
-        run = run_of_overflow(index_overflow_at(store, number));
+        struct overflow *next = index_overflow_at(index, number);
+        if (next == NULL) /* of an index that has just been replaced */
+            return LOOK_AGAIN;
+        run = run_of_overflow(next);
     }
 }
 
 bool index_lookup(const struct store *store, struct ebb_span key, uint64_t hash,
                   struct found *found) {
-    struct tag tag = tag_make(store, hash);
     for (int spins = 0;; pause_spin(&spins)) {
-        uint32_t buckets = atomic_load_explicit(&store->index.buckets, memory_order_acquire);
-        found->bucket = index_bucket_at(store, index_number_of(hash, buckets));
+        const struct index *index = index_now(store);
+        found->bucket = home_of(index, hash);
         if (found->bucket == NULL)
             continue;
         found->version = atomic_load_explicit(&found->bucket->version, memory_order_acquire);
         if (found->version & 1)
             continue;
-        enum look look = look_in(store, key, tag, found);
+        enum look look = look_in(store, index, key, tag_make(store, hash), found);
         if (look == LOOK_FOUND)
             return true;
         if (look == LOOK_AGAIN)
             continue;
-        uint32_t now = atomic_load_explicit(&store->index.buckets, memory_order_acquire);
-        if (index_bucket_at(store, index_number_of(hash, now)) == found->bucket &&
+        if (home_of(index_now(store), hash) == found->bucket &&
             still(found->bucket, found->version))
             return false; /* invariant 3 */
     }
@@ -407,7 +413,7 @@ enum { CHAIN_ITEMS_MAX = BUCKET_SLOTS + INDEX_CHAIN_MAX * (OVERFLOW_SLOTS - 1) }
 
 /* Takes all items out of a locked bucket and its chain; the overflow buckets go back. Returns how
  * many. */
-static int take_all(struct store *store, struct bucket *bucket, uint64_t slots[CHAIN_ITEMS_MAX]) {
+static int take_all(struct index *index, struct bucket *bucket, uint64_t slots[CHAIN_ITEMS_MAX]) {
     struct run run = run_of_bucket(bucket);
     uint32_t number = OVERFLOW_NONE;
     int n = 0;
@@ -424,17 +430,17 @@ static int take_all(struct store *store, struct bucket *bucket, uint64_t slots[C
             slot_store(place, 0);
         }
         if (number != OVERFLOW_NONE)
-            overflow_put(store, number);
+            overflow_put(index, number);
         if (next == OVERFLOW_NONE)
             return n;
         number = next;
-        run = run_of_overflow(index_overflow_at(store, number));
+        run = run_of_overflow(index_overflow_at(index, number));
     }
 }
 
 /* Puts a slot in; one that found no room for it any more is an item gone. */
 void index_put(struct store *store, struct bucket *bucket, uint64_t slot) {
-    uint64_t lost = index_insert(store, bucket, slot);
+    uint64_t lost = index_insert(index_now(store), bucket, slot);
     if (lost == 0)
         return;
     segment_slot_gone(store, lost);
@@ -442,25 +448,20 @@ void index_put(struct store *store, struct bucket *bucket, uint64_t slot) {
     atomic_fetch_add_explicit(&store->evictions, 1, memory_order_relaxed);
 }
 
-static bool split_one(struct store *store) {
-    struct index *index = &store->index;
+static bool split_one(struct store *store, struct index *index) {
     uint32_t last = atomic_load_explicit(&index->buckets, memory_order_relaxed);
     uint32_t page = index_page_of(index, last);
     if (page >= index->directory_size)
         return false;
-    if (atomic_load_explicit(&index->pages[page], memory_order_relaxed) == NULL) {
-        struct bucket *fresh = page_new(store);
-        if (fresh == NULL)
-            return false;
-        index->pages_count++;
-        atomic_store_explicit(&index->pages[page], fresh, memory_order_release);
-    }
-    struct bucket *from = index_bucket_at(store, index_number_of(last, last));
-    struct bucket *to = index_bucket_at(store, last);
+    if (atomic_load_explicit(&index->pages[page], memory_order_relaxed) == NULL &&
+        !index_page_add(store, index, page))
+        return false;
+    struct bucket *from = index_bucket_at(index, index_number_of(last, last));
+    struct bucket *to = index_bucket_at(index, last);
     uint64_t slots[CHAIN_ITEMS_MAX];
-    lock_bucket(from);
-    int n = take_all(store, from, slots);
-    lock_bucket(to);
+    index_bucket_lock(from);
+    int n = take_all(index, from, slots);
+    index_bucket_lock(to);
     atomic_store_explicit(&index->buckets, last + 1, memory_order_release);
     for (int i = 0; i < n; i++) {
         struct bucket *home =
@@ -474,17 +475,16 @@ static bool split_one(struct store *store) {
     return true;
 }
 
-static bool merge_one(struct store *store) {
-    struct index *index = &store->index;
+static bool merge_one(struct store *store, struct index *index) {
     uint32_t last = atomic_load_explicit(&index->buckets, memory_order_relaxed) - 1;
-    if (last < BUCKETS_MIN)
+    if (last < INDEX_BUCKETS_MIN)
         return false;
-    struct bucket *to = index_bucket_at(store, index_number_of(last, last));
-    struct bucket *from = index_bucket_at(store, last);
+    struct bucket *to = index_bucket_at(index, index_number_of(last, last));
+    struct bucket *from = index_bucket_at(index, last);
     uint64_t slots[CHAIN_ITEMS_MAX];
-    lock_bucket(to);
-    lock_bucket(from);
-    int n = take_all(store, from, slots);
+    index_bucket_lock(to);
+    index_bucket_lock(from);
+    int n = take_all(index, from, slots);
     atomic_store_explicit(&index->buckets, last, memory_order_release);
     for (int i = 0; i < n; i++)
         index_put(store, to, slots[i]);
@@ -503,38 +503,57 @@ static bool merge_one(struct store *store) {
 
 /* False: somebody else resizes, and that is as good. But who has the lock may have lost his
  * processor, and items would be lost meanwhile. */
-static bool resize_locked(struct index *index, uint64_t items) {
-    if (pthread_mutex_trylock(&index->resize_lock) == 0)
+static bool resize_locked(struct store *store, uint64_t items) {
+    if (pthread_mutex_trylock(&store->resize_lock) == 0)
         return true;
-    uint64_t buckets = atomic_load_explicit(&index->buckets, memory_order_relaxed);
-    return items * 10 > buckets * LOAD_TIGHT_TENTHS && pthread_mutex_lock(&index->resize_lock) == 0;
+    uint64_t buckets = atomic_load_explicit(&index_now(store)->buckets, memory_order_relaxed);
+    return items * 10 > buckets * LOAD_TIGHT_TENTHS && pthread_mutex_lock(&store->resize_lock) == 0;
+}
+
+/* Under resize_lock. Not while a sweep is on: it would miss what moves back. */
+static bool shrink_one(struct store *store, uint64_t items, uint64_t buckets, uint32_t tenths) {
+    return items * 10 < buckets * tenths && !atomic_load(&store->flushed) &&
+           merge_one(store, index_now(store));
 }
 
 bool index_resize(struct store *store, uint64_t items, int steps) {
-    struct index *index = &store->index;
-    if (!resize_locked(index, items))
+    if (!resize_locked(store, items))
         return false;
+    struct index *index = index_now(store);
     bool moved = true;
     for (; moved && steps > 0; steps--) {
-        provision(store);
+        provision(store, index);
         uint64_t buckets = atomic_load_explicit(&index->buckets, memory_order_relaxed);
-        moved = false;
-        if (items * 10 > buckets * LOAD_GROW_TENTHS)
-            moved = split_one(store);
-        else if (items * 10 < buckets * LOAD_SHRINK_TENTHS && !atomic_load(&store->flushed))
-            moved = merge_one(store); /* not while a sweep is on: it would miss what moves back */
+        moved = items * 10 > buckets * LOAD_GROW_TENTHS
+                    ? split_one(store, index)
+                    : shrink_one(store, items, buckets, LOAD_SHRINK_TENTHS);
     }
-    pthread_mutex_unlock(&index->resize_lock);
+    pthread_mutex_unlock(&store->resize_lock);
     return moved;
 }
 
+/* One bucket less than are counted, or it would have to grow again. */
+void index_fit(struct store *store) {
+    for (bool moved = true; moved;) {
+        uint64_t items = store_items(store);
+        pthread_mutex_lock(&store->resize_lock);
+        for (int steps = FIT_STEPS; moved && steps > 0; steps--) {
+            uint64_t buckets = atomic_load(&index_now(store)->buckets);
+            provision(store, index_now(store));
+            moved = shrink_one(store, items, buckets - 1, LOAD_FIT_TENTHS);
+        }
+        pthread_mutex_unlock(&store->resize_lock);
+    }
+}
+
 static uint32_t sweep_bucket(struct store *store, struct bucket *bucket) {
+    struct index *index = index_now(store);
     uint64_t slots[CHAIN_ITEMS_MAX];
     uint32_t cleared = 0;
-    lock_bucket(bucket);
-    int n = take_all(store, bucket, slots);
+    index_bucket_lock(bucket);
+    int n = take_all(index, bucket, slots);
     for (int i = 0; i < n; i++)
-        if (atomic_load(&store->entries[slot_segment(store, slots[i])].flushed))
+        if (atomic_load(&segment_at(store, slot_segment(store, slots[i]))->flushed))
             cleared++;
         else
             index_put(store, bucket, slots[i]);
@@ -543,20 +562,20 @@ static uint32_t sweep_bucket(struct store *store, struct bucket *bucket) {
 }
 
 void index_sweep_start(struct store *store) {
-    pthread_mutex_lock(&store->index.resize_lock);
-    store->index.sweep_at = 0;
-    pthread_mutex_unlock(&store->index.resize_lock);
+    pthread_mutex_lock(&store->resize_lock);
+    index_now(store)->sweep_at = 0;
+    pthread_mutex_unlock(&store->resize_lock);
 }
 
 bool index_sweep(struct store *store) {
-    struct index *index = &store->index;
     int64_t cleared = 0;
-    pthread_mutex_lock(&index->resize_lock);
+    pthread_mutex_lock(&store->resize_lock);
+    struct index *index = index_now(store);
     uint32_t buckets = atomic_load(&index->buckets), steps = SWEEP_STEPS;
     for (; index->sweep_at < buckets && steps > 0; index->sweep_at++, steps--)
-        cleared += sweep_bucket(store, index_bucket_at(store, index->sweep_at));
+        cleared += sweep_bucket(store, index_bucket_at(index, index->sweep_at));
     bool all = index->sweep_at >= buckets;
-    pthread_mutex_unlock(&index->resize_lock);
+    pthread_mutex_unlock(&store->resize_lock);
     atomic_fetch_sub_explicit(&store->items_other, cleared, memory_order_relaxed);
     return all;
 }

@@ -105,6 +105,8 @@ enum { TTL_CLASSES = 20 }; /* 0: never expires; then by the logarithm of the tim
 
 #define SEGMENT_NONE UINT32_MAX
 
+enum { ENTRY_PAGE_SHIFT = 8 }; /* of 2^8 entries: some limits have few, and none move */
+
 struct segment_entry {
     _Atomic uint32_t generation;     /* rises each time the entry is reused */
     _Atomic uint8_t state;           /* enum segment_state */
@@ -119,6 +121,15 @@ struct segment_entry {
     _Atomic uint32_t value_length; /* of a huge value; checked like a slot */
     _Atomic uint32_t born;         /* second; narrow headers count from here, */
     _Atomic uint64_t cas_base;     /* and from here */
+};
+
+/* What follows from a limit. */
+struct shape {
+    uint32_t segment_bytes; /* of an ordinary segment, header and all */
+    uint32_t chunk_bytes;
+    uint32_t huge_from; /* records of so many bytes and more get a segment of their own */
+    uint32_t segments_most;
+    uint32_t ttl_classes; /* fewer when segments are scarce */
 };
 
 /* Somebody's own piece of an open segment. No pointer: an idle worker must not hold the memory of a
@@ -147,8 +158,8 @@ struct fifo {
  * leaves. */
 typedef _Atomic uint16_t ghost_cell;
 struct ghost {
-    _Atomic(ghost_cell *) *pages; /* directory (scanned): page_cells each */
-    uint32_t page_cells, directory_size;
+    _Atomic(ghost_cell *) *pages;        /* directory (scanned): page_cells each */
+    uint32_t page_cells, directory_size; /* as long as it is; another limit gets another one */
     _Atomic uint32_t pages_count;
     _Atomic uint16_t age;
     uint64_t inserts;     /* since it became so old; under evict_lock */
@@ -163,12 +174,14 @@ enum { GHOST_WAYS = 8, GHOST_AGE_BITS = 5 };
  *   head 16: freq 2 | huge 1 | main 1 | tag and the place's high bits 12
  *   tail 32: the place's rest
  * The place is a segment's number and an offset in units of RECORD_ALIGN; how many bits each takes
- * follows from the limit (place_mask, offset_bits), the tag has what is left of 12. An item's tag
- * is never 0: a head of 0 is an empty slot, HEAD_LINK the last slot of a full bucket, whose tail is
- * the number of the overflow bucket that goes on. */
+ * follows from the largest limit there was (struct layout), the tag has what is left of 12. An
+ * item's tag is never 0: a head of 0 is an empty slot, HEAD_LINK the last slot of a full bucket,
+ * whose tail is the number of the overflow bucket that goes on. */
 enum {
     BUCKET_SLOTS = 10,
     OVERFLOW_SLOTS = 5,
+    INDEX_BUCKETS_MIN = 16,
+    INDEX_SPARE_LOW = 64, /* overflow buckets kept ready */
     INDEX_CHAIN_MAX = 32, /* overflow buckets behind one bucket */
     HEAD_LINK = 1 << 15,  /* outside the tag */
     SLOT_TAIL_BITS = 32,
@@ -249,11 +262,11 @@ static inline uint32_t link_number(struct place link) {
 
 struct index {
     _Atomic uint32_t buckets; /* in use; grows and shrinks one by one */
-    uint32_t page_shift;      /* of 2^shift buckets, but for two */
+    uint32_t page_shift;      /* of 2^shift buckets, but for two; */
     uint64_t page_reciprocal;
-    uint32_t directory_size;                    /* entries */
-    _Atomic(struct bucket *) *pages, *overflow; /* directories (scanned): a page each, or NULL */
-    pthread_mutex_t resize_lock;                /* one resize at a time */
+    uint32_t directory_size;                    /* entries; */
+    _Atomic(struct bucket *) *pages, *overflow; /* directories (scanned): a page each, or NULL;
+                                                   these stay, another shape gets another index */
     atomic_flag overflow_lock;                  /* guards the free list, a few instructions long */
     uint32_t overflow_free;                     /* first of a list; OVERFLOW_NONE ends it */
     _Atomic uint32_t overflow_free_count, overflow_count;
@@ -274,6 +287,12 @@ static inline uint32_t index_page_of(const struct index *index, uint32_t number)
 static inline size_t index_page_bytes(const struct index *index) {
     return ((size_t)index_page_buckets(index) + 1) * sizeof(struct bucket);
 }
+
+/* How a slot says its place. It changes while all buckets are locked. */
+struct layout {
+    _Atomic uint8_t offset_bits;
+    _Atomic uint64_t offset_mask, place_mask, tag_mask;
+};
 
 /* Cleaning keeps what lives, also in a segment that looked wholly dead: a room in it may have been
  * published, or an expiry raised, since somebody looked. */
@@ -305,25 +324,27 @@ struct window {
 struct store {
     struct store_config config;
     uint64_t seed;
-    uint32_t segment_capacity; /* bytes for records in an ordinary segment */
-    uint32_t chunk_bytes;
-    uint32_t huge_from; /* records of so many bytes and more get a segment of their own */
-    uint32_t segments_max;
-    uint8_t offset_bits; /* of a slot's place */
-    uint64_t offset_mask, place_mask, tag_mask;
+    /* struct shape, changed under lock. */
+    _Atomic uint32_t segment_capacity; /* bytes for records in an ordinary segment */
+    _Atomic uint32_t chunk_bytes, huge_from, ttl_classes;
+    uint32_t segments_most, segment_bytes_most; /* of all limits there were */
+    uint32_t segments_max;                      /* of the largest limit there may be */
+    struct layout layout;
     _Atomic(char *) *data; /* segment_roots: entry n holds segment n; NULL: free */
-    struct segment_entry *entries;
-    struct index index;
+    _Atomic(struct segment_entry *) *entries; /* pages of them */
+    _Atomic(struct index *) index;
     struct store_worker **workers;
     struct store_worker *evictor; /* the chunks that survivors move to; under evict_lock */
-    struct ghost ghost;
+    _Atomic(struct ghost *) ghost;
 
-    pthread_mutex_t evict_lock; /* one evictor at a time; taken before lock */
-    pthread_mutex_t lock;       /* short holds; guards: FIFOs, free list, tails, limit */
+    pthread_mutex_t limit_lock;  /* one change of the limit at a time; taken first */
+    pthread_mutex_t evict_lock;  /* one evictor at a time; taken before resize_lock and lock */
+    pthread_mutex_t resize_lock; /* one resize of the index at a time; taken before lock */
+    pthread_mutex_t lock;        /* short holds; guards: FIFOs, free list, tails, limit, shape */
     struct fifo fifo[POOLS];
     uint32_t tail[POOLS][TTL_CLASSES]; /* the open segments, or SEGMENT_NONE */
-    uint32_t ttl_classes;              /* in use: fewer when segments are scarce */
     uint32_t free_entries;             /* linked by next */
+    _Atomic uint32_t entries_ready;    /* were used at some time */
     _Atomic bool has_evicted;
     _Atomic uint64_t batch_bytes;            /* garbage between two collections */
     struct window reads, main_reads, copies; /* these under evict_lock; see evict.c */
@@ -345,33 +366,68 @@ struct store {
 
 /* ---- slots ---- */
 
+/* Under the bucket's lock; without it the bucket's version says afterwards whether they were right.
+ */
+
+static inline uint64_t tag_mask(const struct store *store) {
+    return atomic_load_explicit(&store->layout.tag_mask, memory_order_relaxed);
+}
+
 static inline uint64_t slot_place(const struct store *store, uint64_t slot) {
-    return slot & store->place_mask;
+    return slot & atomic_load_explicit(&store->layout.place_mask, memory_order_relaxed);
 }
 
 static inline uint32_t slot_segment(const struct store *store, uint64_t slot) {
-    return (uint32_t)(slot_place(store, slot) >> store->offset_bits);
+    return (uint32_t)(slot_place(store, slot) >>
+                      atomic_load_explicit(&store->layout.offset_bits, memory_order_relaxed));
 }
 
 static inline uint32_t slot_offset(const struct store *store, uint64_t slot) {
-    return (uint32_t)(slot & store->offset_mask) * RECORD_ALIGN;
+    return (uint32_t)(slot &
+                      atomic_load_explicit(&store->layout.offset_mask, memory_order_relaxed)) *
+           RECORD_ALIGN;
 }
 
 static inline uint64_t place_make(const struct store *store, uint32_t segment, uint32_t offset) {
-    return (uint64_t)segment << store->offset_bits | offset / RECORD_ALIGN;
+    return (uint64_t)segment << atomic_load_explicit(&store->layout.offset_bits,
+                                                     memory_order_relaxed) |
+           offset / RECORD_ALIGN;
 }
 
-/* The hash's high bits, where a slot has them; never 0. */
-static inline uint64_t tag_of(const struct store *store, uint64_t hash) {
-    uint64_t tag = hash >> (64 - SLOT_TAG_END) & store->tag_mask;
+/* 0 would be an empty slot. */
+static inline uint64_t tag_not_0(uint64_t tag) {
     return tag ? tag : SLOT_MAIN >> 1;
+}
+
+/* The hash's high bits, where a slot has them. */
+static inline uint64_t tag_of(const struct store *store, uint64_t hash) {
+    return tag_not_0(hash >> (64 - SLOT_TAG_END) & tag_mask(store));
+}
+
+static inline struct segment_entry *segment_at(const struct store *store, uint32_t segment) {
+    struct segment_entry *page =
+        atomic_load_explicit(&store->entries[segment >> ENTRY_PAGE_SHIFT], memory_order_relaxed);
+    return &page[segment & ((1u << ENTRY_PAGE_SHIFT) - 1)];
 }
 
 static inline char *segment_data(const struct store *store, uint32_t segment) {
     return atomic_load_explicit(&store->data[segment], memory_order_acquire);
 }
 
+/* Where a slot leads to. */
+struct target {
+    char *data; /* the segment's memory */
+    struct record *record;
+    struct segment_entry *entry;
+};
+
 /* The caller holds the bucket's lock. */
+static inline struct target slot_target(const struct store *store, uint64_t slot) {
+    uint32_t segment = slot_segment(store, slot);
+    char *data = segment_data(store, segment);
+    return (struct target){data, (struct record *)(data + slot_offset(store, slot)),
+                           segment_at(store, segment)};
+}
 static inline struct record *slot_record(const struct store *store, uint64_t slot) {
     return (struct record *)(segment_data(store, slot_segment(store, slot)) +
                              slot_offset(store, slot));
@@ -398,8 +454,11 @@ bool record_move(struct store *store, struct place place, const struct store_roo
 /* ---- segment.c ---- */
 
 void segments_start(struct store *store);
-static inline bool segment_alive(const struct store *store, uint32_t segment, uint32_t generation) {
-    const struct segment_entry *entry = &store->entries[segment];
+/* What a limit asks for. */
+struct shape shape_for(uint64_t limit_bytes);
+/* Segments and records that come now have this shape. Takes the lock. */
+void segments_shape(struct store *store, const struct shape *shape);
+static inline bool segment_alive(const struct segment_entry *entry, uint32_t generation) {
     uint8_t state = atomic_load_explicit(&entry->state, memory_order_seq_cst);
     return (state == SEGMENT_OPEN || state == SEGMENT_SEALED) &&
            !atomic_load_explicit(&entry->flushed, memory_order_relaxed) &&
@@ -409,23 +468,36 @@ static inline bool segment_alive(const struct store *store, uint32_t segment, ui
 static inline uint64_t segment_slot_bits(const struct segment_entry *entry) {
     return (entry->huge ? SLOT_HUGE : 0) | (entry->pool == MAIN ? SLOT_MAIN : 0);
 }
-/* Bytes of the record that begins with this lead. */
+/* Of the record that begins with this lead: bytes of its value, and of all of it. */
+static inline uint32_t segment_value_length(const struct segment_entry *entry, uint64_t lead) {
+    return entry->huge ? entry->value_length : lead_value_length(lead);
+}
 uint32_t segment_record_size(const struct segment_entry *entry, uint64_t lead);
-/* Room for a record of size bytes that goes to this pool. */
+/* Room for a record of size bytes that goes to this pool; huge: in a segment of its own. */
 enum store_verdict segment_reserve(struct store_worker *worker, enum pool pool, uint32_t expires,
-                                   uint32_t size, uint64_t value_length, uint32_t now,
+                                   uint32_t size, bool huge, uint64_t value_length, uint32_t now,
                                    struct store_room *room);
 void segment_unreserve(struct store_worker *worker, struct store_room *room);
 /* A survivor's room in main, without evicting for it. Under evict_lock. False: no memory. */
 bool segment_reserve_survivor(struct store *store, enum pool pool, uint32_t expires, uint32_t size,
-                              uint32_t now, struct store_room *room);
+                              uint64_t value_length, uint32_t now, struct store_room *room);
+static inline bool segment_is_huge(const struct store *store, uint32_t size) {
+    return size >= atomic_load_explicit(&store->huge_from, memory_order_relaxed);
+}
+/* Under store->lock: is an entry free for one more? */
+static inline bool segment_entry_free(const struct store *store) {
+    return store->free_entries != SEGMENT_NONE || store->entries_ready < store->segments_most;
+}
 uint32_t segment_ttl_class(const struct store *store, uint32_t expires, uint32_t now);
-void segment_live_add(struct store *store, uint32_t segment, uint32_t bytes);
-void segment_live_remove(struct store *store, uint32_t segment, uint32_t bytes);
+void segment_live_add(struct segment_entry *entry, uint32_t bytes);
+void segment_live_remove(struct segment_entry *entry, uint32_t bytes);
 /* No slot points to the record behind this one any more. */
 void segment_slot_gone(struct store *store, uint64_t slot);
 /* Something in the segment lives to this second (0: for ever). */
 void segment_expires_raise(struct segment_entry *entry, uint32_t expires);
+static inline bool segment_is_open(const struct segment_entry *entry) {
+    return atomic_load(&entry->state) == SEGMENT_OPEN;
+}
 uint64_t segment_bytes_live_now(struct store *store); /* takes the lock */
 /* Under store->lock from here. segment_drop frees the entry; memory goes when the last reader
  * forgets it. */
@@ -438,7 +510,7 @@ uint64_t segment_bytes_live(const struct store *store);
 uint64_t segment_bytes_held(const struct store *store);
 uint64_t segment_budget(const struct store *store);
 static inline uint32_t segment_bytes(const struct store *store) {
-    return store->segment_capacity;
+    return atomic_load_explicit(&store->segment_capacity, memory_order_relaxed);
 }
 
 /* ---- evict.c ---- */
@@ -459,18 +531,25 @@ void evict_ahead(struct store *store, uint32_t carved, bool fresh, uint32_t now)
 /* Drops empty and wholly expired segments, and ghosts of a cache that was larger, piece by piece.
  * False: there are none. Without locks held. */
 bool evict_expired(struct store *store, uint32_t now);
-/* Evicts until segments fit the budget. Without locks held. */
+/* Evicts until segments fit the budget, and leaves none that is a large part of it. Without locks
+ * held. */
 void evict_to_budget(struct store *store, uint32_t now);
+
+/* ---- flush.c ---- */
+
 /* All there is is over from now on. due not 0: only if that is still the second of the flush to
  * come, which is then done. Without locks held. */
-void evict_flush(struct store *store, uint32_t due);
+void flush_begin(struct store *store, uint32_t due);
 /* Frees what was flushed, piece by piece. False: all is free. Without locks held. */
-bool evict_flushed(struct store *store);
+bool flush_go_on(struct store *store);
 
 /* ---- ghost.c ---- */
 
 void ghost_start(struct store *store);
-size_t ghost_page_bytes(const struct ghost *ghost);
+/* Begins anew where the limit asks for pages much larger or smaller, drops what few items do not
+ * need. Without locks held. */
+void ghost_fit(struct store *store);
+uint64_t ghost_bytes(const struct ghost *ghost);
 /* Under evict_lock. Drops a page that is not needed. False: there is none. */
 bool ghost_shrink(struct store *store);
 /* Under evict_lock. */
@@ -478,9 +557,22 @@ void ghost_add(struct store *store, uint64_t hash);
 /* Was it there? Then it is forgotten. Any thread. */
 bool ghost_take(struct store *store, uint64_t hash);
 
+/* ---- reshape.c ---- */
+
+void reshape_start(struct store *store, const struct shape *shape);
+/* Where the limit asks for another shape an index of that shape takes the place of this one, while
+ * everybody waits (about 20 ns a bucket). False: no memory for one that must be. Without locks
+ * held. */
+bool reshape_to(struct store *store, const struct shape *shape);
+
 /* ---- index.c ---- */
 
-void index_start(struct store *store);
+/* Shrinks to the load that an index has while it grows. Without locks held. */
+void index_fit(struct store *store);
+uint64_t index_bytes(const struct index *index); /* of its pages and directories */
+static inline struct index *index_now(const struct store *store) {
+    return atomic_load_explicit(&store->index, memory_order_acquire);
+}
 /* Linear hashing: which of `count` places a hash belongs to. */
 uint32_t index_number_of(uint64_t hash, uint32_t count);
 /* Locks the bucket of hash; returns it. Short holds only, no allocation inside. */
@@ -503,7 +595,7 @@ struct found {
     struct place place;
     uint64_t slot;
     uint32_t version;
-    char *data; /* the segment's memory */
+    struct target target;
 };
 bool index_lookup(const struct store *store, struct ebb_span key, uint64_t hash,
                   struct found *found);
@@ -513,18 +605,25 @@ bool index_resize(struct store *store, uint64_t items, int steps);
  * flushed before it began. True: no such slot is left. */
 void index_sweep_start(struct store *store);
 bool index_sweep(struct store *store);
-struct bucket *index_bucket_at(const struct store *store, uint32_t number);
-struct overflow *index_overflow_at(const struct store *store, uint32_t number);
+struct bucket *index_bucket_at(const struct index *index, uint32_t number);
+struct overflow *index_overflow_at(const struct index *index, uint32_t number);
 /* The run that the last slot of this one leads to takes its place. False: there is none. Under the
  * bucket's lock. */
-static inline bool run_next(const struct store *store, struct run *run) {
+static inline bool run_next(const struct index *index, struct run *run) {
     struct place last = run_last(run);
     if (!place_links(last))
         return false;
-    *run = run_of_overflow(index_overflow_at(store, link_number(last)));
+    *run = run_of_overflow(index_overflow_at(index, link_number(last)));
     return true;
 }
 
+/* For reshape.c, under resize_lock. False: there is no memory. */
+bool index_page_add(struct store *store, struct index *index, uint32_t page);
+bool index_overflow_add(struct store *store, struct index *index);
+uint32_t index_overflow_spare(const struct index *index);
+void index_bucket_lock(struct bucket *bucket);
+/* Under the bucket's lock. Returns the slot that had to go for it, or 0. */
+uint64_t index_insert(struct index *index, struct bucket *bucket, uint64_t slot);
 /* Enough spare overflow buckets for what a few inserts may need. Outside locks. */
 void index_provision(struct store *store);
 /* Fetches the bucket of a hash into the processor's cache. */
@@ -550,8 +649,7 @@ uint64_t store_written_bytes(const struct store *store); /* since start */
 static inline bool is_expired(uint32_t expires, uint32_t now) {
     return expires != 0 && expires <= now;
 }
-/* The view of a record, as of `now`. */
-void store_view(const struct store *store, uint64_t slot, const char *data, uint32_t now,
-                struct store_item *item);
+/* The view of the record that a slot leads to, as of `now`. */
+void store_view(const struct target *target, uint64_t slot, uint32_t now, struct store_item *item);
 
 #endif

@@ -81,20 +81,24 @@ bool stamps_likely_narrow(const struct store *store, const struct stamps *stamps
 bool record_move(struct store *store, struct place place, const struct store_room *room,
                  uint64_t freq) {
     uint64_t slot = slot_load(place);
-    struct record *from = slot_record(store, slot), *to = room->record;
-    struct segment_entry *to_entry = &store->entries[room->segment_id];
+    struct target target = slot_target(store, slot);
+    struct record *from = target.record, *to = room->record;
+    struct segment_entry *to_entry = room->entry;
     uint64_t lead = atomic_load_explicit(&from->lead, memory_order_relaxed);
-    struct stamps stamps = stamps_read(&store->entries[slot_segment(store, slot)], from, lead);
+    struct stamps stamps = stamps_read(target.entry, from, lead);
     if (!room->wide && !stamps_fit(to_entry, &stamps))
         return false;
-    uint64_t fresh = (lead & ~(uint64_t)LEAD_WIDE) | (room->wide ? LEAD_WIDE : 0);
-    memcpy(record_key(to, fresh), record_key(from, lead),
-           lead_key_length(lead) + lead_value_length(lead));
+    uint32_t key_length = lead_key_length(lead),
+             value_length = segment_value_length(target.entry, lead);
+    uint64_t fresh = lead_make(key_length, lead_marks(lead), room->wide,
+                               to_entry->huge ? RECORD_HUGE : value_length,
+                               (uint32_t)(lead >> LEAD_ACCESS_SHIFT));
+    memcpy(record_key(to, fresh), record_key(from, lead), key_length + value_length);
     stamps_write(to_entry, to, room->wide, &stamps);
     atomic_store_explicit(&to->lead, fresh, memory_order_release);
     segment_expires_raise(to_entry, stamps.expires);
-    segment_live_add(store, room->segment_id, room->size);
-    slot_store(place, (slot & store->tag_mask) | freq | segment_slot_bits(to_entry) |
+    segment_live_add(to_entry, room->size);
+    slot_store(place, (slot & tag_mask(store)) | freq | segment_slot_bits(to_entry) |
                           place_make(store, room->segment_id, room->offset));
     segment_slot_gone(store, slot);
     return true;

@@ -18,8 +18,11 @@ static bool find(struct store *store, const char *data, uint32_t segment, uint32
     struct bucket *bucket = index_lock(store, hash);
     struct place place = index_find_place(store, bucket, hash, place_make(store, segment, offset));
     bool found = place.head && segment_data(store, segment) == data;
-    if (found)
-        store_view(store, slot_load(place), data, now, item);
+    if (found) {
+        uint64_t slot = slot_load(place);
+        struct target target = slot_target(store, slot);
+        store_view(&target, slot, now, item);
+    }
     index_unlock(bucket);
     return found && !is_expired(item->expires, now);
 }
@@ -40,9 +43,9 @@ static uint32_t step(const struct segment_entry *entry, const char *data, uint32
  */
 static bool walk(struct store *store, struct store_scan *scan, uint32_t now, unsigned *records,
                  store_see *see, void *context) {
-    const struct segment_entry *entry = &store->entries[scan->segment];
+    const struct segment_entry *entry = segment_at(store, scan->segment);
     const char *data = segment_data(store, scan->segment);
-    if (data == NULL || !segment_alive(store, scan->segment, scan->generation))
+    if (data == NULL || !segment_alive(entry, scan->generation))
         return true;
     uint32_t used = atomic_load_explicit(&entry->used, memory_order_acquire);
     while (scan->offset<used && * records> 0) {
@@ -68,8 +71,10 @@ static bool walk(struct store *store, struct store_scan *scan, uint32_t now, uns
 
 bool store_scan(struct store *store, struct store_scan *scan, uint32_t now, unsigned records,
                 store_see *see, void *context) {
-    while (scan->segment < store->segments_max) {
-        const struct segment_entry *entry = &store->entries[scan->segment];
+    if (scan->segment == 0) /* is none */
+        scan->segment = 1;
+    while (scan->segment < atomic_load(&store->entries_ready)) {
+        const struct segment_entry *entry = segment_at(store, scan->segment);
         if (!scan->inside) {
             scan->generation = atomic_load_explicit(&entry->generation, memory_order_relaxed);
             scan->offset = 0;

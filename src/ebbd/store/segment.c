@@ -17,7 +17,9 @@
  * stays within the limit (segment_budget), with the memory of what was collected that is still
  * resident (ebb_spare_bound): holes that nothing fits in are given back, before new memory is
  * written to.
- * 5. A live segment is in the FIFO of its pool, in the order of its making; huge ones that survive
+ * 5. How large an ordinary segment is follows from the limit when it is made, and does not change:
+ * its size stands with it. All entries are in pages that are never moved.
+ * 6. A live segment is in the FIFO of its pool, in the order of its making; huge ones that survive
  * are requeued. */
 #include "store/internal.h"
 #include <string.h>
@@ -34,63 +36,115 @@ enum {
     CHUNK_MAX = 32 << 10,
     CHUNKS_PER_SEGMENT = 32,
     ALONE_SHARE = 16, /* of a chunk: what sizes that vary leave of it is half as much, lost */
-    ENTRIES_PER_SEGMENT = 5, /* for huge values, and for a limit raised at run time */
-    SEGMENTS_PER_CLASS = 48, /* a class more for so many segments: an open segment is half empty */
+    ENTRIES_PER_SEGMENT = 5, /* for huge values */
+    ENTRIES_MIN = 64,
     BATCH_SHARE_AT_START = 50,
+    SEGMENTS_PER_CLASS = 48, /* a class more for so many segments: an open segment is half empty */
     REFUSALS_MAX = 3,
     TTL_SHORTEST_LOG2 = 4, /* up to 32 s share the first class */
 };
 
-void segments_start(struct store *store) {
-    size_t bytes = SEGMENT_BYTES_MIN;
+/* ---- what follows from the limit ---- */
+
+static uint64_t segment_bytes_for(uint64_t limit) {
+    uint64_t bytes = SEGMENT_BYTES_MIN;
     while (bytes < SEGMENT_BYTES_MAX &&
-           bytes < store_limit(store) /
-                       (bytes < SEGMENT_BYTES_MANY ? SEGMENTS_PER_LIMIT : SEGMENTS_WHEN_LARGE))
+           bytes < limit / (bytes < SEGMENT_BYTES_MANY ? SEGMENTS_PER_LIMIT : SEGMENTS_WHEN_LARGE))
         bytes *= 2;
-    store->segment_capacity = (uint32_t)bytes - OBJECT_SLACK;
-    store->offset_bits = (uint8_t)__builtin_ctz((uint32_t)bytes / RECORD_ALIGN);
-    store->huge_from = (uint32_t)bytes / 4;
-    store->chunk_bytes = (uint32_t)bytes / CHUNKS_PER_SEGMENT;
-    if (store->chunk_bytes < CHUNK_MIN)
-        store->chunk_bytes = CHUNK_MIN;
-    if (store->chunk_bytes > CHUNK_MAX)
-        store->chunk_bytes = CHUNK_MAX;
-    size_t count = store_limit(store) / bytes * ENTRIES_PER_SEGMENT + 64;
-    if (count > (size_t)1 << (SLOT_PLACE_MAX - store->offset_bits))
-        count = (size_t)1 << (SLOT_PLACE_MAX - store->offset_bits);
-    store->segments_max = (uint32_t)count;
-    int place_bits = 32 - __builtin_clz((uint32_t)count - 1) + store->offset_bits;
-    if (place_bits < SLOT_TAIL_BITS) /* the tag stands in the head only */
-        place_bits = SLOT_TAIL_BITS;
-    store->offset_mask = ((uint64_t)1 << store->offset_bits) - 1;
-    store->place_mask = ((uint64_t)1 << place_bits) - 1;
-    store->tag_mask = SLOT_MAIN - 1 - store->place_mask;
-    store->data = ebb_new_sized(&ebb_type_segment_roots, count * sizeof *store->data);
-    store->entries = ebb_new_sized(&ebb_type_segment_table, count * sizeof *store->entries);
-    memset(store->entries, 0, count * sizeof *store->entries);
-    store->index_bytes += count * (sizeof *store->data + sizeof *store->entries);
-    size_t classes = store_limit(store) / bytes / SEGMENTS_PER_CLASS + 1;
-    store->ttl_classes = classes < TTL_CLASSES ? (uint32_t)classes : TTL_CLASSES;
+    return bytes;
+}
+
+static uint32_t chunk_bytes_for(uint64_t bytes) {
+    uint64_t chunk = bytes / CHUNKS_PER_SEGMENT;
+    return (uint32_t)(chunk < CHUNK_MIN ? CHUNK_MIN : chunk > CHUNK_MAX ? CHUNK_MAX : chunk);
+}
+
+struct shape shape_for(uint64_t limit) {
+    uint64_t bytes = segment_bytes_for(limit), segments = limit / bytes;
+    uint64_t most = segments * ENTRIES_PER_SEGMENT + ENTRIES_MIN;
+    uint64_t numbers = ((uint64_t)RECORD_ALIGN << SLOT_PLACE_MAX) / bytes;
+    uint64_t classes = segments / SEGMENTS_PER_CLASS + 1;
+    return (struct shape){
+        .segment_bytes = (uint32_t)bytes,
+        .chunk_bytes = chunk_bytes_for(bytes),
+        .huge_from = (uint32_t)(bytes / 4),
+        .segments_most = (uint32_t)(most < numbers ? most : numbers),
+        .ttl_classes = (uint32_t)(classes < TTL_CLASSES ? classes : TTL_CLASSES),
+    };
+}
+
+/* Between the limits that have the smallest segments and those that have the largest all have
+ * about as many. */
+static uint32_t segments_max_for(uint64_t limit_most) {
+    uint64_t small = (uint64_t)SEGMENT_BYTES_MIN * SEGMENTS_PER_LIMIT;
+    uint32_t of_small = shape_for(limit_most < small ? limit_most : small).segments_most;
+    uint32_t of_large = shape_for(limit_most).segments_most;
+    return of_small > of_large ? of_small : of_large;
+}
+
+static bool entries_add(struct store *store, uint32_t page) {
+    size_t bytes = sizeof(struct segment_entry) << ENTRY_PAGE_SHIFT;
+    struct segment_entry *entries = ebb_try_sized(&ebb_type_segment_table, bytes);
+    if (entries == NULL)
+        return false;
+    memset(entries, 0, bytes);
+    store->index_bytes += bytes;
+    atomic_store_explicit(&store->entries[page], entries, memory_order_release);
+    return true;
+}
+
+void segments_start(struct store *store) {
+    uint32_t count = segments_max_for(store->config.limit_most);
+    uint32_t pages = (count >> ENTRY_PAGE_SHIFT) + 1;
+    size_t roots = count * sizeof *store->data, directory = pages * sizeof *store->entries;
+    store->segments_max = count;
+    store->data = ebb_new_sized(&ebb_type_segment_roots, roots);
+    store->entries = ebb_new_sized(&ebb_type_segment_directory, directory);
+    store->index_bytes += roots + directory;
     store->batch_bytes = store_limit(store) / BATCH_SHARE_AT_START;
     store->free_entries = SEGMENT_NONE;
+    store->entries_ready = 1; /* 0 is never used: a slot of 0 is empty */
+    ebb_assert(entries_add(store, 0), "no memory for the first segments");
     for (int pool = 0; pool < POOLS; pool++) {
         store->fifo[pool] = (struct fifo){SEGMENT_NONE, SEGMENT_NONE, 0};
         for (int class = 0; class < TTL_CLASSES; class ++)
             store->tail[pool][class] = SEGMENT_NONE;
     }
-    for (uint32_t i = (uint32_t)count - 1; i > 0; i--) { /* 0 is never used: a slot of 0 is empty */
-        store->entries[i].next = store->free_entries;
-        store->free_entries = i;
-    }
 }
 
+static void set(_Atomic uint32_t *at, uint32_t number) {
+    atomic_store_explicit(at, number, memory_order_relaxed);
+}
+
+/* Of two sizes the entries' numbers must do for the larger: what was given out stays. Open segments
+ * stay open, too, but for those whose class is none any more. */
+void segments_shape(struct store *store, const struct shape *shape) {
+    pthread_mutex_lock(&store->lock);
+    set(&store->segment_capacity, shape->segment_bytes - OBJECT_SLACK);
+    set(&store->chunk_bytes, shape->chunk_bytes);
+    set(&store->huge_from, shape->huge_from);
+    set(&store->ttl_classes, shape->ttl_classes);
+    if (store->segments_most < shape->segments_most)
+        store->segments_most = shape->segments_most;
+    if (store->segment_bytes_most < shape->segment_bytes)
+        store->segment_bytes_most = shape->segment_bytes;
+    for (int pool = 0; pool < POOLS; pool++)
+        for (uint32_t class = shape->ttl_classes; class < TTL_CLASSES; class ++)
+            if (store->tail[pool][class] != SEGMENT_NONE)
+                segment_seal(store, store->tail[pool][class]);
+    pthread_mutex_unlock(&store->lock);
+}
+
+/* ---- counting ---- */
+
 uint32_t segment_ttl_class(const struct store *store, uint32_t expires, uint32_t now) {
-    if (expires == 0 || store->ttl_classes == 1)
+    uint32_t classes = atomic_load_explicit(&store->ttl_classes, memory_order_relaxed);
+    if (expires == 0 || classes == 1)
         return 0;
     uint32_t ttl = expires > now ? expires - now : 1;
     int log2 = 31 - __builtin_clz(ttl) - TTL_SHORTEST_LOG2;
     uint32_t fine = log2 < 0 ? 0 : log2 > TTL_CLASSES - 2 ? TTL_CLASSES - 2 : (uint32_t)log2;
-    return 1 + fine * (store->ttl_classes - 1) / (TTL_CLASSES - 1);
+    return 1 + fine * (classes - 1) / (TTL_CLASSES - 1);
 }
 
 uint64_t segment_bytes_live(const struct store *store) {
@@ -106,9 +160,9 @@ uint64_t segment_bytes_live_now(struct store *store) {
 
 uint64_t segment_bytes_held(const struct store *store) {
     static const struct ebb_type *const types[] = {
-        &ebb_type_segment,         &ebb_type_segment_roots, &ebb_type_segment_table,
-        &ebb_type_index_directory, &ebb_type_index_page,    &ebb_type_ghost_page,
-        &ebb_type_ghost_directory,
+        &ebb_type_segment,       &ebb_type_segment_roots,   &ebb_type_segment_directory,
+        &ebb_type_segment_table, &ebb_type_index_directory, &ebb_type_index_page,
+        &ebb_type_ghost_page,    &ebb_type_ghost_directory,
     };
     uint64_t index = atomic_load(&store->index_bytes), bytes = 0;
     for (size_t i = 0; i < sizeof types / sizeof *types; i++)
@@ -129,12 +183,12 @@ uint32_t segment_record_size(const struct segment_entry *entry, uint64_t lead) {
                : record_size(lead_wide(lead), lead_key_length(lead), lead_value_length(lead));
 }
 
-void segment_live_add(struct store *store, uint32_t segment, uint32_t bytes) {
-    atomic_fetch_add_explicit(&store->entries[segment].live_bytes, bytes, memory_order_relaxed);
+void segment_live_add(struct segment_entry *entry, uint32_t bytes) {
+    atomic_fetch_add_explicit(&entry->live_bytes, bytes, memory_order_relaxed);
 }
 
-void segment_live_remove(struct store *store, uint32_t segment, uint32_t bytes) {
-    atomic_fetch_sub_explicit(&store->entries[segment].live_bytes, bytes, memory_order_relaxed);
+void segment_live_remove(struct segment_entry *entry, uint32_t bytes) {
+    atomic_fetch_sub_explicit(&entry->live_bytes, bytes, memory_order_relaxed);
 }
 
 void segment_expires_raise(struct segment_entry *entry, uint32_t expires) {
@@ -147,20 +201,20 @@ void segment_expires_raise(struct segment_entry *entry, uint32_t expires) {
 }
 
 void segment_slot_gone(struct store *store, uint64_t slot) {
-    uint32_t segment = slot_segment(store, slot);
-    uint64_t lead = atomic_load(&slot_record(store, slot)->lead);
-    segment_live_remove(store, segment, segment_record_size(&store->entries[segment], lead));
+    struct target target = slot_target(store, slot);
+    uint64_t lead = atomic_load(&target.record->lead);
+    segment_live_remove(target.entry, segment_record_size(target.entry, lead));
 }
 
 /* ---- under store->lock ---- */
 
 static void fifo_append(struct store *store, uint32_t segment) {
-    struct segment_entry *entry = &store->entries[segment];
+    struct segment_entry *entry = segment_at(store, segment);
     struct fifo *fifo = &store->fifo[entry->pool];
     entry->next = SEGMENT_NONE;
     entry->previous = fifo->last;
     if (fifo->last != SEGMENT_NONE)
-        store->entries[fifo->last].next = segment;
+        segment_at(store, fifo->last)->next = segment;
     else
         fifo->first = segment;
     fifo->last = segment;
@@ -168,27 +222,43 @@ static void fifo_append(struct store *store, uint32_t segment) {
 }
 
 static void fifo_remove(struct store *store, uint32_t segment) {
-    struct segment_entry *entry = &store->entries[segment];
+    struct segment_entry *entry = segment_at(store, segment);
     struct fifo *fifo = &store->fifo[entry->pool];
     if (entry->previous != SEGMENT_NONE)
-        store->entries[entry->previous].next = entry->next;
+        segment_at(store, entry->previous)->next = entry->next;
     else
         fifo->first = entry->next;
     if (entry->next != SEGMENT_NONE)
-        store->entries[entry->next].previous = entry->previous;
+        segment_at(store, entry->next)->previous = entry->previous;
     else
         fifo->last = entry->previous;
     fifo->bytes -= entry->capacity;
 }
 
+/* The first of the free list, after one that was never used when it is empty. False: there is none.
+ */
+static bool entry_ready(struct store *store) {
+    if (store->free_entries != SEGMENT_NONE)
+        return true;
+    uint32_t fresh = store->entries_ready, page = fresh >> ENTRY_PAGE_SHIFT;
+    if (!segment_entry_free(store))
+        return false;
+    if (atomic_load_explicit(&store->entries[page], memory_order_relaxed) == NULL &&
+        !entries_add(store, page))
+        return false;
+    segment_at(store, fresh)->next = SEGMENT_NONE;
+    store->free_entries = fresh;
+    atomic_store_explicit(&store->entries_ready, fresh + 1, memory_order_release);
+    return true;
+}
+
 static uint32_t segment_new(struct store *store, uint32_t capacity, bool huge, enum pool pool,
                             uint32_t class, uint32_t now) {
-    char *data =
-        store->free_entries != SEGMENT_NONE ? ebb_try_sized(&ebb_type_segment, capacity) : NULL;
+    char *data = entry_ready(store) ? ebb_try_sized(&ebb_type_segment, capacity) : NULL;
     if (data == NULL)
         return SEGMENT_NONE;
     uint32_t segment = store->free_entries;
-    struct segment_entry *entry = &store->entries[segment];
+    struct segment_entry *entry = segment_at(store, segment);
     store->free_entries = entry->next;
     entry->huge = huge;
     entry->pool = (uint8_t)pool;
@@ -213,7 +283,7 @@ static uint32_t segment_new(struct store *store, uint32_t capacity, bool huge, e
 }
 
 void segment_drop(struct store *store, uint32_t segment) {
-    struct segment_entry *entry = &store->entries[segment];
+    struct segment_entry *entry = segment_at(store, segment);
     ebb_assert(atomic_load(&entry->state) == SEGMENT_LEAVING, "segment %u, state %d", segment,
                entry->state);
     fifo_remove(store, segment);
@@ -226,7 +296,7 @@ void segment_drop(struct store *store, uint32_t segment) {
 }
 
 void segment_requeue(struct store *store, uint32_t segment) {
-    struct segment_entry *entry = &store->entries[segment];
+    struct segment_entry *entry = segment_at(store, segment);
     fifo_remove(store, segment);
     entry->pool = MAIN;
     fifo_append(store, segment);
@@ -234,7 +304,7 @@ void segment_requeue(struct store *store, uint32_t segment) {
 }
 
 void segment_seal(struct store *store, uint32_t segment) {
-    struct segment_entry *entry = &store->entries[segment];
+    struct segment_entry *entry = segment_at(store, segment);
     if (store->tail[entry->pool][entry->ttl_class] == segment)
         store->tail[entry->pool][entry->ttl_class] = SEGMENT_NONE;
     uint8_t open = SEGMENT_OPEN;
@@ -248,7 +318,7 @@ static void filler_write(char *data, uint32_t at, uint32_t end) {
 }
 
 static struct chunk carve_from(struct store *store, uint32_t tail, uint32_t wanted) {
-    struct segment_entry *entry = &store->entries[tail];
+    struct segment_entry *entry = segment_at(store, tail);
     uint32_t used = atomic_load_explicit(&entry->used, memory_order_relaxed);
     uint32_t room = entry->capacity - used, bytes = wanted < room ? wanted : room;
     char *data = segment_data(store, tail);
@@ -276,6 +346,23 @@ static bool make_room(struct store *store, uint32_t bytes, bool refused, int *re
     return ++*refusals <= REFUSALS_MAX && evict_instead(store, bytes, now);
 }
 
+/* In whole blocks, as it takes them. */
+static uint32_t own_capacity(uint32_t size) {
+    return ((size + OBJECT_SLACK + BLOCK_BYTES - 1) & ~(uint32_t)(BLOCK_BYTES - 1)) - OBJECT_SLACK;
+}
+
+/* A record that was longer than a quarter of a segment when it asked may be longer than a whole one
+ * by now: the limit was lowered. */
+static uint32_t capacity_for(const struct store *store, uint32_t least) {
+    uint32_t capacity = segment_bytes(store);
+    return least <= capacity ? capacity : own_capacity(least);
+}
+
+static bool has_left(const struct store *store, uint32_t segment, uint32_t least) {
+    const struct segment_entry *entry = segment_at(store, segment);
+    return entry->capacity - atomic_load_explicit(&entry->used, memory_order_relaxed) >= least;
+}
+
 /* NULL: no memory. */
 static char *carve(struct store *store, const struct carving *want, struct chunk *chunk) {
     int refusals = 0;
@@ -283,13 +370,12 @@ static char *carve(struct store *store, const struct carving *want, struct chunk
         bool refused = false;
         pthread_mutex_lock(&store->lock);
         uint32_t *tail = &store->tail[want->pool][want->class];
-        if (*tail != SEGMENT_NONE &&
-            store->segment_capacity - store->entries[*tail].used < want->least)
+        uint32_t capacity = capacity_for(store, want->least);
+        if (*tail != SEGMENT_NONE && !has_left(store, *tail, want->least))
             segment_seal(store, *tail);
         bool fresh = *tail == SEGMENT_NONE;
-        if (fresh && (want->survivor || evict_has_room(store, store->segment_capacity))) {
-            *tail = segment_new(store, store->segment_capacity, false, want->pool, want->class,
-                                want->now);
+        if (fresh && (want->survivor || evict_has_room(store, capacity))) {
+            *tail = segment_new(store, capacity, false, want->pool, want->class, want->now);
             refused = *tail == SEGMENT_NONE;
         }
         char *data = *tail != SEGMENT_NONE ? segment_data(store, *tail) : NULL;
@@ -297,47 +383,49 @@ static char *carve(struct store *store, const struct carving *want, struct chunk
             *chunk = carve_from(store, *tail, want->wanted);
         pthread_mutex_unlock(&store->lock);
         if (data && fresh && !want->survivor)
-            ebb_taken(store->segment_capacity);
+            ebb_taken(capacity);
         if (data && !want->survivor)
             evict_ahead(store, chunk->end - chunk->at, fresh, want->now);
         if (data)
             return data;
-        if (want->survivor ||
-            !make_room(store, store->segment_capacity, refused, &refusals, want->now))
+        if (want->survivor || !make_room(store, capacity, refused, &refusals, want->now))
             return NULL;
     }
 }
 
-/* NULL: no memory. */
-static char *reserve_huge(struct store *store, enum pool pool, uint32_t size, uint64_t value_length,
-                          uint32_t now, struct chunk *chunk) {
+/* As carve, in a segment of its own. */
+static char *carve_huge(struct store *store, const struct carving *want, uint64_t value_length,
+                        struct chunk *chunk) {
+    uint32_t size = want->least;
     int refusals = 0;
     for (;;) {
         bool refused = false;
         pthread_mutex_lock(&store->lock);
         uint32_t segment = SEGMENT_NONE;
         char *data = NULL;
-        if (evict_has_room(store, size)) {
-            segment = segment_new(store, size, true, pool, 0, now);
+        if (want->survivor || evict_has_room(store, size)) {
+            segment = segment_new(store, size, true, want->pool, 0, want->now);
             refused = segment == SEGMENT_NONE;
         }
         if (segment != SEGMENT_NONE) {
-            store->entries[segment].value_length = (uint32_t)value_length;
+            segment_at(store, segment)->value_length = (uint32_t)value_length;
             data = segment_data(store, segment);
             *chunk = carve_from(store, segment, size);
         }
         pthread_mutex_unlock(&store->lock);
-        if (data)
+        if (data && !want->survivor)
             ebb_taken(size);
         if (data)
             return data;
-        if (!make_room(store, size, refused, &refusals, now))
+        if (want->survivor || !make_room(store, size, refused, &refusals, want->now))
             return NULL;
     }
 }
 
-static void take(char *data, struct chunk *chunk, uint32_t size, struct store_room *room) {
+static void take(char *data, struct segment_entry *entry, struct chunk *chunk, uint32_t size,
+                 struct store_room *room) {
     room->segment = data;
+    room->entry = entry;
     room->record = data + chunk->at;
     room->segment_id = chunk->segment;
     room->segment_generation = chunk->generation;
@@ -354,55 +442,63 @@ static bool reserve_in(struct store_worker *worker, const struct carving *want,
     uint32_t size = want->least;
     char *data = segment_data(store, chunk->segment); /* before the look at the generation: so it is
                                                          that one's, or is not used */
-    if (!segment_alive(store, chunk->segment, chunk->generation))
+    struct segment_entry *entry = segment_at(store, chunk->segment);
+    if (!segment_alive(entry, chunk->generation))
         *chunk = (struct chunk){0};
     if (chunk->end - chunk->at >= size) {
-        take(data, chunk, size, room);
+        take(data, entry, chunk, size, room);
         return true;
     }
-    bool alone = size > store->chunk_bytes / ALONE_SHARE; /* the remainder is for small ones */
+    uint32_t wanted = atomic_load_explicit(&store->chunk_bytes, memory_order_relaxed);
+    bool alone = size > wanted / ALONE_SHARE; /* the remainder is for small ones */
     struct carving more = *want;
-    more.wanted =
-        alone ? size : store->chunk_bytes / size * size; /* records of a size leave none */
-    data = carve(store, &more, alone ? &own : chunk);
+    more.wanted = alone ? size : wanted / size * size; /* records of a size leave none */
+    if (alone)
+        chunk = &own;
+    data = carve(store, &more, chunk);
     if (data)
-        take(data, alone ? &own : chunk, size, room);
+        take(data, segment_at(store, chunk->segment), chunk, size, room);
+    return data != NULL;
+}
+
+static bool reserve_huge(struct store *store, const struct carving *want, uint64_t value_length,
+                         struct store_room *room) {
+    struct chunk own;
+    struct carving whole = *want;
+    whole.least = own_capacity(want->least);
+    char *data = carve_huge(store, &whole, value_length, &own);
+    if (data)
+        take(data, segment_at(store, own.segment), &own, whole.least, room);
     return data != NULL;
 }
 
 enum store_verdict segment_reserve(struct store_worker *worker, enum pool pool, uint32_t expires,
-                                   uint32_t size, uint64_t value_length, uint32_t now,
+                                   uint32_t size, bool huge, uint64_t value_length, uint32_t now,
                                    struct store_room *room) {
     struct store *store = worker->store;
-    if (size >= store->huge_from) {
-        struct chunk own;
-        size = ((size + OBJECT_SLACK + BLOCK_BYTES - 1) & ~(uint32_t)(BLOCK_BYTES - 1)) -
-               OBJECT_SLACK; /* what it really takes */
-        char *data = reserve_huge(store, pool, size, value_length, now, &own);
-        if (data == NULL)
-            return STORE_NO_MEMORY;
-        take(data, &own, size, room);
-        return STORE_STORED;
+    struct carving want = {.pool = pool, .least = size, .now = now};
+    bool there;
+    if (huge) {
+        there = reserve_huge(store, &want, value_length, room);
+    } else {
+        want.class = segment_ttl_class(store, expires, now);
+        there = reserve_in(worker, &want, room);
     }
-    struct carving want = {
-        .pool = pool, .class = segment_ttl_class(store, expires, now), .least = size, .now = now};
-    return reserve_in(worker, &want, room) ? STORE_STORED : STORE_NO_MEMORY;
+    return there ? STORE_STORED : STORE_NO_MEMORY;
 }
 
 bool segment_reserve_survivor(struct store *store, enum pool pool, uint32_t expires, uint32_t size,
-                              uint32_t now, struct store_room *room) {
-    struct carving want = {.pool = pool,
-                           .class = segment_ttl_class(store, expires, now),
-                           .least = size,
-                           .now = now,
-                           .survivor = true};
+                              uint64_t value_length, uint32_t now, struct store_room *room) {
+    struct carving want = {.pool = pool, .least = size, .now = now, .survivor = true};
+    if (segment_is_huge(store, size)) /* where segments were larger it was not */
+        return reserve_huge(store, &want, value_length, room);
+    want.class = segment_ttl_class(store, expires, now);
     return reserve_in(store->evictor, &want, room);
 }
 
 void segment_unreserve(struct store_worker *worker, struct store_room *room) {
-    struct store *store = worker->store;
-    struct segment_entry *entry = &store->entries[room->segment_id];
-    if (!segment_alive(store, room->segment_id, room->segment_generation))
+    struct segment_entry *entry = room->entry;
+    if (!segment_alive(entry, room->segment_generation))
         return;
     /* Loaded by name: gcc reads an atomic that is a subscript as if it were none. */
     uint8_t pool = atomic_load_explicit(&entry->pool, memory_order_relaxed);

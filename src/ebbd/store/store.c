@@ -36,9 +36,8 @@ enum {
     CAS_MARGIN = 1 << 20, /* changes that others may make meanwhile */
     TICK_STEPS = 1024,
     LET_GO_SECONDS = 5, /* between two looks for what was let go of */
-    LIMIT_MIN = 1 << 20,
-    LIMIT_SEGMENTS_MIN = 16, /* fewer cannot be used: some are open, some are garbage */
-    LAG_MOST = 60,           /* seconds */
+    LIMIT_LEAST = 1 << 20,
+    LAG_MOST = 60, /* seconds */
     MEMCACHED_ITEM_HEADER =
         48 + 8 + 1 + 2, /* what memcached counts besides key and value: header, cas, NUL, CRLF */
 };
@@ -57,13 +56,18 @@ struct store *store_new(const struct store_config *config) {
     ebb_types_add(types, sizeof types / sizeof *types);
     struct store *store = ebb_new(store);
     store->config = *config;
-    if (store->config.limit_bytes < LIMIT_MIN)
-        store->config.limit_bytes = LIMIT_MIN;
+    if (store->config.limit_bytes < LIMIT_LEAST)
+        store->config.limit_bytes = LIMIT_LEAST;
+    if (store->config.limit_most < store->config.limit_bytes)
+        store->config.limit_most = store->config.limit_bytes;
     store->seed = ebb_hash_seed();
     pthread_mutex_init(&store->lock, NULL);
     pthread_mutex_init(&store->evict_lock, NULL);
+    pthread_mutex_init(&store->limit_lock, NULL);
+    struct shape shape = shape_for(store_limit(store));
     segments_start(store);
-    index_start(store);
+    reshape_start(store, &shape);
+    segments_shape(store, &shape);
     ghost_start(store);
     store->workers =
         ebb_new_sized(&ebb_type_index_directory, (size_t)config->workers * sizeof *store->workers);
@@ -92,10 +96,11 @@ void store_close(struct store *store) {
     /* Roots are cleared, so that whoever still sees the store by accident does not hold what it
      * held. */
     memset((void *)store->data, 0, store->segments_max * sizeof *store->data);
-    memset((void *)store->index.pages, 0, store->index.directory_size * sizeof *store->index.pages);
-    memset((void *)store->index.overflow, 0,
-           store->index.directory_size * sizeof *store->index.overflow);
-    memset((void *)store->ghost.pages, 0, store->ghost.directory_size * sizeof *store->ghost.pages);
+    const struct index *index = store->index;
+    memset((void *)index->pages, 0, index->directory_size * sizeof *index->pages);
+    memset((void *)index->overflow, 0, index->directory_size * sizeof *index->overflow);
+    const struct ghost *ghost = store->ghost;
+    memset((void *)ghost->pages, 0, ghost->directory_size * sizeof *ghost->pages);
     uint64_t bytes = segment_bytes_live(store) + store->index_bytes;
     ebb_done(store);
     ebb_dropped(bytes);
@@ -123,14 +128,12 @@ static void own_add(_Atomic uint64_t *counter, uint64_t add) {
 static void flush_when_due(struct store *store, uint32_t now) {
     uint32_t at = atomic_load_explicit(&store->flush_at, memory_order_relaxed);
     if (__builtin_expect(at != 0 && at <= now, 0))
-        evict_flush(store, at);
+        flush_begin(store, at);
 }
 
-/* The view of a record, as of `now`. */
-void store_view(const struct store *store, uint64_t slot, const char *data, uint32_t now,
-                struct store_item *item) {
-    const struct record *record = (const struct record *)(data + slot_offset(store, slot));
-    const struct segment_entry *entry = &store->entries[slot_segment(store, slot)];
+void store_view(const struct target *target, uint64_t slot, uint32_t now, struct store_item *item) {
+    const struct record *record = target->record;
+    const struct segment_entry *entry = target->entry;
     uint64_t lead = atomic_load_explicit(&record->lead, memory_order_relaxed);
     struct stamps stamps = stamps_read(entry, record, lead);
     item->value = record_key(record, lead) + lead_key_length(lead);
@@ -141,7 +144,7 @@ void store_view(const struct store *store, uint64_t slot, const char *data, uint
     item->last_access = since > LEAD_24_BITS - LAG_MOST ? now : now - since;
     item->marks = lead_marks(lead);
     item->cas = stamps.cas;
-    item->pin = data;
+    item->pin = target->data;
 }
 
 /* ---- find ---- */
@@ -159,11 +162,12 @@ bool store_find(struct store_worker *worker, struct ebb_span key, uint32_t now,
         struct found found;
         if (!index_lookup(store, key, hash, &found))
             return false;
-        store_view(store, found.slot, found.data, now, &read->item);
+        store_view(&found.target, found.slot, now, &read->item);
         read->bucket = found.bucket;
         read->version = found.version;
         read->slot = found.slot;
         read->head = found.place.head;
+        read->record = found.target.record;
         read->now = now;
         read->worker = worker;
         /* A huge value's length stands in the segment's entry: right only if the slot still is. */
@@ -205,10 +209,8 @@ static void slot_used(struct store_worker *worker, _Atomic uint16_t *head, uint6
 }
 
 void store_touched(const struct store_read *read) {
-    char *data = (char *)(uintptr_t)read->item.pin;
-    uint32_t offset = slot_offset(read->worker->store, read->slot);
-    record_accessed((struct record *)(data + offset), STORE_FETCHED, read->now);
-    ebb_keep(data);
+    record_accessed(read->record, STORE_FETCHED, read->now);
+    ebb_keep(read->item.pin);
     slot_used(read->worker, (_Atomic uint16_t *)(uintptr_t)read->head, read->slot);
 }
 
@@ -225,19 +227,21 @@ static void unlink_slot(struct store_worker *worker, struct bucket *bucket, stru
     items_add(worker, -1);
 }
 
-/* Under the lock: the key's slot if its item lives. An expired one is unlinked. */
+/* Under the lock: the key's slot if its item lives, and where it leads to. An expired one is
+ * unlinked. */
 static struct place find_living(struct store_worker *worker, struct bucket *bucket,
                                 struct ebb_span key, uint64_t hash, uint32_t now,
-                                struct store_item *item) {
+                                struct target *target, struct store_item *item) {
     struct store *store = worker->store;
     struct place place = index_find(store, bucket, key, hash);
     if (place.head == NULL)
         return place;
     uint64_t slot = slot_load(place);
-    store_view(store, slot, segment_data(store, slot_segment(store, slot)), now, item);
+    *target = slot_target(store, slot);
+    store_view(target, slot, now, item);
     if (!is_expired(item->expires, now))
         return place;
-    if (!atomic_load(&store->entries[slot_segment(store, slot)].flushed))
+    if (!atomic_load(&target->entry->flushed))
         own_add(&worker->expired_lookups, 1);
     unlink_slot(worker, bucket, place);
     return (struct place){NULL, NULL};
@@ -247,19 +251,19 @@ static struct place find_living(struct store_worker *worker, struct bucket *buck
 static bool drop_expired(struct store_worker *worker, struct ebb_span key, uint64_t hash,
                          uint32_t now) {
     struct store_item item;
+    struct target target;
     struct bucket *bucket = index_lock(worker->store, hash);
-    bool lives = find_living(worker, bucket, key, hash, now, &item).head != NULL;
+    bool lives = find_living(worker, bucket, key, hash, now, &target, &item).head != NULL;
     index_unlock(bucket);
     return !lives;
 }
 
 /* The record is wide, or narrow and will hold what the edit may make of it. */
-static void edit_apply(struct store_worker *worker, struct place place,
+static void edit_apply(struct store_worker *worker, struct place place, const struct target *target,
                        const struct store_edit *edit, uint32_t now) {
     struct store *store = worker->store;
-    uint64_t slot = slot_load(place);
-    struct segment_entry *entry = &store->entries[slot_segment(store, slot)];
-    struct record *record = slot_record(store, slot);
+    struct segment_entry *entry = target->entry;
+    struct record *record = target->record;
     struct stamps stamps = {edit->item.client_flags, edit->expires,
                             edit->cas ? edit->cas : cas_next(store, edit->item.cas)};
     stamps_write(entry, record, lead_wide(atomic_load(&record->lead)), &stamps);
@@ -276,7 +280,7 @@ static void edit_apply(struct store_worker *worker, struct place place,
         *edit->cas_told = stamps.cas;
     if (edit->accessed || edit->changed) {
         record_accessed(record, edit->accessed ? STORE_FETCHED : 0, now);
-        slot_used(worker, place.head, slot);
+        slot_used(worker, place.head, slot_load(place));
     }
 }
 
@@ -297,11 +301,12 @@ static enum pool pool_for(struct store *store, struct ebb_span key, uint64_t has
 static enum store_verdict room_make(struct store_worker *worker, struct ebb_span key, uint64_t hash,
                                     size_t value_length, uint32_t expires, uint32_t now,
                                     struct store_room *room) {
-    bool huge = record_size(false, (uint32_t)key.length, value_length) >= worker->store->huge_from;
+    bool huge =
+        segment_is_huge(worker->store, record_size(false, (uint32_t)key.length, value_length));
     room->wide = room->wide || huge;
     uint32_t size = record_size(room->wide, (uint32_t)key.length, value_length);
     enum store_verdict verdict = segment_reserve(worker, pool_for(worker->store, key, hash),
-                                                 expires, size, value_length, now, room);
+                                                 expires, size, huge, value_length, now, room);
     if (verdict != STORE_STORED) {
         room->record = NULL;
         return verdict;
@@ -321,16 +326,14 @@ static enum store_verdict room_make(struct store_worker *worker, struct ebb_span
 /* ---- edit ---- */
 
 /* Whether an edit can keep its cas and expiry in the header that there is. */
-static bool edit_fits(const struct store *store, struct place place, uint64_t cas,
+static bool edit_fits(const struct store *store, const struct target *target, uint64_t cas,
                       struct store_may may) {
-    uint64_t slot = slot_load(place);
-    if (lead_wide(atomic_load_explicit(&slot_record(store, slot)->lead, memory_order_relaxed)))
+    if (lead_wide(atomic_load_explicit(&target->record->lead, memory_order_relaxed)))
         return true;
     uint64_t latest = atomic_load_explicit(&store->cas, memory_order_relaxed);
-    const struct segment_entry *entry = &store->entries[slot_segment(store, slot)];
     struct stamps later = {0, may.expires, (cas > latest ? cas : latest) + CAS_MARGIN};
     struct stamps asked = {0, may.expires, may.cas};
-    return stamps_fit(entry, &later) && (may.cas == 0 || stamps_fit(entry, &asked));
+    return stamps_fit(target->entry, &later) && (may.cas == 0 || stamps_fit(target->entry, &asked));
 }
 
 /* Gives the key's item a wide header. False: there is no memory for that. */
@@ -346,10 +349,11 @@ static bool widen(struct store_worker *worker, struct ebb_span key, uint64_t has
     struct bucket *bucket = index_lock(store, hash);
     struct place place = index_find(store, bucket, key, hash);
     bool moved = false;
-    if (place.head && segment_alive(store, room.segment_id, room.segment_generation)) {
+    if (place.head && segment_alive(room.entry, room.segment_generation)) {
         uint64_t slot = slot_load(place);
-        uint64_t lead = atomic_load_explicit(&slot_record(store, slot)->lead, memory_order_relaxed);
-        moved = lead_value_length(lead) == room.value_length &&
+        struct target target = slot_target(store, slot);
+        uint64_t lead = atomic_load_explicit(&target.record->lead, memory_order_relaxed);
+        moved = segment_value_length(target.entry, lead) == room.value_length &&
                 record_move(store, place, &room, slot & SLOT_FREQ_ALL);
     }
     index_unlock(bucket);
@@ -359,7 +363,7 @@ static bool widen(struct store_worker *worker, struct ebb_span key, uint64_t has
 }
 
 static void edit_there(struct store_worker *worker, struct bucket *bucket, struct place place,
-                       struct store_edit *edit, uint32_t now,
+                       const struct target *target, struct store_edit *edit, uint32_t now,
                        void (*edit_fn)(struct store_edit *, void *), void *context) {
     edit->value =
         edit->item.value_length <= STORE_COPY_MAX ? (char *)(uintptr_t)edit->item.value : NULL;
@@ -370,7 +374,7 @@ static void edit_there(struct store_worker *worker, struct bucket *bucket, struc
     if (edit->remove)
         unlink_slot(worker, bucket, place);
     else
-        edit_apply(worker, place, edit, now);
+        edit_apply(worker, place, target, edit, now);
 }
 
 bool store_edit_may(struct store_worker *worker, struct ebb_span key, uint32_t now,
@@ -381,11 +385,12 @@ bool store_edit_may(struct store_worker *worker, struct ebb_span key, uint32_t n
     uint64_t hash = store_hash(store, key);
     for (;;) {
         struct store_edit edit = {0};
+        struct target target;
         struct bucket *bucket = index_lock(store, hash);
-        struct place place = find_living(worker, bucket, key, hash, now, &edit.item);
-        bool fits = place.head == NULL || edit_fits(store, place, edit.item.cas, may);
+        struct place place = find_living(worker, bucket, key, hash, now, &target, &edit.item);
+        bool fits = place.head == NULL || edit_fits(store, &target, edit.item.cas, may);
         if (place.head && fits)
-            edit_there(worker, bucket, place, &edit, now, edit_fn, context);
+            edit_there(worker, bucket, place, &target, &edit, now, edit_fn, context);
         index_unlock(bucket);
         if (fits)
             return place.head != NULL;
@@ -445,7 +450,7 @@ static void publish(struct store_worker *worker, struct store_room *room, struct
                     struct place place, const struct store_new *new, uint32_t now) {
     struct store *store = worker->store;
     struct record *record = room->record;
-    struct segment_entry *entry = &store->entries[room->segment_id];
+    struct segment_entry *entry = room->entry;
     uint64_t lead = atomic_load_explicit(&record->lead, memory_order_relaxed);
     struct stamps stamps = stamps_of(new);
     atomic_store_explicit(
@@ -454,7 +459,7 @@ static void publish(struct store_worker *worker, struct store_room *room, struct
         memory_order_relaxed);
     stamps_write(entry, record, room->wide, &stamps);
     segment_expires_raise(entry, new->expires);
-    segment_live_add(store, room->segment_id, room->size);
+    segment_live_add(entry, room->size);
     uint64_t old = place.head ? slot_load(place) : 0;
     uint64_t slot = tag_of(store, room->hash) | segment_slot_bits(entry) | (old & SLOT_FREQ_ALL) |
                     place_make(store, room->segment_id, room->offset);
@@ -475,15 +480,15 @@ static __attribute__((noinline)) void value_overwrite(const struct store_item *o
 
 /* A small value of the same length and class of time to live is written over the old one: nothing
  * dies, nothing is copied later, and the room goes back. */
-static bool overwrite(struct store *store, struct place place, const struct store_room *room,
-                      const struct store_item *old, const struct store_new *new, uint32_t now) {
-    uint64_t slot = slot_load(place);
-    struct segment_entry *entry = &store->entries[slot_segment(store, slot)];
+static bool overwrite(struct store *store, const struct target *target,
+                      const struct store_room *room, const struct store_item *old,
+                      const struct store_new *new, uint32_t now) {
+    struct segment_entry *entry = target->entry;
     struct stamps stamps = stamps_of(new);
-    struct record *record = slot_record(store, slot);
+    struct record *record = target->record;
     bool wide = lead_wide(atomic_load_explicit(&record->lead, memory_order_relaxed));
     if ((!wide && !stamps_fit(entry, &stamps)) || room->value_length != old->value_length ||
-        room->value_length > OVERWRITE_MAX || (slot & SLOT_HUGE) ||
+        room->value_length > OVERWRITE_MAX || entry->huge ||
         atomic_load(&entry->state) == SEGMENT_LEAVING ||
         entry->ttl_class != segment_ttl_class(store, new->expires, now))
         return false;
@@ -512,18 +517,20 @@ static enum tried commit_there(struct store_worker *worker, struct store_room *r
                                store_decide *decide, void *context, enum store_verdict *verdict) {
     struct store *store = worker->store;
     struct store_item old;
-    if (!segment_alive(store, room->segment_id, room->segment_generation))
+    struct target target;
+    if (!segment_alive(room->entry, room->segment_generation))
         return TRY_ELSEWHERE;
-    struct place place = find_living(worker, bucket, room_key(room), room->hash, now, &old);
+    struct place place =
+        find_living(worker, bucket, room_key(room), room->hash, now, &target, &old);
     *verdict = decide ? decide(place.head ? &old : NULL, new, context) : STORE_STORED;
     if (*verdict != STORE_STORED)
         return TRIED;
     if (new->cas == 0)
         new->cas = cas_next(store, place.head ? old.cas : 0);
-    if (place.head && overwrite(store, place, room, &old, new, now))
+    if (place.head && overwrite(store, &target, room, &old, new, now))
         return TRIED_IN_PLACE;
     struct stamps stamps = stamps_of(new);
-    if (!room->wide && !stamps_fit(&store->entries[room->segment_id], &stamps))
+    if (!room->wide && !stamps_fit(room->entry, &stamps))
         return TRY_WIDER;
     publish(worker, room, bucket, place, new, now);
     return TRIED;
@@ -569,7 +576,7 @@ void store_flush(struct store *store, uint32_t at, uint32_t now) {
         return;
     }
     atomic_store(&store->flush_at, 0);
-    evict_flush(store, 0);
+    flush_begin(store, 0);
 }
 
 uint64_t store_written_bytes(const struct store *store) {
@@ -595,25 +602,8 @@ static void collect_let_go(struct store *store, uint32_t now) {
 bool store_tick(struct store *store, uint32_t now) {
     flush_when_due(store, now);
     collect_let_go(store, now);
-    return evict_flushed(store) || evict_expired(store, now) ||
+    return flush_go_on(store) || evict_expired(store, now) ||
            index_resize(store, store_items(store), TICK_STEPS);
-}
-
-bool store_limit_set(struct store *store, size_t limit_bytes, uint32_t now) {
-    if (limit_bytes < LIMIT_MIN ||
-        limit_bytes < (uint64_t)LIMIT_SEGMENTS_MIN * store->segment_capacity ||
-        limit_bytes / store->segment_capacity > store->segments_max / 2)
-        return false;
-    pthread_mutex_lock(&store->lock);
-    bool smaller = limit_bytes < store_limit(store);
-    __atomic_store_n(&store->config.limit_bytes, limit_bytes, __ATOMIC_RELAXED);
-    pthread_mutex_unlock(&store->lock);
-    ebb_budget_set(limit_bytes);
-    if (smaller) {
-        evict_to_budget(store, now);
-        ebb_collect_fully(EBB_CAUSE_demand);
-    }
-    return true;
 }
 
 bool store_give(struct store *store, size_t bytes, uint32_t now) {
@@ -623,6 +613,7 @@ bool store_give(struct store *store, size_t bytes, uint32_t now) {
 }
 
 void store_stats_read(struct store *store, struct store_stats *stats) {
+    const struct index *index = index_now(store);
     *stats = (struct store_stats){
         .items = store_items(store),
         .limit_bytes = store_limit(store),
@@ -631,8 +622,8 @@ void store_stats_read(struct store *store, struct store_stats *stats) {
         .expired_unfetched = atomic_load(&store->expired_unfetched),
         .reclaimed = atomic_load(&store->reclaimed),
         .index_bytes = atomic_load(&store->index_bytes),
-        .buckets = atomic_load(&store->index.buckets),
-        .overflow_buckets = atomic_load(&store->index.overflow_count),
+        .buckets = atomic_load(&index->buckets),
+        .overflow_buckets = atomic_load(&index->overflow_count),
         .huge = atomic_load(&store->huge),
         .copied_bytes = atomic_load(&store->copied_bytes),
         .cleaned_segments = atomic_load(&store->cleaned_segments),
@@ -648,11 +639,11 @@ void store_stats_read(struct store *store, struct store_stats *stats) {
     pthread_mutex_lock(&store->lock);
     for (int pool = 0; pool < POOLS; pool++)
         for (uint32_t at = store->fifo[pool].first; at != SEGMENT_NONE;
-             at = store->entries[at].next) {
+             at = segment_at(store, at)->next) {
             stats->segments++;
-            stats->bytes +=
-                atomic_load_explicit(&store->entries[at].live_bytes, memory_order_relaxed);
-            uint32_t born = atomic_load_explicit(&store->entries[at].born, memory_order_relaxed);
+            const struct segment_entry *entry = segment_at(store, at);
+            stats->bytes += atomic_load_explicit(&entry->live_bytes, memory_order_relaxed);
+            uint32_t born = atomic_load_explicit(&entry->born, memory_order_relaxed);
             if (stats->oldest == 0 || born < stats->oldest)
                 stats->oldest = born;
         }

@@ -30,10 +30,13 @@
 struct store;
 struct store_worker;
 struct store_item;
+struct record;
+struct segment_entry;
 
 struct store_config {
     size_t limit_bytes;    /* -m: segments, index and the collector's slack together; less than a
                               mebibyte counts as one */
+    size_t limit_most;     /* what the limit may be raised to; less than it: it may not */
     size_t value_size_max; /* -I: bytes of a whole item, as memcached counts it (header, key, value,
                               CRLF) */
     int workers;
@@ -71,6 +74,7 @@ struct store_read {
     struct store_item item;
     /* private: where it was found */
     const void *bucket, *head;
+    struct record *record;
     uint64_t slot;
     uint32_t version, now;
     struct store_worker *worker;
@@ -134,6 +138,7 @@ struct store_room {
     size_t value_length;
     void *record; /* private from here; NULL: none */
     void *segment;
+    struct segment_entry *entry;
     uint32_t segment_id, segment_generation;
     uint32_t size, offset;
     uint8_t key_length;
@@ -174,7 +179,9 @@ void store_flush(struct store *store, uint32_t at, uint32_t now);
  * thread. */
 bool store_tick(struct store *store, uint32_t now);
 
-/* Changes the limit at run time; gives memory back at once. False: too small or too large. */
+/* Changes the limit at run time; gives memory back at once. All are as after a start with this
+ * limit, but for segments of another size, which leave one by one. False: too small or too large,
+ * or no memory for a larger index. Any thread. */
 bool store_limit_set(struct store *store, size_t limit_bytes, uint32_t now);
 
 /* Lets items leave that take so many bytes at the least, and collects: when the system gives no

@@ -1,5 +1,6 @@
-/* Histories: many threads, a store so small that eviction, cleaning, relocation, growing, shrinking
- * and flushes happen all the time, and for every key a record of what may be read.
+/* Histories: many threads, a store so small that eviction, cleaning, relocation, growing,
+ * shrinking, flushes, and limits of another shape happen all the time, and for every key a record
+ * of what may be read.
  *
  * Versions (one writer a key). The owner numbers its operations on a key; some numbers delete. It
  * says `started` before and `finished` after each. Whoever reads takes finished and floor before,
@@ -34,7 +35,13 @@ enum {
     PADDING_SMALL = 300,
     DELETE_EVERY = 8,
     SECONDS_DEFAULT = 3, /* for each test */
+    LIMIT_EVERY = 1500,
 };
+
+/* Of segments of 16, 16, 128 and 16 KiB: another one means other slots, too. */
+static const size_t limits[] = {1 << 20, 2 << 20, 64 << 20, 1 << 20};
+static const size_t limits_without_eviction[] = {6 << 20, 80 << 20, 12 << 20, 40 << 20};
+enum { LIMITS = 4, LIMIT_MOST = 1 << 30 };
 
 struct value {
     uint32_t key, length;
@@ -347,9 +354,10 @@ static void keep_house(struct player *me, int i) {
     }
     if (round->evict && i % 7001 == 7000)
         flush(me);
-    if (round->evict && i % 9001 == 9000)
-        ebb_assert(store_limit_set(round->store, (size_t)(1 + chance(me, 2)) << 20, now_of(me)),
-                   "limit refused");
+    if (i % LIMIT_EVERY == LIMIT_EVERY - 1) {
+        size_t limit = (round->evict ? limits : limits_without_eviction)[chance(me, LIMITS)];
+        ebb_assert(store_limit_set(round->store, limit, now_of(me)), "limit %zu refused", limit);
+    }
 }
 
 static void play(void *arg) {
@@ -419,6 +427,7 @@ static struct store_stats play_round(int threads, bool evict, uint64_t seed) {
     struct round *round = ebb_bytes(sizeof *round);
     memset(round, 0, sizeof *round);
     struct store_config config = {.limit_bytes = evict ? 1 << 20 : 6 << 20,
+                                  .limit_most = LIMIT_MOST,
                                   .value_size_max = 1 << 20,
                                   .workers = threads,
                                   .evict = evict};

@@ -14,12 +14,16 @@
 #include <unistd.h>
 
 enum { NOW = 2, VALUE_MAX = 2 << 20 };
+static const size_t LIMIT_MOST = (size_t)8 << 30;
 
 static struct store *open_store(size_t limit, int workers, size_t value_max) {
     ebb_stack_clear(); /* an earlier test's segments count as held until they are collected */
     ebb_collect_fully(EBB_CAUSE_demand);
-    struct store_config config = {
-        .limit_bytes = limit, .value_size_max = value_max, .workers = workers, .evict = true};
+    struct store_config config = {.limit_bytes = limit,
+                                  .limit_most = LIMIT_MOST,
+                                  .value_size_max = value_max,
+                                  .workers = workers,
+                                  .evict = true};
     return store_new(&config);
 }
 
@@ -73,23 +77,6 @@ START_TEST(a_limit_below_a_mebibyte_is_raised_to_one) {
         store_check(store);
         store_close(store);
     }
-}
-END_TEST
-
-START_TEST(a_large_store_shrinks_as_far_as_its_segments_allow) {
-    struct store *store = open_store(256 << 20, 1, VALUE_MAX);
-    struct store_worker *worker = store_worker_at(store, 0);
-    put_many(worker, "k", 100000, 300, 0, NOW);
-    ck_assert(!store_limit_set(store, 1 << 20, NOW));
-    ck_assert(store_limit_set(store, 8 << 20, NOW)); /* 16 segments of half a mebibyte */
-    store_check(store);
-    put_many(worker, "after", 50000, 300, 0, NOW);
-    struct store_stats stats = stats_of(store);
-    ck_assert_uint_gt(stats.items, 1000);
-    ck_assert_uint_le(stats.segment_bytes + stats.dropped_bytes + stats.index_bytes, 8 << 20);
-    ck_assert(store_limit_set(store, 300 << 20, NOW));
-    store_check(store);
-    store_close(store);
 }
 END_TEST
 
@@ -464,7 +451,7 @@ START_TEST(nothing_is_lost_while_somebody_resizes_for_long) {
     struct store *store = open_store(64 << 20, 1, VALUE_MAX);
     struct ebb_thread *writer;
     atomic_store(&writes, true);
-    pthread_mutex_lock(&store->index.resize_lock);
+    pthread_mutex_lock(&store->resize_lock);
     ck_assert_int_eq(ebb_thread_start(&writer, "writer", write_fresh, store_worker_at(store, 0)),
                      EBB_OK);
     uint64_t before;
@@ -472,7 +459,7 @@ START_TEST(nothing_is_lost_while_somebody_resizes_for_long) {
         before = store_items(store);
         usleep(50000);
     } while (store_items(store) != before || before == 0);
-    pthread_mutex_unlock(&store->index.resize_lock);
+    pthread_mutex_unlock(&store->resize_lock);
     ebb_thread_join(writer);
     ck_assert_uint_eq(stats_of(store).evictions, 0);
     ck_assert_uint_eq(stats_of(store).items, 40000);
@@ -484,10 +471,9 @@ END_TEST
 HARNESS_MAIN_COLLECTED(
     "room", a_limit_below_a_mebibyte_is_raised_to_one,
     random_overwrites_leave_most_of_the_memory_alive_and_copy_little,
-    a_large_store_shrinks_as_far_as_its_segments_allow, a_limit_that_all_items_fit_in_takes_none,
-    records_of_a_size_leave_no_room_between_them, what_moves_stays_what_it_was,
-    the_sweeper_returns_expired_memory_without_traffic, sets_go_on_while_readers_hold_segments,
-    many_threads_never_run_out_of_a_tiny_store,
+    a_limit_that_all_items_fit_in_takes_none, records_of_a_size_leave_no_room_between_them,
+    what_moves_stays_what_it_was, the_sweeper_returns_expired_memory_without_traffic,
+    sets_go_on_while_readers_hold_segments, many_threads_never_run_out_of_a_tiny_store,
     one_collection_frees_all_that_left_whoever_walked_it, the_ghosts_follow_the_number_of_items,
     a_ghost_is_forgotten_when_as_many_left_as_there_are_items,
     without_eviction_nothing_that_lives_leaves, a_tick_beside_a_writer_counts_only_what_left,
