@@ -22,7 +22,7 @@ unpack() { # the packages, and those of their needs that this system lacks, belo
 serve() { # memcached on a free port
     MEMCACHED_PORT_FILENAME=$work/port root/usr/bin/memcached -u "$(id -un)" -l 127.0.0.1 -p -1 -U 0 -vv 2>server.log &
     server=$!
-    until grep -q INET port 2>/dev/null; do sleep 0.05; kill -0 "$server"; done
+    until grep -q INET port 2>/dev/null; do sleep 0.05; kill -0 "$server" || exit 2; done
     port=$(sed -n 's/^TCP INET: //p' port)
 }
 

@@ -22,7 +22,7 @@ unpack() { # the packages, and those of their needs that this system lacks, belo
 serve() { # memcached on a free port
     MEMCACHED_PORT_FILENAME=$work/port root/usr/bin/memcached -u "$(id -un)" -l 127.0.0.1 -p -1 -U 0 -vv 2>server.log &
     server=$!
-    until grep -q INET port 2>/dev/null; do sleep 0.05; kill -0 "$server"; done
+    until grep -q INET port 2>/dev/null; do sleep 0.05; kill -0 "$server" || exit 2; done
     port=$(sed -n 's/^TCP INET: //p' port)
 }
 
@@ -49,7 +49,7 @@ pool:
 END
 root/usr/sbin/nutcracker -c pool.yml -o proxy.log -s $((proxy + 10000)) -a 127.0.0.1 &
 server="$server $!"
-until ask '' >replies 2>&1; do sleep 0.05; kill -0 $!; done
+until ask '' >replies 2>&1; do sleep 0.05; kill -0 $! || exit 2; done
 sed -nE 's/.*(nutcracker-[0-9.]+) built.*/\1/p' proxy.log
 living=
 dead=
