@@ -11,12 +11,13 @@
  * 1. The copy keeps its output and stderr open (copy.c) and ends by _exit.
  * 2. Into the pipe it writes a verdict first: '+' and what it sees, or '-' and the reason why it
  * sees nothing; with a file, a reason only.
- * 3. The end of the pipe means that the copy has ended: it alone holds the other end. */
+ * 3. The end of the pipe means that the copy has ended: it alone holds the other end.
+ * 4. What the daemon keeps about it is static: the heap that the copy sees holds nothing of it but
+ * its scope. */
 #include "frozen.h"
 
 #include "admin.h"
 #include "gc/copy.h"
-#include "gc/types.h"
 #include "process.h"
 #include "tell/events.h"
 #include "tell/metrics.h"
@@ -49,9 +50,7 @@ struct ebbi_frozen {
     uint64_t reserved; /* bytes */
 };
 
-static struct ebbi_frozen *running;
-static struct ebb_scope
-    *volatile copy_scope; /* holds it in the copy, which would else find it forgotten */
+static struct ebbi_frozen the_copy; /* one at a time; it has a scope from start to end */
 
 /* --- the copy --- */
 
@@ -126,7 +125,7 @@ static enum ebb_err reserve(uint64_t *bytes) {
 static void frozen_close(struct ebbi_frozen *frozen) {
     ebb_unreserve(frozen->reserved);
     ebb_scope_close(frozen->scope);
-    ebb_done(frozen);
+    *frozen = (struct ebbi_frozen){0};
 }
 
 /* Forks, and says in frozen what is there then. */
@@ -138,12 +137,10 @@ static enum ebb_err start(struct ebbi_frozen *frozen, ebbi_frozen_look *run, voi
         error = ebb_fd_open(&file, frozen->scope, path, O_WRONLY | O_CREAT | O_EXCL, SNAPSHOT_MODE);
     if (error)
         return error;
-    copy_scope = frozen->scope;
     int alive = ebb_fd_get(ends[1]), output = path ? ebb_fd_get(file) : alive;
     frozen->copy = fork();
     if (frozen->copy == 0)
         be_copy(output, alive, run, arg);
-    copy_scope = NULL;
     if (frozen->copy < 0) {
         error = ebb_err_set(EBB_ERR_SYSTEM, "cannot fork: %s", strerror(errno));
         if (path)
@@ -157,13 +154,13 @@ static enum ebb_err start(struct ebbi_frozen *frozen, ebbi_frozen_look *run, voi
 
 enum ebb_err ebbi_frozen_start(struct ebbi_frozen **out, ebbi_frozen_look *run, void *arg,
                                const char *path) {
+    struct ebbi_frozen *frozen = &the_copy;
     uint64_t reserved;
-    if (running)
+    if (frozen->scope)
         return ebb_err_set(EBB_ERR_BUSY, "another look at the heap is being taken; try again");
     enum ebb_err error = reserve(&reserved);
     if (error)
         return error;
-    struct ebbi_frozen *frozen = ebb_new_sized(&ebb_type_frozen, sizeof(*frozen));
     frozen->scope = ebb_scope_new("frozen copy");
     frozen->reserved = reserved;
     error = start(frozen, run, arg, path);
@@ -171,7 +168,7 @@ enum ebb_err ebbi_frozen_start(struct ebbi_frozen **out, ebbi_frozen_look *run, 
         frozen_close(frozen);
         return error;
     }
-    running = *out = frozen;
+    *out = frozen;
     return EBB_OK;
 }
 
@@ -185,7 +182,6 @@ bool ebbi_frozen_end(struct ebbi_frozen *frozen, bool is_done) {
         kill(frozen->copy, SIGKILL);
     while (waitpid(frozen->copy, &status, 0) < 0 && errno == EINTR)
         ;
-    running = NULL;
     frozen_close(frozen);
     return WIFEXITED(status) && WEXITSTATUS(status) == 0;
 }
