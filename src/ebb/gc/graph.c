@@ -199,7 +199,7 @@ static void spread(struct search *search) {
 /* Roots first; then what nothing in the heap points to; then one of each rest. */
 static bool find_holders(struct graph *graph) {
     struct graph_room room = {0};
-    if (!ebbi_room_for(&room, graph->nodes * (sizeof(uint32_t) + 2)))
+    if (!ebbi_room_for(&room, graph->nodes * (sizeof(uint32_t) + 2)) || room.at == NULL)
         return false;
     struct search search = {.graph = graph, .queue = room.at};
     search.reached = (unsigned char *)(search.queue + graph->nodes);
