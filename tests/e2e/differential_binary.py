@@ -14,8 +14,7 @@ opaque. Beyond its rules:
    the connection there is nothing to pass over: bytes that nobody reads would cost the replies on their way.
 4. Broken bytes are sent when all before them was answered; then the sending half is closed. Whatever memcached had not
    sent when it closes is lost: so its replies to the broken bytes have to be a beginning of ebbd's.
-5. A refused value of 2 GiB and more is passed over by ebbd, and read as frames by memcached: it must cost ebbd's
-   client every reply behind it.
+5. A body of more than 1 GiB ends the connection here, as in later memcacheds: one error, and nothing behind it.
 6. A flush in the future takes back an earlier one that memcached has not yet acted on; ebbd's stays. So all are at once.
 """
 import socket
@@ -304,15 +303,15 @@ def random_batches(rng, commands_max, seconds_max):
 
 # ---------------------------------------------------------------- comparing
 
-def passed_over(data):
-    """The row differences.PASSED_OVER: a refused value of 2 GiB or more begins here."""
-    if len(data) < HEADER.size:
-        return False
-    magic, opcode, key, extras, _, _, body, _, _ = HEADER.unpack_from(data)
-    shape = extras == 8 if opcode in (SET, SETQ, ADD, ADDQ, REPLACE, REPLACEQ) else extras == 0 and opcode in (APPEND, PREPEND)
-    refused = body if opcode in UNKNOWN else body - key - extras  # bytes, as memcached counts them
-    return (magic == REQUEST and 0 < key <= KEY_MAX and (shape or opcode in UNKNOWN)
-            and len(data) >= HEADER.size + key + extras and refused >= 1 << 31)
+def too_much(data):
+    """The row differences.BODY: what ebbd answers to such a frame before it closes; None: this is none."""
+    if len(data) < HEADER.size or not differences.OLDER:
+        return None
+    magic, opcode, key, extras, _, _, body, opaque, _ = HEADER.unpack_from(data)
+    if magic != REQUEST or body <= 1 << 30 or len(data) < HEADER.size + key + extras:
+        return None
+    sentence = b"Invalid arguments"
+    return HEADER.pack(ANSWER, opcode, 0, 0, 0, 4, len(sentence), opaque, 0) + sentence
 
 
 class BinarySide(Side):
@@ -379,8 +378,8 @@ class BinaryPair(Pair):
         if batch.broken:
             if PART_REPLY in ours and PART_REPLY not in theirs:
                 return shown
-            if passed_over(batch.closer):
-                return None if ours.endswith(PART_REPLY) else shown
+            if too_much(batch.closer):
+                return None if ours.endswith(PART_REPLY + too_much(batch.closer)) else shown
             mine = mine[:len(other)]
         if len(mine) != len(other):
             return shown

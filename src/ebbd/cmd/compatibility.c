@@ -43,10 +43,11 @@ void compatibility_write(struct ebb_writer *writer) {
         writer,
         "# Compatibility with memcached\n\n"
         "ebbd speaks what memcached 1.6.18 speaks: the text protocol with the meta commands, and "
-        "the binary\nprotocol. The program itself is the measure: tests/e2e/differential.py sends "
-        "both the same random\ncommands, whole and broken, and compares every byte that comes "
-        "back. Written by `ebbd --compatibility`; a\ntest keeps it so. Flags: "
-        "[flags.md](flags.md).\n\n"
+        "the binary\nprotocol; and what later versions, up to 1.6.45, do better. The program "
+        "itself is the measure:\ntests/e2e/differential.py sends both the same random commands, "
+        "whole and broken, and compares every byte\nthat comes back; what differs on purpose is "
+        "below, and tests/e2e/differences.py holds what random commands\nmeet of it. Written by "
+        "`ebbd --compatibility`; a test keeps it so. Flags: [flags.md](flags.md).\n\n"
         "## Commands\n\n| command | | fields of `stats` |\n|---|---|---|\n");
     for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++) {
         write_code(writer, commands[i].usage);

@@ -2,9 +2,9 @@
  *
  * memcached takes header, extras and key as one piece, so a frame is looked at when these are
  * there; a value is read afterwards, to its place. What it checks, and in which order, shows in the
- * errors: magic, lengths that add up, the key's length, then the shape that the opcode's row asks
- * for. All of these but an unknown opcode end the connection, because nobody knows where the next
- * frame begins.
+ * errors: magic, lengths that add up, the body's and the key's, then the shape that the opcode's
+ * row asks for. All of these but an unknown opcode end the connection, because nobody knows where
+ * the next frame begins.
  *
  * 1. A struct binary points into the input; it is valid until that moves.
  * 2. An unknown opcode passes over its whole body. memcached forgets that extras and key are
@@ -74,7 +74,7 @@ enum binary_status binary_check(const struct binary *frame, bool *closes) {
     *closes = true;
     if (frame->key.length + frame->extras_length > frame->body_length)
         return BINARY_UNKNOWN;
-    if (frame->key.length > REQUEST_KEY_MAX)
+    if (frame->body_length > BINARY_BODY_MAX || frame->key.length > REQUEST_KEY_MAX)
         return BINARY_INVALID;
     if (!row->known) {
         *closes = false;

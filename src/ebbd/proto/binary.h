@@ -13,6 +13,7 @@
 #define BINARY_MAGIC     0x80        /* first byte of a request; no text command begins with it */
 #define BINARY_HEADER    24          /* bytes */
 #define BINARY_HEAD_MAX  16384       /* bytes of header, extras and key: memcached's read buffer */
+#define BINARY_BODY_MAX  (1u << 30)  /* bytes: no item is larger, so nobody means it */
 #define BINARY_NO_CREATE 0xffffffffu /* expiration of increment: do not make what is missing */
 
 enum binary_opcode {

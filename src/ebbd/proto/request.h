@@ -1,5 +1,5 @@
-/* request -- a line of the text protocol as a struct; the rules and the sentences are
- * memcached 1.6.18's, but for what keeps the stream in step, which is of later ones. */
+/* request -- a line of the text protocol as a struct; the rules and the sentences are memcached
+ * 1.6.18's, or 1.6.45's where ../tbl/differences.def says so. */
 #ifndef EBBD_PROTO_REQUEST_H
 #define EBBD_PROTO_REQUEST_H
 

@@ -98,6 +98,10 @@ START_TEST(an_unknown_opcode_goes_on_and_lengths_that_do_not_add_up_close) {
     bytes.at[11] = 8;
     ck_assert_int_eq(status_of(bytes, &closes), BINARY_UNKNOWN);
     ck_assert(closes);
+    bytes = frame_of(0x77, 0, 3, 9);
+    bytes.at[8] = 0x40; /* 1 GiB and 12 bytes: nobody waits for them to pass */
+    ck_assert_int_eq(status_of(bytes, &closes), BINARY_INVALID);
+    ck_assert(closes);
 }
 END_TEST
 
