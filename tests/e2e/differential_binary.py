@@ -367,6 +367,17 @@ def split(data):
 class BinaryPair(Pair):
     side = BinarySide
 
+    def forget(self, frame):
+        """memcached has removed the key of a set that it refused, ebbd has not: now it is gone for both."""
+        _, _, key, extras, *_ = HEADER.unpack_from(frame)
+        name = frame[HEADER.size + extras:HEADER.size + extras + key]
+        for side in (self.ours, self.theirs):
+            peer = side.server.connect()
+            peer.send(header(DELETEQ, key, 0, key) + name + END if 0 < key <= KEY_MAX else END)
+            while not peer.buffer.endswith(END_REPLY):
+                peer.fill()
+            peer.close()
+
     def exchange(self, batch):
         self.ours.send(batch)
         self.theirs.send(batch)
@@ -379,6 +390,7 @@ class BinaryPair(Pair):
             if PART_REPLY in ours and PART_REPLY not in theirs:
                 return shown
             if too_much(batch.closer):
+                self.forget(batch.closer)
                 return None if ours.endswith(PART_REPLY + too_much(batch.closer)) else shown
             mine = mine[:len(other)]
         if len(mine) != len(other):
