@@ -1,9 +1,10 @@
-# What `cmake --install` puts where: the daemon, the library with its headers, the profiles, and how to find them.
+# What `cmake --install` puts where: the daemon, ebb-adopt and what it preloads, the library with its headers, the profiles, and how to find them.
 include(GNUInstallDirs)
 include(CMakePackageConfigHelpers)
 set(EBB_CMAKE_DIR ${CMAKE_INSTALL_LIBDIR}/cmake/ebb)
 
-install(TARGETS ebbd RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
+install(TARGETS ebbd ebb-adopt RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
+install(TARGETS ebb-adopt-heap LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}/ebb)
 install(TARGETS ebb ebb_shared EXPORT ebbTargets ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR}
     LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}
     INCLUDES DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})

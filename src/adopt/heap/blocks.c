@@ -1,11 +1,11 @@
-/* blocks -- the program's memory: cells of up to 2,048 bytes from the collector's pages, and whole
+/* blocks -- the program's memory: cells of up to 2,032 bytes from the collector's pages, and whole
  * pages.
  *
  * Each thread keeps free cells by size and neither locks nor asks the collector while it has some;
  * what it has too many of, and what it leaves behind, goes to lists for all. A table of pages, two
  * levels deep, tells for each address whether it is ours, and how large its cell is.
  *
- * 1. A page-table entry is 0 (not ours, or free), a cell's granules (1 to 128), the word of the
+ * 1. A page-table entry is 0 (not ours, or free), a cell's granules (1 to 127), the word of the
  * large block that begins there, or an alias: an aligned block begins inside a large one.
  * 2. A cell that is free has no valid word, wherever it is; one that is used has it in its last
  * eight bytes, which the collector does not scan.
@@ -74,6 +74,10 @@ __attribute__((noinline)) void heap_stack_call(void (*fn)(void *), void *arg) {
                      : "r12", "rcx", "rdx", "rsi", "r8", "r9", "r10", "r11", "xmm0", "xmm1", "xmm2",
                        "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", "xmm11",
                        "xmm12", "xmm13", "xmm14", "xmm15", "cc", "memory");
+}
+
+void heap_stack_clear(void) {
+    madvise(heap_stack, STACK_BYTES, MADV_DONTNEED);
 }
 
 /* --- the table of pages --- */
@@ -235,7 +239,7 @@ static void *pages_take(size_t bytes) {
         if (page)
             return page;
     }
-    struct wish wish = {.bytes = bytes - 1 < SMALL_CELL_MAX ? SMALL_CELL_MAX : bytes - 1};
+    struct wish wish = {.bytes = bytes - 1 < PAGE_BYTES / 2 ? PAGE_BYTES / 2 : bytes - 1};
     adopt_me.inside = true;
     heap_lock();
     heap_stack_call(ask_pages, &wish);

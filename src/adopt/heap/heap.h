@@ -16,7 +16,7 @@ enum {
     PAGE_BYTES = 4096,
     GRANULE_BYTES = 16,
     WORD_BYTES = 8,
-    SMALL_CELL_MAX = 2048, /* of the collector's small objects */
+    SMALL_CELL_MAX = 2032, /* of what the collector gives many at a time */
     SMALL_MAX = SMALL_CELL_MAX - WORD_BYTES,
     CLASSES = SMALL_CELL_MAX / GRANULE_BYTES + 1,
 };
@@ -60,7 +60,7 @@ extern ADOPT_THREAD struct adopt_thread adopt_me;
 
 struct adopt_options {
     uint32_t interval_ms;
-    pid_t parent;        /* which started the program itself: that reports when it ends, however young */
+    pid_t parent; /* which started the program itself: that reports when it ends, however young */
     char token[ADOPT_TOKEN_BYTES];
     char socket[64]; /* abstract name of the listener's socket */
 };
@@ -101,6 +101,8 @@ void heap_unlock(void);
 /* Runs fn(arg) on a stack of our own: the collector clears kilobytes of stack, and a coroutine may
  * not have them. When: the heap locked, or in the snapshot. */
 void heap_stack_call(void (*fn)(void *), void *arg);
+/* In the snapshot: the collector scans its own frames there, and what calls before have left. */
+void heap_stack_clear(void);
 
 /* --- paths.c --- */
 

@@ -157,6 +157,7 @@ static void take_copy(void) {
     long child = syscall(SYS_clone, 0, 0, 0, 0, 0);
     if (child == 0) {
         stand_alone();
+        heap_stack_clear();
         heap_stack_call(mark, NULL);
     }
     stop_end();

@@ -178,7 +178,8 @@ static int run(int argc, char **argv) {
         return EX_OK;
     }
     if (end + 1 >= argc) {
-        ebb_err_set(EBB_ERR_USAGE, "run: no program is given: put it, and its arguments, behind --");
+        ebb_err_set(EBB_ERR_USAGE,
+                    "run: no program is given: put it, and its arguments, behind --");
         return refuse(EX_USAGE);
     }
     program_words = (const char **)(uintptr_t)(argv + end + 1);

@@ -41,8 +41,7 @@ static void write_place(struct ebb_writer *out, Dwfl_Module *module, Dwarf_Addr 
     Dwarf_Addr start = 0;
     const char *file = NULL;
     int number = 0;
-    const char *name =
-        dwfl_module_info(module, NULL, &start, NULL, NULL, NULL, &file, NULL);
+    const char *name = dwfl_module_info(module, NULL, &start, NULL, NULL, NULL, &file, NULL);
     Dwfl_Line *line = dwfl_module_getsrc(module, call);
     const char *source = line ? dwfl_lineinfo(line, NULL, &number, NULL, NULL, NULL) : NULL;
     if (source)

@@ -53,7 +53,8 @@ static void write_site(struct ebb_writer *out, const struct adopted_site *site) 
     ebb_writef(out, "  lost %" PRIu64 " blocks, %" PRIu64 " bytes", row->lost, row->lost_bytes);
     if (row->held > 0)
         ebb_writef(out, " (%" PRIu64 " of them held by other lost blocks)", row->held);
-    ebb_writef(out, "; %+" PRId64 " since the report before; %" PRIu64 " live, %" PRIu64 " allocated",
+    ebb_writef(out,
+               "; %+" PRId64 " since the report before; %" PRIu64 " live, %" PRIu64 " allocated",
                (int64_t)(row->lost - site->lost_before), row->live, row->allocated);
     if (site_disproofs(site) > 0)
         ebb_writef(out,
@@ -66,8 +67,10 @@ static void write_site(struct ebb_writer *out, const struct adopted_site *site) 
 static void write_process(struct ebb_writer *out, const struct adopted_process *process) {
     const struct adopt_round *round = &process->round;
     const struct sorted *sorted = sort(process);
-    ebb_writef(out, "%s, process %d%s: %" PRIu64 " blocks, %" PRIu64 " bytes lost; %" PRIu64
-               " blocks, %" PRIu64 " bytes live; %u rounds, %u given up; standstill %.2f ms, at most "
+    ebb_writef(out,
+               "%s, process %d%s: %" PRIu64 " blocks, %" PRIu64 " bytes lost; %" PRIu64
+               " blocks, %" PRIu64
+               " bytes live; %u rounds, %u given up; standstill %.2f ms, at most "
                "%.2f ms; %" PRIu64 " disproofs\n",
                round->name, process->id, process->ended ? " (ended)" : "", round->lost,
                round->lost_bytes, round->live, round->live_bytes, round->number + 1,
@@ -110,8 +113,8 @@ static void write_site_json(struct ebb_writer *out, const struct adopted_site *s
                "\"],\"lost\":%" PRIu64 ",\"lost_bytes\":%" PRIu64 ",\"held\":%" PRIu64
                ",\"lost_before\":%" PRIu64 ",\"live\":%" PRIu64 ",\"live_bytes\":%" PRIu64
                ",\"allocated\":%" PRIu64,
-               row->lost, row->lost_bytes, row->held, site->lost_before, row->live,
-               row->live_bytes, row->allocated);
+               row->lost, row->lost_bytes, row->held, site->lost_before, row->live, row->live_bytes,
+               row->allocated);
     ebb_writef(out, ",\"freed\":%" PRIu64 ",\"reached\":%" PRIu64 ",\"written\":%" PRIu64 "}",
                row->freed, row->reached, row->written);
 }
@@ -173,8 +176,8 @@ static void adopted_page(struct ebb_http_request *request, void *arg) {
 }
 
 void pages_open(void) {
-    ebb_admin_page("/debug/adopted", "what the watched processes lost, by call path", "format process",
-                   adopted_page, NULL);
+    ebb_admin_page("/debug/adopted", "what the watched processes lost, by call path",
+                   "format process", adopted_page, NULL);
 }
 
 static enum ebb_err write_file(const char *path, void (*write)(struct ebb_writer *, const char *)) {

@@ -87,6 +87,26 @@ static bool has_interpreter(const char *head, size_t bytes) {
     return false;
 }
 
+/* Whether the file's tables of strings have this name, with its NULs. */
+static bool mentions(const char *path, const char *name, size_t length) {
+    static char text[1 << 16];
+    size_t kept = 0;
+    ssize_t got;
+    bool found_it = false;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    while (fd >= 0 && !found_it && (got = read(fd, text + kept, sizeof text - kept)) > 0) {
+        size_t have = kept + (size_t)got;
+        found_it = memmem(text, have, name, length) != NULL;
+        kept = have < length ? have : length;
+        memmove(text, text + have - kept, kept); /* it may lie across two pieces */
+    }
+    if (fd >= 0)
+        close(fd);
+    return found_it;
+}
+
+static const char collector[] = "\0libgc.so.1";
+
 static enum ebb_err check_binary(const char *path, const char *head, size_t bytes) {
     const Elf64_Ehdr *file = (const void *)head;
     if (bytes < sizeof *file || memcmp(head, ELFMAG, SELFMAG) != 0)
@@ -97,6 +117,10 @@ static enum ebb_err check_binary(const char *path, const char *head, size_t byte
         return ebb_err_set(EBB_ERR_USAGE,
                            "%s is linked statically: there is no malloc to put another in place of",
                            path);
+    if (mentions(path, collector, sizeof collector))
+        return ebb_err_set(
+            EBB_ERR_USAGE,
+            "%s uses libgc itself, and two heaps of one library cannot share a process", path);
     return EBB_OK;
 }
 
