@@ -138,10 +138,12 @@ static void give_pages(void *base) {
     GC_free(base);
 }
 
-static uint32_t list_count_max(uint32_t granules) {
-    size_t bytes = granules ? (size_t)granules * GRANULE_BYTES : PAGE_BYTES;
-    size_t count = LIST_BYTES / bytes;
-    return count > LIST_COUNT_MAX ? LIST_COUNT_MAX : (uint32_t)count;
+static uint32_t cell_bytes(uint32_t granules) {
+    return granules != WHOLE_PAGES ? granules * GRANULE_BYTES : PAGE_BYTES;
+}
+
+static bool is_full(const struct cell_list *list, uint32_t granules) {
+    return list->count > LIST_COUNT_MAX || list->count * cell_bytes(granules) > LIST_BYTES;
 }
 
 static void move_cells(struct cell_list *from, struct cell_list *to, uint32_t count) {
@@ -179,7 +181,8 @@ static void refill(struct cell_list *list, uint32_t granules) {
     enum { TRIES = 2 };
     adopt_me.inside = true;
     heap_lock();
-    move_cells(&central[granules], list, list_count_max(granules) / 2);
+    uint32_t most = LIST_BYTES / cell_bytes(granules);
+    move_cells(&central[granules], list, (most < LIST_COUNT_MAX ? most : LIST_COUNT_MAX) / 2);
     for (int try = 0; try < TRIES && list->first == NULL && granules != WHOLE_PAGES; try++)
         take_new_cells(granules);
     heap_unlock();
@@ -215,7 +218,8 @@ static void cell_give(void *cell, uint32_t granules) {
     struct cell_list *list = &adopt_me.cells[granules];
     *(void **)cell = list->first;
     list->first = cell;
-    if (__builtin_expect(++list->count > list_count_max(granules), 0))
+    list->count++;
+    if (__builtin_expect(is_full(list, granules), 0))
         flush(list, granules, list->count / 2);
 }
 

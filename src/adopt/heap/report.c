@@ -20,8 +20,13 @@ static int to = -1;
 static struct adopt_sites_message sites;
 static struct adopt_maps_message maps;
 static int32_t process_now; /* which is reported on; the copy has another number */
+static char name_now[sizeof((struct adopt_round *)0)->name];
 
+/* The name is taken before main: a program that sets its title writes over it. */
 void report_process(int32_t process) {
+    if (name_now[0] == '\0')
+        memcpy(name_now, program_invocation_short_name,
+               strnlen(program_invocation_short_name, sizeof name_now - 1));
     process_now = process;
 }
 
@@ -54,8 +59,7 @@ static void post(const void *message, size_t bytes) {
 
 void report_round(struct adopt_round *round) {
     struct adopt_round_message message = {.header = header_of(ADOPT_ROUND), .round = *round};
-    memcpy(message.round.name, program_invocation_short_name,
-           strnlen(program_invocation_short_name, sizeof message.round.name - 1));
+    memcpy(message.round.name, name_now, sizeof name_now);
     post(&message, sizeof message);
 }
 

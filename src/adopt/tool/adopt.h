@@ -57,6 +57,8 @@ void processes_take(const struct adopt_header *header, size_t bytes);
 /* Of all processes, those that ended too. Sites with disproofs do not count. */
 uint64_t processes_lost(void);
 void processes_ended(int32_t id);
+/* Each second, and at the end: which have ended. */
+void processes_look(void);
 void process_sites_each(const struct adopted_process *process,
                         void (*see)(struct adopted_site *site, void *context), void *context);
 static inline uint64_t site_disproofs(const struct adopted_site *site) {

@@ -89,6 +89,7 @@ static enum ebb_err start(struct ebb_daemon *daemon, struct ebb_loop *loop, void
 static void tick(struct ebb_daemon *daemon, void *arg) {
     (void)daemon, (void)arg;
     program_tick();
+    processes_look();
 }
 
 static bool drain(struct ebb_daemon *daemon, void *arg) {
@@ -99,6 +100,7 @@ static bool drain(struct ebb_daemon *daemon, void *arg) {
 static void stop(struct ebb_daemon *daemon, void *arg) {
     (void)daemon, (void)arg;
     hear_rest();
+    processes_look();
     has_leaked = processes_lost() > 0;
     if (settings.leak_report && pages_write_files(settings.leak_report) != EBB_OK)
         fprintf(stderr, "ebb-adopt: %s\n", ebb_err_text());

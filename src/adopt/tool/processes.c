@@ -7,6 +7,8 @@
  * 2. A site that is not in a report has lost nothing (any more). */
 #include "adopt.h"
 
+#include <errno.h>
+#include <signal.h>
 #include <string.h>
 
 enum { MAPS_BYTES_MAX = 1 << 20, ENDED_KEPT_MAX = 64 };
@@ -212,6 +214,15 @@ void processes_ended(int32_t id) {
              process->round.lost_bytes);
     drop_oldest_ended();
     sum();
+}
+
+/* Those that somebody else has reaped: a master's workers. */
+void processes_look(void) {
+    EBB_LIST_EACH (&processes, link) {
+        const struct adopted_process *process = EBB_LIST_ENTRY(link, struct adopted_process, link);
+        if (!process->ended && kill(process->id, 0) != 0 && errno == ESRCH)
+            processes_ended(process->id);
+    }
 }
 
 static void add_lost(struct adopted_site *site, void *context) {
