@@ -3,8 +3,9 @@
  * Two buckets, three segment entries, four pieces of memory with two records each, two keys with
  * the same tag. A reader looks for key K; a writer sets K twice, in new records or in place; an
  * evictor takes one or two segments, whose items move or go, and whose entries and memory are used
- * again; a splitter splits the one bucket and merges it again. They follow index.c, store.c,
- * segment.c and evict.c step by step: a step is one access to shared memory.
+ * again; a splitter splits the one bucket and merges it again; a reshaper copies both buckets to
+ * another index, in which the bits of a slot mean something else. They follow index.c, reshape.c,
+ * store.c, segment.c and evict.c step by step: a step is one access to shared memory.
  *
  * What must hold in every interleaving:
  * 1. a hit is one whole value that was K's at some moment of the search, a miss was true at some
@@ -26,16 +27,23 @@ enum { NONE = 0, GARBAGE = 9 };
 
 enum { BUCKETS = 0, VERSION_0 = 1, SLOT_0 = 3, ROOT_0 = 7, STATE_0 = 11, GENERATION_0 = 15 };
 enum { LISTED_0 = 19, RECORD_0 = 23, LEAD = 0, A = 1, B = 2, FIELDS = 3 };
-#define VERSION(b)    ((uint8_t)(VERSION_0 + (b)))
-#define SLOT(b, i)    ((uint8_t)(SLOT_0 + 2 * (b) + (i)))
+enum { INDEX = 47, LAYOUT = 48, OTHER_0 = 49 }; /* the index and the layout that are in force */
+/* Buckets 0 and 1 are the first index, 2 and 3 the other one. */
+#define VERSION(b)    ((uint8_t)((b) < 2 ? VERSION_0 + (b) : OTHER_0 + (b)-2))
+#define SLOT(b, i)    ((uint8_t)((b) < 2 ? SLOT_0 + 2 * (b) + (i) : OTHER_0 + 2 + 2 * ((b)-2) + (i)))
 #define ROOT(id)      ((uint8_t)(ROOT_0 + (id)))
 #define STATE(id)     ((uint8_t)(STATE_0 + (id)))
 #define GENERATION(n) ((uint8_t)(GENERATION_0 + (n)))
 #define LISTED(id)    ((uint8_t)(LISTED_0 + (id))) /* 1: in the free list, under the store's lock */
 
-#define PLACE(id, cell)   ((uint8_t)((id) << 2 | (cell) << 1 | 1))
-#define PLACE_ID(place)   ((uint8_t)((place) >> 2))
-#define PLACE_CELL(place) ((uint8_t)((place) >> 1 & 1))
+/* A place in each of the two layouts. */
+#define PLACE_IN(layout, id, cell)                                                                 \
+    ((uint8_t)((layout) ? (cell) << 3 | (id) << 1 | 1 : (id) << 2 | (cell) << 1 | 1))
+#define PLACE_ID_IN(layout, place)   ((uint8_t)((layout) ? (place) >> 1 & 3 : (place) >> 2))
+#define PLACE_CELL_IN(layout, place) ((uint8_t)((layout) ? (place) >> 3 : (place) >> 1 & 1))
+#define PLACE(id, cell)              PLACE_IN(T->layout, id, cell)
+#define PLACE_ID(place)              PLACE_ID_IN(T->layout, place)
+#define PLACE_CELL(place)            PLACE_CELL_IN(T->layout, place)
 
 static enum mutant {
     SOUND,
@@ -53,6 +61,9 @@ static enum mutant {
     MOVE_WITHOUT_LOOKING_AGAIN,
     SLOT_BEFORE_RECORD,
     SPLIT_WITHOUT_SECOND_LOCK,
+    RESHAPE_WITHOUT_LOCKS,
+    RESHAPE_UNLOCKS_THE_OLD,
+    RESHAPE_LAYOUT_LAST,
     READER_NOT_SCANNED,
     ROOM_NOT_SCANNED,
     MUTANTS,
@@ -67,6 +78,7 @@ static struct {
     bool keeps[2]; /* do their items stay? */
     bool buffered;
     int resizes; /* split, merge, split ... (merge first when there are two buckets) */
+    bool reshapes;
 } plan;
 
 static uint8_t home(uint8_t key, uint8_t buckets) {
@@ -139,18 +151,36 @@ static void current_is(uint8_t value) {
         FENCE;                                                                                     \
         S->word[VERSION(b)]++;                                                                     \
     } while (0)
+/* Which index is in force, and what a slot means there; where none comes it costs no step. */
+#define LOAD_INDEX                                                                                 \
+    do {                                                                                           \
+        if (plan.reshapes)                                                                         \
+            LOAD(T->index, INDEX);                                                                 \
+    } while (0)
+#define LOAD_LAYOUT                                                                                \
+    do {                                                                                           \
+        if (plan.reshapes)                                                                         \
+            LOAD(T->layout, LAYOUT);                                                               \
+    } while (0)
+/* Who finds the bucket locked looks for it again. */
 #define LOCK_HOME(k)                                                                               \
     for (;;) {                                                                                     \
+        LOAD_INDEX;                                                                                \
         LOAD(T->buckets, BUCKETS);                                                                 \
-        T->bucket = home(k, T->buckets);                                                           \
-        TAKE(T->bucket);                                                                           \
+        T->bucket = 2 * T->index + home(k, T->buckets);                                            \
+        FENCE;                                                                                     \
+        if (S->word[VERSION(T->bucket)] & 1)                                                       \
+            continue;                                                                              \
+        S->word[VERSION(T->bucket)]++;                                                             \
         if (mutant == LOCK_WITHOUT_ASKING_HOME)                                                    \
             break;                                                                                 \
+        LOAD_INDEX;                                                                                \
         LOAD(T->buckets, BUCKETS);                                                                 \
-        if (home(k, T->buckets) == T->bucket)                                                      \
+        if (2 * T->index + home(k, T->buckets) == T->bucket)                                       \
             break;                                                                                 \
         UNLOCK(T->bucket);                                                                         \
-    }
+    }                                                                                              \
+    LOAD_LAYOUT
 /* T->found: 1 + the slot that leads to exactly this place. Under the bucket's lock. */
 #define FIND_PLACE(place)                                                                          \
     for (T->found = 0, T->i = 0; T->i < 2; T->i++) {                                               \
@@ -218,7 +248,7 @@ static void room_take(void) {
 static void forget(void) {
     T->data = (struct pointer){0, 0};
     T->bucket = T->buckets = T->version = T->i = T->slot = T->lead = T->a = T->b = T->found = 0;
-    T->key = 0;
+    T->key = T->index = T->layout = 0;
 }
 
 /* ---- the threads ---- */
@@ -229,8 +259,9 @@ static void reader(void) {
     current_is(S->current);
 again:
     forget();
+    LOAD_INDEX;
     LOAD(T->buckets, BUCKETS);
-    T->bucket = home(K, T->buckets);
+    T->bucket = 2 * T->index + home(K, T->buckets);
     LOAD(T->version, VERSION(T->bucket));
     if (T->version & 1)
         goto again;
@@ -238,6 +269,7 @@ again:
         LOAD(T->slot, SLOT(T->bucket, T->i));
         if (T->slot == 0)
             continue;
+        LOAD_LAYOUT;
         LOAD(T->a, ROOT(PLACE_ID(T->slot)));
         T->data = pointer_of(T->a);
         if (mutant != NO_CHECK_BEFORE_FOLLOWING) {
@@ -268,8 +300,9 @@ again:
     if (T->b != T->version)
         goto again;
     if (mutant != MISS_WITHOUT_ASKING_HOME) {
+        LOAD_INDEX;
         LOAD(T->buckets, BUCKETS);
-        if (home(K, T->buckets) != T->bucket)
+        if (2 * T->index + home(K, T->buckets) != T->bucket)
             goto again;
         if (mutant != MISS_WITHOUT_VERSION_AGAIN) {
             LOAD(T->b, VERSION(T->bucket));
@@ -468,6 +501,33 @@ static void splitter(void) {
     END;
 }
 
+/* All buckets are locked, copied, and stay so; then the other index is published. */
+static void reshaper(void) {
+    BEGIN;
+    if (mutant != RESHAPE_WITHOUT_LOCKS) {
+        TAKE(0);
+        TAKE(1);
+    }
+    if (mutant != RESHAPE_LAYOUT_LAST)
+        STORE(LAYOUT, 1);
+    for (T->bucket = 0; T->bucket < 2; T->bucket++)
+        for (T->i = 0; T->i < 2; T->i++) {
+            LOAD(T->slot, SLOT(T->bucket, T->i));
+            if (T->slot != 0)
+                STORE(SLOT(T->bucket + 2, T->i),
+                      PLACE_IN(1, PLACE_ID(T->slot), PLACE_CELL(T->slot)));
+        }
+    STORE(INDEX, 1);
+    if (mutant == RESHAPE_LAYOUT_LAST)
+        STORE(LAYOUT, 1);
+    if (mutant == RESHAPE_UNLOCKS_THE_OLD) {
+        UNLOCK(0);
+        UNLOCK(1);
+    }
+    forget();
+    END;
+}
+
 /* ---- beginning and end ---- */
 
 static void record_at(uint8_t id, uint8_t cell, uint8_t key, uint8_t value) {
@@ -486,8 +546,8 @@ static void prepare(uint8_t buckets) {
     S->word[GENERATION(1)] = 1;
     record_at(1, 0, K, 1);
     record_at(1, 1, J, J_VALUE);
-    S->word[SLOT(0, 0)] = PLACE(1, 1);
-    S->word[SLOT(home(K, buckets), 1)] = PLACE(1, 0);
+    S->word[SLOT(0, 0)] = PLACE_IN(0, 1, 1);
+    S->word[SLOT(home(K, buckets), 1)] = PLACE_IN(0, 1, 0);
     S->current = 1;
 }
 
@@ -500,19 +560,21 @@ static void prepare_two_buckets(void) {
 }
 
 static void judge(void) {
-    uint8_t times[3] = {0, 0, 0};
+    uint8_t times[3] = {0, 0, 0}, index = S->word[INDEX];
+    uint8_t layout = S->word[LAYOUT];
     for (uint8_t b = 0; b < 2; b++)
         for (uint8_t i = 0; i < 2; i++) {
-            uint8_t slot = S->word[SLOT(b, i)];
+            uint8_t slot = S->word[SLOT(2 * index + b, i)];
             if (slot == 0)
                 continue;
-            CHECK(S->word[STATE(PLACE_ID(slot))] == OPEN, "a slot leads into a segment that left");
-            struct pointer data = pointer_of(S->word[ROOT(PLACE_ID(slot))]);
-            uint8_t key = S->word[at(data, PLACE_CELL(slot), LEAD)];
+            uint8_t id = PLACE_ID_IN(layout, slot), cell = PLACE_CELL_IN(layout, slot);
+            CHECK(S->word[STATE(id)] == OPEN, "a slot leads into a segment that left");
+            struct pointer data = pointer_of(S->word[ROOT(id)]);
+            uint8_t key = S->word[at(data, cell, LEAD)];
             CHECK(key == K || key == J, "a slot leads to no record");
             CHECK(home(key, S->word[BUCKETS]) == b, "an item lies in another's bucket");
-            uint8_t a = S->word[at(data, PLACE_CELL(slot), A)];
-            CHECK(a == S->word[at(data, PLACE_CELL(slot), B)], "a torn value in the end");
+            uint8_t a = S->word[at(data, cell, A)];
+            CHECK(a == S->word[at(data, cell, B)], "a torn value in the end");
             CHECK(a == (key == K ? S->current : J_VALUE), "an old or foreign value in the end");
             times[key]++;
         }
@@ -526,6 +588,15 @@ static const struct scenario scenarios[] = {
      prepare_one_bucket,
      judge},
     {"reader, merge, split, merge", {reader, splitter}, prepare_two_buckets, judge},
+    {"reader, sets, another index", {reader, writer, reshaper}, prepare_two_buckets, judge},
+    {"a set, a segment moves, another index",
+     {NULL, writer, evictor, reshaper},
+     prepare_one_bucket,
+     judge},
+    {"reader, a segment moves, another index",
+     {reader, evictor, reshaper},
+     prepare_two_buckets,
+     judge},
     {"reader, sets, split, merge", {reader, writer, splitter}, prepare_one_bucket, judge},
     {"reader, two sets, a segment moves", {reader, writer, evictor}, prepare_one_bucket, judge},
     {"reader, sets in place, a segment moves",
@@ -546,6 +617,9 @@ static const typeof(plan) plans[] = {
     {.sets = 1, .victims = 2, .victim = {1, 2}, .buffered = true},
     {.sets = 1, .victims = 2, .victim = {2, 1}, .keeps = {true, true}},
     {.resizes = 3},
+    {.sets = 2, .in_place = true, .reshapes = true},
+    {.sets = 1, .victims = 1, .victim = {1}, .keeps = {true}, .reshapes = true},
+    {.victims = 1, .victim = {1}, .keeps = {true}, .reshapes = true},
     {.sets = 2, .in_place = true, .resizes = 2},
     {.sets = 2, .victims = 1, .victim = {1}, .keeps = {true}},
     {.sets = 2, .in_place = true, .victims = 1, .victim = {1}, .keeps = {true}},
@@ -570,6 +644,9 @@ static const char *const mutant_names[MUTANTS] = {
     [MOVE_WITHOUT_LOOKING_AGAIN] = "a record moves though its key was set meanwhile",
     [SLOT_BEFORE_RECORD] = "a slot is published before its record",
     [SPLIT_WITHOUT_SECOND_LOCK] = "a split does not lock the new bucket",
+    [RESHAPE_WITHOUT_LOCKS] = "another index is copied without locks of the buckets",
+    [RESHAPE_UNLOCKS_THE_OLD] = "the old buckets are unlocked when the other index is there",
+    [RESHAPE_LAYOUT_LAST] = "what a slot means changes when the other index is there",
     [READER_NOT_SCANNED] = "the collector does not see what a reader holds",
     [ROOM_NOT_SCANNED] = "the collector does not see what a room holds",
 };
