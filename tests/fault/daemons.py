@@ -121,24 +121,25 @@ class Daemon:
         lines = [line for line in (self.said() + self.log()).splitlines() if BUG.search(line)]
         return (lines or self.said().splitlines()[-1:] or ["(nothing said)"])[0]
 
-    def start(self):
-        """True once it serves; False when the start was refused, as it should be."""
+    def start(self, listens=lambda: None):
+        """True once it serves; False when the start was refused, as it should be. listens(): called when a client can
+        connect, which is before it is answered."""
         for _ in range(8):
             self.spawn()
-            if self.wait_for_start():
+            if self.wait_for_start(listens):
                 return True
             if self.page.failed or "in use" not in self.said():
                 return False
         raise Ill("no free port in 8 tries")
 
-    def wait_for_start(self):
+    def wait_for_start(self, listens):
         end = time.monotonic() + PATIENCE_SECONDS
         while time.monotonic() < end:
             if not self.alive():
                 if not (self.background and self.status == 0):
                     return False
                 self.find_background()
-            if self.answers():
+            if self.answers(listens):
                 if self.background and self.pid == self.first_pid:
                     until(lambda: not self.alive(), "it serves, but the start does not return")
                     if self.status != 0:
@@ -239,7 +240,7 @@ class Daemon:
     def connect(self):
         raise NotImplementedError
 
-    def answers(self):
+    def answers(self, connected):
         raise NotImplementedError
 
     def talk(self):
@@ -350,11 +351,12 @@ class Cache(Daemon):
         peer.connect(self.path("run.sock") if self.unix else ("127.0.0.1", self.port))
         return Peer(peer)
 
-    def answers(self):
+    def answers(self, connected):
         try:
             peer = self.connect()
         except OSError:
             return False
+        connected()
         try:
             return peer.ask(b"version").startswith(b"VERSION")
         except (OSError, ServerError):
@@ -472,6 +474,22 @@ class Cache(Daemon):
                         return
         raise Ill("a datagram without fault is not answered")
 
+    def talk_streams(self):
+        """Answers that go on: a watcher beside one who stores, and dumps."""
+        with closing(self.connect()) as watcher, closing(self.connect()) as peer:
+            if watcher.ask(b"watch mutations") not in (b"OK", b"SERVER_ERROR out of memory"):
+                raise Ill("watch is refused")
+            for dump, line in ((b"lru_crawler metadump all", b"key="), (b"lru_crawler mgdump all", b"mg ")):
+                answer = peer.ask(dump)
+                while answer == b"OK" or answer.startswith(line):
+                    answer = peer.line().rstrip()
+                if answer not in (b"END", b"EN") and not answer.startswith(b"SERVER_ERROR"):
+                    raise Ill(f"{dump.decode()}: {answer!r}")
+            value = self.value(b"k3")
+            self.offer(b"k3", value)
+            self.acknowledged(b"k3", value, peer.set(b"k3", value))
+            self.check(b"k3", peer.get(b"k3"))
+
     def talk_half(self):
         """A client that goes in the middle of a value: what it did not send whole is not stored."""
         with closing(self.connect()) as peer:
@@ -479,7 +497,8 @@ class Cache(Daemon):
 
     def talk(self):
         whole = True
-        for part in (self.talk_text, self.talk_counter, self.talk_large, self.talk_binary, self.talk_datagram, self.talk_half):
+        for part in (self.talk_text, self.talk_counter, self.talk_large, self.talk_binary, self.talk_datagram, self.talk_streams,
+                     self.talk_half):
             whole &= allowing_cuts(part)
         if not whole and not self.page.failed and self.alive():
             raise Ill("a connection was cut without a fault")
@@ -586,9 +605,10 @@ class Echo(Daemon):
         if answer != line:
             raise Ill(f"{line!r} comes back as {answer!r}")
 
-    def answers(self):
+    def answers(self, connected):
         try:
             with closing(self.connect()) as peer:
+                connected()
                 self.say(peer, b"there?\n")
             return True
         except (OSError, ServerError):
