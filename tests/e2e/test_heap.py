@@ -223,6 +223,14 @@ class Heap(unittest.TestCase):
         for path in ("/debug/heap?format=json&format=json", "/debug/heap?format=text&gc=1&format=json"):
             self.assertEqual(ask(self.server, path), (400, "400: the parameter format is given more than once\n"))
         self.assertEqual(ask(self.server, "/debug/heap?gc=0&format=json")[0], 200)
+        for query in ("?", "?&", "?&&gc=0&&format=json&"):
+            self.assertEqual((query, ask(self.server, "/debug/heap" + query)[0]), (query, 200))
+        for query in ("?verbose", "?gc=0&verbose", "?&verbose&&gc=0"):  # a name alone is an empty value
+            status, body = ask(self.server, "/debug/heap" + query)
+            self.assertEqual((query, status), (query, 400))
+            self.assertIn("no parameter verbose; it takes", body)
+        for query in ("?" + "&".join("a" * 400), "?" + "x" * 3000):
+            self.assertEqual(ask(self.server, "/debug/heap" + query)[0], 400)
 
     def test_the_trace_is_json_and_csv_and_rotates(self):
         ask(self.server, "/debug/leaks", post=True)  # collects

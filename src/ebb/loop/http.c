@@ -232,13 +232,30 @@ static bool split_target(struct evhttp_request *evhttp, char target[HTTP_PATH_MA
     return true;
 }
 
+/* "verbose&&limit=5" is "verbose=&limit=5": for a part without "=" evhttp would take none at all.
+ */
+static bool read_query(const char *query, struct evkeyvalq *into) {
+    char whole[2 * HTTP_PATH_MAX];
+    size_t used = 0;
+    if (strlen(query) >= HTTP_PATH_MAX || strstr(query, "%00"))
+        return false;
+    for (const char *part = query; *part; part += part[0] == '&') {
+        size_t length = strcspn(part, "&");
+        if (length > 0)
+            used += (size_t)snprintf(whole + used, sizeof(whole) - used, "%s%.*s%s",
+                                     used > 0 ? "&" : "", (int)length, part,
+                                     memchr(part, '=', length) ? "" : "=");
+        part += length;
+    }
+    return used == 0 || evhttp_parse_query_str(whole, into) == 0;
+}
+
 static bool read_target(struct ebb_http_request *request) {
     char target[HTTP_PATH_MAX];
     const char *path, *query;
     return split_target(request->evhttp, target, &path, &query) &&
            decode_path(path, request->path, sizeof(request->path)) &&
-           (query == NULL ||
-            (strstr(query, "%00") == NULL && evhttp_parse_query_str(query, &request->query) == 0));
+           (query == NULL || read_query(query, &request->query));
 }
 
 static void handle(struct evhttp_request *evhttp, void *arg) {
