@@ -374,8 +374,8 @@ class BinaryPair(Pair):
         for side in (self.ours, self.theirs):
             peer = side.server.connect()
             peer.send(header(DELETEQ, key, 0, key) + name + END if 0 < key <= KEY_MAX else END)
-            while not peer.buffer.endswith(END_REPLY):
-                peer.fill()
+            while not peer.buffer.endswith(END_REPLY) and peer.fill():
+                pass
             peer.close()
 
     def exchange(self, batch):
