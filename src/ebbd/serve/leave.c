@@ -108,7 +108,9 @@ static bool takes_or_gives(const struct conn *conn) {
 
 void conn_close_idle(struct station *station) {
     uint64_t now_ns = ebb_loop_now_ns(station->loop);
-    uint64_t idle_ns = station->server->shared.settings->idle_seconds_max * EBB_NS_PER_SECOND;
+    /* One second more, as in memcached: used_ns is when an iteration began, not when it ended, and
+     * nobody is closed early. */
+    uint64_t idle_ns = (station->server->shared.settings->idle_seconds_max + 1) * EBB_NS_PER_SECOND;
     EBB_LIST_EACH (&station->conns, link) {
         struct conn *conn = EBB_LIST_ENTRY(link, struct conn, link);
         if (now_ns < conn->used_ns + idle_ns)
