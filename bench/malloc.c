@@ -1,5 +1,5 @@
-/* malloc -- CPU time of a malloc and its free, some calls deep: prints two numbers of nanoseconds, for
- * one thread, and for each of two. */
+/* malloc -- CPU time of a malloc and its free, some calls deep: prints two numbers of nanoseconds,
+ * for one thread, and for each of two. */
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -379,6 +379,15 @@ static void doubtful(void) {
     wait_for_test();
 }
 
+/* --- a double free --- */
+
+static void misfree(void) {
+    void *volatile at = malloc(30);
+    free(at);
+    free(at);
+    wait_for_test();
+}
+
 int main(int argc, char **argv) {
     static const struct {
         const char *name;
@@ -392,7 +401,8 @@ int main(int argc, char **argv) {
                  {"background", background},
                  {"libraries", libraries},
                  {"family", family},
-                 {"doubtful", doubtful}};
+                 {"doubtful", doubtful},
+                 {"misfree", misfree}};
     library = argc > 2 ? argv[2] : NULL;
     for (size_t i = 0; argc > 1 && i < sizeof cases / sizeof cases[0]; i++)
         if (strcmp(cases[i].name, argv[1]) == 0) {

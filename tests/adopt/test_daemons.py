@@ -270,5 +270,34 @@ def test_lighttpds_leak_is_found_where_it_is():
     assert watched.status == 0 and disproofs(watched.report) == []
 
 
+def resident_kib(process):
+    with open(f"/proc/{process}/status") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("RssAnon"))
+
+
+def test_lighttpds_leak_is_reclaimed_and_its_memory_stays_flat():
+    upgrade = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQCAAAAAAIAAAAA\r\n"
+    port = servers.free_port()
+    with Adopted(lighttpd(servers.test_folder("lighttpd"), port), flags=["--reclaim=3"], interval_ms=100) as watched:
+        until(lambda: answering(port), "an answer")
+
+        def lose_and_wait(times):
+            for _ in range(600):
+                assert http_request(port, b"/small.txt", upgrade).startswith(b"HTTP/1.1 101")
+
+            def reclaimed():
+                now = watched.now()
+                return now[0] if now and now[0]["reclaimed"] > 15 * 600 * times and now[0]["lost"] == 0 else None
+            return until(reclaimed, "the loss")
+        process = lose_and_wait(1)["process"]
+        before = resident_kib(process)
+        for times in range(2, 6):
+            lose_and_wait(times)
+        grown = resident_kib(process) - before
+        assert grown < 600, f"{grown} KiB more, of some 3,000 that were lost"
+        watched.terminate()
+    assert watched.status == 0 and disproofs(watched.report) == [], watched.report
+
+
 if __name__ == "__main__":
     adopted.main(globals())

@@ -99,6 +99,28 @@ def test_a_block_that_is_freed_after_it_was_called_lost_disproves_the_alarm():
     assert watched.status == 5 and "used again" in open(watched.log).read()
 
 
+def test_what_is_lost_is_reclaimed_and_nothing_else():
+    with Adopted([PROGRAM, "slow"], flags=["--reclaim=3"]) as watched:
+        watched.ready()
+
+        def reclaimed():
+            now = watched.now()
+            return now if now and now[0]["reclaimed"] >= 1673 and now[0]["lost"] == 0 else None
+        process, = adopted.until(reclaimed, "all that is lost")
+        assert {site["path"][0].split(" ")[0].strip("_"): site["reclaimed"] for site in process["sites"]} == {
+            "lose_one_in_64": 1563, "lose_one_in_1000": 100, "strdup": 10}, process
+        watched.go()
+    assert watched.status == 5 and disproofs(watched.report) == []
+
+
+def test_a_double_free_does_nothing_and_is_told():
+    with Adopted([PROGRAM, "misfree"]) as watched:
+        watched.ready()
+        watched.rounds(3)
+        watched.go()
+    assert watched.status == 5 and "freed blocks that were free: 1 times" in open(watched.log).read()
+
+
 def test_report_asks_a_running_one_by_name_and_by_number():
     with Adopted([PROGRAM, "slow"]) as watched:
         watched.ready()

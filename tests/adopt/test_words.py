@@ -78,6 +78,10 @@ def test_a_setuid_program_is_refused_or_runs_plainly():
     assert run("--or-plain", "--", path).returncode == 11
 
 
+def test_reclaiming_too_early_is_a_usage_error():
+    refused(64, "--reclaim 2: 0, or at least 3 rounds", "--reclaim=2", "--", "true")
+
+
 def test_a_program_with_a_collector_of_its_own_is_refused():
     ebbd = os.environ.get("EBB_EBBD", servers.EBBD)
     refused(126, f"{ebbd} uses libgc itself, and two heaps of one library cannot share a process", "--", ebbd)

@@ -361,6 +361,24 @@ void block_free(struct block *block) {
     cell_give(base, (uint32_t)(block->bytes + WORD_BYTES) / GRANULE_BYTES);
 }
 
+bool block_reclaim(uintptr_t base, uint64_t word) {
+    struct block block;
+    if (!block_find((void *)base, &block) || !atomic_compare_exchange_strong(block.word, &word, 0))
+        return false;
+    uint32_t granules = (uint32_t)(block.bytes + WORD_BYTES) / GRANULE_BYTES;
+    if (block.bytes > SMALL_MAX) {
+        if (block.bytes >= RETURN_BYTES_MIN)
+            madvise((void *)base, block.bytes, MADV_DONTNEED);
+        heap_stack_call(give_pages, (void *)base);
+        return true;
+    }
+    memset((void *)base, 0, block.bytes);
+    *(void **)base = central[granules].first;
+    central[granules].first = (void *)base;
+    central[granules].count++;
+    return true;
+}
+
 void block_clear(const struct block *block, size_t bytes) {
     if (block->bytes >= RETURN_BYTES_MIN &&
         madvise((void *)block->base, block->bytes, MADV_DONTNEED) == 0)

@@ -60,6 +60,7 @@ extern ADOPT_THREAD struct adopt_thread adopt_me;
 
 struct adopt_options {
     uint32_t interval_ms;
+    uint32_t reclaim; /* after so many rounds; 0: never */
     pid_t parent; /* which started the program itself: that reports when it ends, however young */
     char token[ADOPT_TOKEN_BYTES];
     char socket[64]; /* abstract name of the listener's socket */
@@ -88,6 +89,8 @@ void *block_new(size_t bytes, size_t alignment, uint32_t site);
 /* False: the address is no block of ours. */
 bool block_find(const void *at, struct block *block);
 void block_free(struct block *block);
+/* Frees the block if it is still that one. When: the heap locked. */
+bool block_reclaim(uintptr_t base, uint64_t word);
 /* Says that at is bytes of zeroes, cheaply for large blocks. */
 void block_clear(const struct block *block, size_t bytes);
 /* This thread's free cells go to the others. */
@@ -158,6 +161,10 @@ void judge_at_end(void);
 
 bool suspects_start(void);
 void suspects_forked(void);
+/* A block was freed that was free already. */
+void suspects_misfreed(void);
+/* Frees what is lost for long enough. When: the heap locked, no copy alive. */
+void suspects_reclaim(void);
 /* In the snapshot, after marking: compares with the round before, and reports. */
 void suspects_round(struct adopt_round *round);
 

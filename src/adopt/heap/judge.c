@@ -176,8 +176,10 @@ void judge_on_timer(void) {
     if (!heap_trylock()) {
         arm(RETRY_MS);
     } else {
-        if (reap(WNOHANG))
+        if (reap(WNOHANG)) {
+            suspects_reclaim();
             take_copy();
+        }
         heap_unlock();
         arm_next();
     }

@@ -80,6 +80,8 @@ ADOPT_EXPORT void free(void *at) {
         __libc_free(at);
     else if (is_used(&block))
         block_free(&block);
+    else
+        suspects_misfreed();
     errno = error;
 }
 

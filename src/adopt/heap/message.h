@@ -6,7 +6,8 @@
 
 #include <stdint.h>
 
-#define ADOPT_VARIABLE    "EBB_ADOPT" /* interval in ms : parent's id : token : socket */
+#define ADOPT_VARIABLE                                                                             \
+    "EBB_ADOPT" /* interval in ms : rounds to reclaim : parent's id : token : socket */
 #define ADOPT_MAGIC       0x61626545u
 #define ADOPT_VERSION     1
 #define ADOPT_FRAMES      12
@@ -38,7 +39,8 @@ struct adopt_round {
     uint64_t standstill_ns, standstill_max_ns, judged_ns;
     uint64_t live, live_bytes, lost, lost_bytes, suspects,
         cut; /* cut: lost, but no room to watch */
-    uint64_t heap_bytes, disproofs;
+    uint64_t heap_bytes, disproofs, reclaimed, reclaimed_bytes;
+    uint64_t misfreed; /* frees of what was free: one after the other may be of a reclaimed block */
     char name[16];
 };
 
@@ -48,6 +50,7 @@ struct adopt_site {
     uint64_t lost, lost_bytes, held; /* held: of those, by other lost blocks */
     uint64_t live, live_bytes, allocated;
     uint64_t freed, reached, written; /* disproofs since the start */
+    uint64_t reclaimed, reclaimed_bytes;
 };
 
 struct adopt_round_message {

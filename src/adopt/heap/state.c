@@ -60,14 +60,15 @@ static bool take_field(const char **text, char *out, size_t size) {
 }
 
 static bool read_options(void) {
-    char interval[16], parent[16];
+    char interval[16], reclaim[16], parent[16];
     const char *text = getenv(ADOPT_VARIABLE);
     if (text == NULL || !take_field(&text, interval, sizeof interval) ||
-        !take_field(&text, parent, sizeof parent) ||
+        !take_field(&text, reclaim, sizeof reclaim) || !take_field(&text, parent, sizeof parent) ||
         !take_field(&text, adopt_options.token, sizeof adopt_options.token) ||
         !take_field(&text, adopt_options.socket, sizeof adopt_options.socket))
         return false;
     adopt_options.interval_ms = (uint32_t)strtoul(interval, NULL, 10);
+    adopt_options.reclaim = (uint32_t)strtoul(reclaim, NULL, 10);
     adopt_options.parent = (pid_t)strtol(parent, NULL, 10);
     return adopt_options.interval_ms > 0;
 }

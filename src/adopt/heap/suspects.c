@@ -9,6 +9,10 @@
  * program itself never reads it. Both lists are in the order of addresses, as is the walk over the
  * heap, so comparing them is a merge.
  *
+ * Where it is asked for, the next round frees what has been lost for so many rounds, at sites
+ * without a disproof; a copy says which, the program does it. A free of a block that is free ends
+ * that for the whole process: it may be one that was reclaimed.
+ *
  * 1. A round writes the other list, and makes it the current one when it is complete: a copy that
  * dies leaves the round before as it was.
  * 2. A block is the same one as before when its address and its word are: the word has a serial. */
@@ -25,6 +29,7 @@ enum {
     SUSPECTS_MAX = 1 << 20,
     SITES = 1 << 16,
     LOST_AGE = 2,
+    DOOMED_MAX = 1 << 14,
     AGE_MAX = 255,
     HASHED_BYTES_MAX = 512
 };
@@ -38,7 +43,13 @@ struct suspect {
     bool held;   /* by another lost block */
 };
 struct disproofs {
-    uint32_t freed, reached, written;
+    uint32_t freed, reached, written, reclaimed;
+    uint64_t reclaimed_bytes;
+};
+struct doomed {
+    uintptr_t base;
+    uint64_t word;
+    bool done; /* the program has freed it */
 };
 struct list {
     uint32_t count;
@@ -48,6 +59,8 @@ struct shared {
     uint32_t current;
     struct disproofs disproofs[SITES];
     struct list list[2];
+    uint32_t doomed_count;
+    struct doomed doomed[DOOMED_MAX]; /* by address */
 };
 struct tally { /* of a site, in this round */
     uint64_t lost, lost_bytes, held, live, live_bytes;
@@ -59,6 +72,7 @@ static struct adopt_round *round_now;
 static const struct list *before;
 static struct list *now;
 static uint32_t before_next;
+static _Atomic uint64_t misfreed;
 
 bool suspects_start(void) {
     void *at = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE,
@@ -73,6 +87,22 @@ void suspects_forked(void) {
     if (!suspects_start())
         atomic_store(&adopt_state, ADOPT_PLAIN);
 }
+
+/* --- in the program --- */
+
+void suspects_misfreed(void) {
+    atomic_fetch_add(&misfreed, 1);
+}
+
+void suspects_reclaim(void) {
+    for (uint32_t i = 0; atomic_load(&misfreed) == 0 && i < shared->doomed_count; i++) {
+        struct doomed *doomed = &shared->doomed[i];
+        if (!doomed->done)
+            doomed->done = block_reclaim(doomed->base, doomed->word);
+    }
+}
+
+/* --- in the copy --- */
 
 static uint32_t hash_of(const struct block *block) {
     size_t bytes = block->bytes < HASHED_BYTES_MAX ? block->bytes : HASHED_BYTES_MAX;
@@ -92,6 +122,30 @@ static struct disproofs *disproofs_of(const struct suspect *suspect) {
     return suspect->age >= LOST_AGE ? &shared->disproofs[WORD_SITE(suspect->word)] : &none;
 }
 
+static bool was_reclaimed(const struct suspect *suspect) {
+    uint32_t low = 0, high = shared->doomed_count;
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        if (shared->doomed[middle].base < suspect->base)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    const struct doomed *doomed = &shared->doomed[low];
+    return low < shared->doomed_count && doomed->base == suspect->base &&
+           doomed->word == suspect->word && doomed->done;
+}
+
+static void see_gone(const struct suspect *suspect) {
+    struct disproofs *wrong = disproofs_of(suspect);
+    if (was_reclaimed(suspect)) {
+        wrong->reclaimed++;
+        wrong->reclaimed_bytes += suspect->bytes - WORD_UNUSED(suspect->word);
+    } else {
+        wrong->freed++;
+    }
+}
+
 /* The suspect of the round before that is this very block, or NULL. Those that it passes are gone.
  */
 static const struct suspect *known_as(uintptr_t base, uint64_t word) {
@@ -103,7 +157,7 @@ static const struct suspect *known_as(uintptr_t base, uint64_t word) {
             before_next++;
             return suspect;
         }
-        disproofs_of(suspect)->freed++;
+        see_gone(suspect);
     }
     return NULL;
 }
@@ -185,12 +239,26 @@ static void find_held(void) {
     }
 }
 
+/* Which the next round may free; those of this one have been. */
+static void doom(void) {
+    uint32_t count = 0;
+    shared->doomed_count = 0;
+    for (uint32_t i = 0; adopt_options.reclaim > 0 && i < now->count && count < DOOMED_MAX; i++) {
+        const struct suspect *suspect = &now->suspect[i];
+        const struct disproofs *wrong = &shared->disproofs[WORD_SITE(suspect->word)];
+        if (suspect->age >= adopt_options.reclaim &&
+            wrong->freed + wrong->reached + wrong->written == 0)
+            shared->doomed[count++] = (struct doomed){suspect->base, suspect->word, false};
+    }
+    shared->doomed_count = count;
+}
+
 /* --- the report --- */
 
 static void tell_site(uint32_t site) {
     const struct tally *tally = &tallies[site];
     const struct disproofs *wrong = &shared->disproofs[site];
-    if (tally->lost + wrong->freed + wrong->reached + wrong->written == 0)
+    if (tally->lost + wrong->freed + wrong->reached + wrong->written + wrong->reclaimed == 0)
         return;
     struct adopt_site row = {.site = site,
                              .lost = tally->lost,
@@ -201,7 +269,9 @@ static void tell_site(uint32_t site) {
                              .allocated = site_at(site)->allocated,
                              .freed = wrong->freed,
                              .reached = wrong->reached,
-                             .written = wrong->written};
+                             .written = wrong->written,
+                             .reclaimed = wrong->reclaimed,
+                             .reclaimed_bytes = wrong->reclaimed_bytes};
     while (row.frames < ADOPT_FRAMES && site_at(site)->frame[row.frames] != 0) {
         row.frame[row.frames] = site_at(site)->frame[row.frames];
         row.frames++;
@@ -213,13 +283,15 @@ static void tell(void) {
     for (uint32_t site = 0; site < sites_count(); site++) {
         const struct disproofs *wrong = &shared->disproofs[site];
         round_now->disproofs += wrong->freed + wrong->reached + wrong->written;
+        round_now->reclaimed += wrong->reclaimed;
+        round_now->reclaimed_bytes += wrong->reclaimed_bytes;
     }
     if (!report_open())
         return;
     report_round(round_now);
     for (uint32_t site = 0; site < sites_count(); site++)
         tell_site(site);
-    if (round_now->lost > 0)
+    if (round_now->lost + round_now->reclaimed > 0)
         report_maps();
     report_end();
 }
@@ -233,6 +305,8 @@ void suspects_round(struct adopt_round *round) {
     blocks_each(see_block);
     (void)known_as(UINTPTR_MAX, 0); /* the rest is gone */
     find_held();
+    doom();
+    round->misfreed = atomic_load(&misfreed);
     shared->current = 1 - shared->current;
     round->judged_ns = adopt_now_ns() - round->judged_ns;
     round->why = ADOPT_JUDGED;

@@ -34,6 +34,7 @@ struct adopted_process {
     bool ended;
     struct adopt_round round;
     uint32_t told_given_up;
+    bool told_misfreed;
     uint64_t first_heard_ns, heard_ns;
     struct adopted_site *bucket[SITE_BUCKETS];
     char *maps; /* of the latest report */

@@ -17,7 +17,13 @@
 #include <sysexits.h>
 #include <unistd.h>
 
-enum { BUDGET_BYTES = 64 << 20, STATUS_NOT_RUNNABLE = 126, STATUS_LEAKED = 3, END_SECONDS = 90 };
+enum {
+    BUDGET_BYTES = 64 << 20,
+    STATUS_NOT_RUNNABLE = 126,
+    STATUS_LEAKED = 3,
+    END_SECONDS = 90,
+    RECLAIM_MIN = 3
+};
 
 static const struct ebb_setting setting_rows[] = {
 #define EBB_SETTING(...) EBB_SETTING_ROW(settings, __VA_ARGS__)
@@ -64,8 +70,8 @@ static enum ebb_err prepare(struct ebb_loop *loop) {
         ebb_tell(adopted_plain, plain_reason);
         return EBB_OK;
     }
-    snprintf(variable, sizeof variable, "%u:%d:%s:%s", (unsigned)settings.interval_ms, getpid(),
-             token, name);
+    snprintf(variable, sizeof variable, "%u:%u:%d:%s:%s", (unsigned)settings.interval_ms,
+             (unsigned)settings.reclaim, getpid(), token, name);
     setenv(ADOPT_VARIABLE, variable, 1);
     setenv("LD_PRELOAD", library_path, 1);
     return EBB_OK;
@@ -178,6 +184,11 @@ static int run(int argc, char **argv) {
     if (settings.help) {
         print_help(stdout);
         return EX_OK;
+    }
+    if (settings.reclaim > 0 && settings.reclaim < RECLAIM_MIN) {
+        ebb_err_set(EBB_ERR_USAGE, "--reclaim %u: 0, or at least %d rounds",
+                    (unsigned)settings.reclaim, RECLAIM_MIN);
+        return refuse(EX_USAGE);
     }
     if (end + 1 >= argc) {
         ebb_err_set(EBB_ERR_USAGE,

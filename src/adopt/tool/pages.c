@@ -26,7 +26,8 @@ static bool is_wanted(const struct adopted_process *process, const char *only) {
 
 static void collect(struct adopted_site *site, void *context) {
     struct sorted *sorted = context;
-    if ((site->row.lost > 0 || site_disproofs(site) > 0) && sorted->count < SITES_SHOWN_MAX)
+    if ((site->row.lost + site->row.reclaimed > 0 || site_disproofs(site) > 0) &&
+        sorted->count < SITES_SHOWN_MAX)
         sorted->site[sorted->count++] = site;
 }
 
@@ -61,6 +62,9 @@ static void write_site(struct ebb_writer *out, const struct adopted_site *site) 
                    "; DOUBTFUL: %" PRIu64 " freed later, %" PRIu64 " reached again, %" PRIu64
                    " written",
                    row->freed, row->reached, row->written);
+    if (row->reclaimed > 0)
+        ebb_writef(out, "; reclaimed %" PRIu64 " blocks, %" PRIu64 " bytes", row->reclaimed,
+                   row->reclaimed_bytes);
     ebb_writef(out, "\n    %s\n", site->text ? site->text : "(call path unknown)");
 }
 
@@ -76,6 +80,9 @@ static void write_process(struct ebb_writer *out, const struct adopted_process *
                round->lost_bytes, round->live, round->live_bytes, round->number + 1,
                round->given_up, (double)round->standstill_ns / 1e6,
                (double)round->standstill_max_ns / 1e6, round->disproofs);
+    if (round->reclaimed > 0)
+        ebb_writef(out, "  reclaimed %" PRIu64 " blocks, %" PRIu64 " bytes\n", round->reclaimed,
+                   round->reclaimed_bytes);
     if (round->cut > 0)
         ebb_writef(out, "  and %" PRIu64 " blocks more that nothing points to\n", round->cut);
     for (size_t i = 0; i < sorted->count; i++)
@@ -115,8 +122,10 @@ static void write_site_json(struct ebb_writer *out, const struct adopted_site *s
                ",\"allocated\":%" PRIu64,
                row->lost, row->lost_bytes, row->held, site->lost_before, row->live, row->live_bytes,
                row->allocated);
-    ebb_writef(out, ",\"freed\":%" PRIu64 ",\"reached\":%" PRIu64 ",\"written\":%" PRIu64 "}",
-               row->freed, row->reached, row->written);
+    ebb_writef(out,
+               ",\"freed\":%" PRIu64 ",\"reached\":%" PRIu64 ",\"written\":%" PRIu64
+               ",\"reclaimed\":%" PRIu64 ",\"reclaimed_bytes\":%" PRIu64 "}",
+               row->freed, row->reached, row->written, row->reclaimed, row->reclaimed_bytes);
 }
 
 static void write_process_json(struct ebb_writer *out, const struct adopted_process *process) {
@@ -131,10 +140,11 @@ static void write_process_json(struct ebb_writer *out, const struct adopted_proc
                round->lost, round->lost_bytes, round->cut);
     ebb_writef(out,
                ",\"live\":%" PRIu64 ",\"live_bytes\":%" PRIu64 ",\"heap_bytes\":%" PRIu64
-               ",\"disproofs\":%" PRIu64 ",\"standstill_seconds\":%.9f"
+               ",\"disproofs\":%" PRIu64 ",\"reclaimed\":%" PRIu64 ",\"standstill_seconds\":%.9f"
                ",\"standstill_seconds_max\":%.9f,\"sites\":[",
                round->live, round->live_bytes, round->heap_bytes, round->disproofs,
-               (double)round->standstill_ns / 1e9, (double)round->standstill_max_ns / 1e9);
+               round->reclaimed, (double)round->standstill_ns / 1e9,
+               (double)round->standstill_max_ns / 1e9);
     for (size_t i = 0; i < sorted->count; i++) {
         ebb_write(out, i > 0 ? "," : "");
         write_site_json(out, sorted->site[i]);

@@ -85,10 +85,11 @@ static void tell_site(struct adopted_site *site, void *context) {
         site->lost_before = site->row.lost;
         site->row.lost = site->row.lost_bytes = site->row.held = 0;
     }
-    if (site->row.lost > 0 && site->row.lost >= 2 * site->told_lost) {
-        site->told_lost = site->row.lost;
-        ebb_tell(adopted_lost, process->round.name, process->id, site->row.lost,
-                 site->row.lost_bytes, site->row.live, text);
+    uint64_t lost = site->row.lost + site->row.reclaimed;
+    if (lost > 0 && lost >= 2 * site->told_lost) {
+        site->told_lost = lost;
+        ebb_tell(adopted_lost, process->round.name, process->id, lost,
+                 site->row.lost_bytes + site->row.reclaimed_bytes, site->row.live, text);
     }
     uint64_t disproofs = site_disproofs(site);
     if (disproofs > 0 && disproofs >= 2 * site->told_disproofs) {
@@ -104,6 +105,10 @@ static void tell(struct adopted_process *process) {
         process->told_given_up = round->given_up;
         ebb_tell(adopted_unjudged, round->name, process->id, reason_of(round->why),
                  round->given_up);
+    }
+    if (round->misfreed > 0 && !process->told_misfreed) {
+        process->told_misfreed = true;
+        ebb_tell(adopted_misfreed, round->name, process->id, round->misfreed);
     }
     if (round->why == ADOPT_JUDGED)
         process_sites_each(process, tell_site, process);
@@ -125,6 +130,8 @@ static void sum(void) {
         all.live_bytes += process->round.live_bytes;
         all.heap_bytes += process->round.heap_bytes;
         all.disproofs += process->round.disproofs;
+        all.reclaimed += process->round.reclaimed;
+        all.reclaimed_bytes += process->round.reclaimed_bytes;
         all.given_up += process->round.given_up;
     }
     ebb_gauge_set(&ebb_metric_adopted_processes, count);
@@ -134,6 +141,8 @@ static void sum(void) {
     ebb_gauge_set(&ebb_metric_adopted_live_bytes, (int64_t)all.live_bytes);
     ebb_gauge_set(&ebb_metric_adopted_heap_bytes, (int64_t)all.heap_bytes);
     ebb_gauge_set(&ebb_metric_adopted_disproofs, (int64_t)all.disproofs);
+    ebb_gauge_set(&ebb_metric_adopted_reclaimed, (int64_t)all.reclaimed);
+    ebb_gauge_set(&ebb_metric_adopted_reclaimed_bytes, (int64_t)all.reclaimed_bytes);
     ebb_gauge_set(&ebb_metric_adopted_given_up, all.given_up);
 }
 
@@ -227,7 +236,7 @@ void processes_look(void) {
 
 static void add_lost(struct adopted_site *site, void *context) {
     if (site_disproofs(site) == 0)
-        *(uint64_t *)context += site->row.lost;
+        *(uint64_t *)context += site->row.lost + site->row.reclaimed;
 }
 
 uint64_t processes_lost(void) {
