@@ -337,6 +337,49 @@ class Refused(unittest.TestCase):
             peer.close()
 
 
+class Announced(unittest.TestCase):
+    """A length is no byte: room for it is made as the bytes arrive."""
+
+    LARGE = 30 * MIB
+
+    def test_who_only_announces_pushes_no_item_out(self):
+        value = os.urandom(self.LARGE)
+        with Server.ebbd(flags=["-m", "128", "-I", "31m", "-t", "2"]) as server:
+            peer = server.connect()
+            count = fill(peer, 40)
+            crowd = [server.connect() for _ in range(scaled(500, 50))]
+            for number, other in enumerate(crowd):
+                other.send(b"set large%d 0 0 %d\r\n" % (number % 3, len(value)))
+                other.send(value[:100])
+            crowd[0].send(value[100:20000])  # it goes on, and must not be read as anything else
+            stats = peer.stats()
+            while int(stats["curr_connections"]) < len(crowd) + 1 or int(stats["bytes_read"]) < count * 1000 + 100 * len(crowd):
+                stats = peer.stats()
+            self.assertEqual((int(stats["curr_items"]), int(stats["evictions"])), (count, 0))
+            # What comes nevertheless is stored whole, however it comes.
+            crowd[0].sock.settimeout(60)
+            crowd[0].send(value[20000:] + b"\r\nappend large0 0 0 %d\r\n" % 500000 + value[:500000])
+            self.assertEqual(crowd[0].line(), b"STORED\r\n")
+            crowd[0].send(b"\r\n")
+            self.assertEqual(crowd[0].line(), b"STORED\r\n")
+            self.assertEqual(peer.get(b"large0"), value + value[:500000])
+            crowd[1].send(value[100:] + b"not the end\r\n")
+            self.assertEqual(crowd[1].line(), b"CLIENT_ERROR bad data chunk\r\n")
+            self.assertIsNone(peer.get(b"large1"))
+            for other in crowd + [peer]:
+                other.close()
+
+    def test_what_finds_no_memory_on_its_way_is_told_so_behind_its_block(self):
+        value = b"v" * self.LARGE
+        with Server.ebbd(flags=["-m", "64", "-I", "31m", "-M"]) as server:
+            peer = server.connect()
+            self.assertEqual(peer.set(b"first", value), b"STORED")
+            self.assertEqual(peer.set(b"second", value), b"SERVER_ERROR out of memory storing object")
+            self.assertEqual(peer.get(b"first"), value)
+            self.assertEqual(peer.ask(b"mn"), b"MN")
+            peer.close()
+
+
 @unittest.skipIf(SANITIZED, "a sanitizer keeps what was freed")
 class GivingBack(unittest.TestCase):
     def falls(self, act, ttl=0, mib=120):

@@ -55,6 +55,8 @@ struct cmd_turn {
 struct cmd_block {
     char *at;      /* where its bytes go; NULL: it is refused, and they are thrown away */
     size_t length; /* bytes, without CRLF */
+    size_t here;   /* of these, so many find room at `at`; then cmd_block_more */
+    size_t announced;
     enum request_verb verb;
     bool noreply;
     uint32_t client_flags, expires;
@@ -94,6 +96,9 @@ enum cmd_result cmd_run(struct cmd_turn *turn, struct request *request, struct c
 enum cmd_result cmd_run_binary(struct cmd_turn *turn, const struct binary *frame,
                                struct cmd_block *block);
 
+/* block->here bytes are at block->at and there are more to come: makes room for them, for `least`
+ * in all if not more. Without memory the block is refused. */
+void cmd_block_more(struct cmd_turn *turn, struct cmd_block *block, size_t least);
 /* All bytes are at block->at (or thrown away), and crlf says whether CRLF followed them. Answers;
  * the block is zeroed. */
 void cmd_block_done(struct cmd_turn *turn, struct cmd_block *block, bool crlf);

@@ -9,6 +9,10 @@
  * sends the last of them takes of the memory limit. The joined value is built in another room,
  * again and again until no other writer came between.
  *
+ * Reserved room makes items leave, and a client may announce 500 MB and send nothing. So what is
+ * announced has its room at once only within a share of the memory; beyond it, the room is made as
+ * the bytes arrive: small at first, and twice as large whenever it is full (cmd_block_more).
+ *
  * 1. The error of what cannot be stored is told when its block has come, as memcached does: clients
  * that read answers only after they have sent all would stand still, or count an early one twice.
  * 2. A set that cannot be stored (too large, no memory) removes the old value: a client that tried
@@ -22,9 +26,15 @@
 #include "watch.h"
 
 #include <ebb/mem.h>
+#include <stdatomic.h>
 
 #define CRLF            2
 #define JOIN_BUFFER_MAX (16 * 1024) /* bytes; more of an append go to a room */
+#define ANNOUNCED_LEAST (16 * 1024) /* bytes; what is not longer has its room at once, */
+#define ANNOUNCED_SHARE 16 /* and longer ones as long as they are together so little of -m */
+
+static _Atomic uint64_t
+    announced; /* bytes of the longer ones that have their room and are to come */
 
 static bool too_large(const struct cmd_turn *turn, size_t key_length, uint32_t client_flags,
                       size_t value_length) {
@@ -72,14 +82,40 @@ static void block_init(struct cmd_turn *turn, const struct request *request,
     block->cas = request->number;
 }
 
+static struct store_new likely_of(const struct cmd_block *block) {
+    return (struct store_new){
+        .client_flags = block->client_flags, .expires = block->expires, .cas = block->cas_new};
+}
+
+/* How much of a block has its room at once. */
+static size_t room_at_first(const struct cmd_turn *turn, struct cmd_block *block) {
+    uint64_t most = store_limit_now(turn->shared->store) / ANNOUNCED_SHARE;
+    if (block->length <= ANNOUNCED_LEAST)
+        return block->length;
+    if (atomic_fetch_add(&announced, block->length) + block->length <= most) {
+        block->announced = block->length;
+        return block->length;
+    }
+    atomic_fetch_sub(&announced, block->length);
+    return ANNOUNCED_LEAST;
+}
+
+static void announced_end(struct cmd_block *block) {
+    if (block->announced > 0)
+        atomic_fetch_sub(&announced, block->announced);
+    block->announced = 0;
+}
+
 static enum cmd_result begin_in_room(struct cmd_turn *turn, const struct request *request,
                                      struct cmd_block *block) {
-    struct store_new likely = {
-        .client_flags = block->client_flags, .expires = block->expires, .cas = block->cas_new};
-    enum store_verdict verdict = store_reserve(turn->worker, request->key, request->value_length,
-                                               &likely, turn->now, &block->room);
-    if (verdict != STORE_STORED)
+    struct store_new likely = likely_of(block);
+    block->here = room_at_first(turn, block);
+    enum store_verdict verdict =
+        store_reserve(turn->worker, request->key, block->here, &likely, turn->now, &block->room);
+    if (verdict != STORE_STORED) {
+        announced_end(block);
         return refuse(turn, request, block, verdict);
+    }
     block->at = block->room.value;
     return CMD_BLOCK;
 }
@@ -104,6 +140,7 @@ enum cmd_result set_begin_join(struct cmd_turn *turn, struct request *request,
     memcpy(block->key, request->key.at, request->key.length);
     if (request->value_length > JOIN_BUFFER_MAX)
         return begin_in_room(turn, request, block);
+    block->here = request->value_length;
     block->at = ebb_try_bytes(request->value_length + CRLF);
     return block->at ? CMD_BLOCK : refuse(turn, request, block, STORE_NO_MEMORY);
 }
@@ -133,6 +170,30 @@ enum cmd_result cmd_append(struct cmd_turn *turn, struct request *request,
 enum cmd_result cmd_prepend(struct cmd_turn *turn, struct request *request,
                             struct cmd_block *block) {
     return set_begin_join(turn, request, block);
+}
+
+void cmd_block_more(struct cmd_turn *turn, struct cmd_block *block, size_t least) {
+    size_t bytes = 2 * block->here < least ? least : 2 * block->here;
+    if (bytes > block->length)
+        bytes = block->length;
+    struct store_room before = block->room;
+    struct ebb_span key = {before.value - before.key_length, before.key_length};
+    struct store_new likely = likely_of(block);
+    enum store_verdict verdict =
+        store_reserve(turn->worker, key, bytes, &likely, turn->now, &block->room);
+    if (verdict == STORE_STORED) {
+        memcpy(block->room.value, before.value, block->here);
+        block->at = block->room.value;
+        block->here = bytes;
+    } else {
+        struct request request = {.verb = block->verb,
+                                  .key = key,
+                                  .value_length = block->length,
+                                  .noreply = block->noreply};
+        refuse(turn, &request, block, verdict);
+    }
+    ebb_keep(before.segment);
+    store_abandon(turn->worker, &before);
 }
 
 /* --- under the bucket's lock --- */
@@ -302,6 +363,7 @@ void cmd_block_done(struct cmd_turn *turn, struct cmd_block *block, bool crlf) {
         cmd_answer(turn, noreply && !meta, EBB_SPAN("CLIENT_ERROR bad data chunk"));
         return;
     }
+    announced_end(block);
     enum store_verdict verdict;
     size_t length = block->length;
     bool watched = watch_on(WATCH_FETCHERS | WATCH_MUTATIONS);
@@ -338,6 +400,7 @@ void cmd_block_done(struct cmd_turn *turn, struct cmd_block *block, bool crlf) {
 }
 
 void cmd_block_drop(struct cmd_turn *turn, struct cmd_block *block) {
+    announced_end(block);
     if (block->room.record)
         store_abandon(turn->worker, &block->room);
     *block = (struct cmd_block){0};

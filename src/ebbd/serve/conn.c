@@ -151,6 +151,14 @@ static bool keep_rest(struct turn *turn) {
     return true;
 }
 
+/* How many more bytes of the block are wanted where they go; makes room for more once that is full.
+ */
+static size_t block_room(const struct conn *conn, struct cmd_block *block) {
+    if (block->at && conn->block_got == block->here && block->here < block->length)
+        cmd_block_more(&conn->station->turn, block, 0);
+    return (block->at ? block->here : block->length) - conn->block_got;
+}
+
 /* One read: the missing bytes of a block go to their place, the others behind what the input buffer
  * holds. */
 static enum flow receive(struct turn *turn) {
@@ -159,8 +167,11 @@ static enum flow receive(struct turn *turn) {
     int count = 0;
     size_t missing = 0;
     if (conn->in_block && conn->block.at && conn->block_got < conn->block.length) {
-        missing = conn->block.length - conn->block_got;
-        vectors[count++] = (struct iovec){conn->block.at + conn->block_got, missing};
+        missing = block_room(conn, &conn->block);
+        if (conn->block.at)
+            vectors[count++] = (struct iovec){conn->block.at + conn->block_got, missing};
+        else
+            missing = 0; /* refused just now */
     }
     vectors[count++] = (struct iovec){turn->station->in + turn->length, STATION_READ_SIZE};
     int fd = ebb_fd_get(conn->fd);
@@ -196,8 +207,8 @@ static enum flow feed_block(struct turn *turn) {
     struct cmd_block *block = &conn->block;
     size_t left = turn->length - turn->at;
     size_t whole = block->length + (conn->protocol == CONN_BINARY ? 0 : 2);
-    if (conn->block_got < block->length) {
-        size_t missing = block->length - conn->block_got, bytes = left < missing ? left : missing;
+    while (left > 0 && conn->block_got < block->length) {
+        size_t missing = block_room(conn, block), bytes = left < missing ? left : missing;
         if (block->at)
             memcpy(block->at + conn->block_got, turn->station->in + turn->at, bytes);
         conn->block_got += bytes;

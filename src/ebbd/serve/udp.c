@@ -103,6 +103,8 @@ static bool take_block(struct station *station, struct cmd_block *block, struct 
         cmd_block_drop(&station->turn, block);
         return false;
     }
+    if (block->at && block->here < block->length)
+        cmd_block_more(&station->turn, block, block->length);
     if (block->at)
         memcpy(block->at, rest->at, block->length);
     const char *tail = rest->at + block->length;

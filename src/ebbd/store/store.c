@@ -606,6 +606,10 @@ bool store_tick(struct store *store, uint32_t now) {
            index_resize(store, store_items(store), TICK_STEPS);
 }
 
+size_t store_limit_now(const struct store *store) {
+    return store_limit(store);
+}
+
 bool store_give(struct store *store, size_t bytes, uint32_t now) {
     bool left = evict_instead(store, bytes, now);
     ebb_collect(EBB_CAUSE_memory);

@@ -179,6 +179,8 @@ void store_flush(struct store *store, uint32_t at, uint32_t now);
  * thread. */
 bool store_tick(struct store *store, uint32_t now);
 
+/* -m, as it is now. */
+size_t store_limit_now(const struct store *store);
 /* Changes the limit at run time; gives memory back at once. All are as after a start with this
  * limit, but for segments of another size, which leave one by one. False: too small or too large,
  * or no memory for a larger index. Any thread. */
