@@ -43,6 +43,7 @@
 #define BOUND_STEPS        256 /* looks at the bound whenever so small a share of it was taken */
 #define BOUND_STEP         12  /* so that a twelfth is free; */
 #define BOUND_LAST         64  /* in the last 64th nothing is taken that can be refused */
+#define BOUND_REFUSALS_MAX 3
 #define BOUND_LEAST        (24 * MIB)
 #define AUTO_PERCENT       90
 #define WARN_PERCENT       80
@@ -256,10 +257,11 @@ static bool tight(const struct ebbi_governor *self, uint64_t expected) {
     return expected > bound_but(self, BOUND_TIGHT);
 }
 
-/* Collecting has not helped a moment ago, and there is hardly more to collect since. */
+/* Collecting has not helped a moment ago, and there is hardly more to collect since. The moment
+ * doubles for as long as it frees nothing. */
 static bool in_vain(const struct ebbi_governor *self, size_t used) {
-    return used <= bound_floor(self) &&
-           ebb_clock_ns() - self->refused_ns < BOUND_MS * EBB_NS_PER_MS &&
+    return least(used, self->target) <= bound_floor(self) &&
+           ebb_clock_ns() - self->refused_ns < (BOUND_MS * EBB_NS_PER_MS) << self->refusals &&
            ebbi_process_resident() < self->refused_at + self->bound / BOUND_STEPS;
 }
 
@@ -274,7 +276,8 @@ static bool make_room(struct ebbi_governor *self, uint64_t bytes) {
     ebb_collect_fully(EBB_CAUSE_pressure);
     if (tight(self, expected = resident_soon(self, bytes)))
         shrink_by(self, expected - bound_but(self, BOUND_STEP), least(used, self->target));
-    returned_since(before);
+    bool freed = returned_since(before) > self->bound / BOUND_STEPS;
+    self->refusals = freed ? 0 : self->refusals + (self->refusals < BOUND_REFUSALS_MAX);
     if (resident_soon(self, bytes) <= bound_but(self, BOUND_LAST))
         return true;
     self->refused_at = ebbi_process_resident();

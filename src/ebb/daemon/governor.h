@@ -25,6 +25,7 @@ struct ebbi_governor {
     uint64_t events;      /* of the cgroup, at the latest look */
     uint64_t pressed_ns, stepped_ns;
     uint64_t refused_ns, refused_at; /* when room could last not be made; what was resident then */
+    unsigned refusals;               /* in a row that freed nothing */
 
     uint64_t cpu_ns, gc_ns, share_ns; /* at the latest look at the share of collections, and when */
     unsigned gc_percent, slack;

@@ -51,6 +51,7 @@ enum {
     COPIES_PERCENT = 130, /* of what is written may be copied, */
     COPIES_JUDGED = 20,   /* as seen when a twentieth of the limit was written */
     NEVER_CLEAN = 100,
+    VAIN_NS = 100 * 1000 * 1000,
     WALK_GROUP = 16,
     WALK_PIECE = 1 << 20, /* bytes of records while somebody may wait for evict_lock */
 };
@@ -532,6 +533,19 @@ static void collect(struct store *store) {
     batch_fit(store);
 }
 
+/* Readers and rooms under construction hold what was dropped, and a collection frees nothing of
+ * that: clients who sent half a value each can hold all. So garbage that a collection left is not
+ * worth the next one for a moment, unless a room was let go of; nor are, where it was most of it,
+ * single segments. */
+static void vain_judge(struct store *store, uint64_t before, uint64_t live) {
+    struct vain *vain = &store->vain;
+    uint64_t held = segment_bytes_held(store), after = held > live ? held - live : 0;
+    uint64_t fresh = before > vain->garbage ? before - vain->garbage : 0;
+    vain->found_little = after + fresh / 2 > before;
+    vain->garbage = after;
+    vain->ns = ebb_clock_ns();
+}
+
 /* Survivors need room too: a segment's worth must be free before a segment is walked. Where what
  * lives is over the budget, since the limit was lowered, no collection makes it fit: there is one
  * for each batch of garbage then, not one for each segment. */
@@ -539,10 +553,17 @@ static void collect_if_held(struct store *store, uint64_t bytes) {
     uint64_t held = segment_bytes_held(store), budget = segment_budget(store);
     if (held + bytes <= budget)
         return;
-    uint64_t live = segment_bytes_live_now(store),
+    uint64_t live = segment_bytes_live_now(store), garbage = held > live ? held - live : 0,
              batch = atomic_load_explicit(&store->batch_bytes, memory_order_relaxed);
-    if (live + bytes <= budget || held - live >= batch)
-        collect(store);
+    if (live + bytes > budget && garbage < batch)
+        return;
+    uint64_t worth = store->vain.found_little ? (batch > bytes ? batch : bytes) : 1;
+    bool let_go = atomic_exchange(&store->room_let_go, false);
+    if (!let_go && garbage < store->vain.garbage + worth &&
+        ebb_clock_ns() - store->vain.ns < VAIN_NS)
+        return;
+    collect(store);
+    vain_judge(store, garbage, live);
 }
 
 /* What may live so that `bytes` more find room. Asked before each step: a ghost table that grows

@@ -316,6 +316,13 @@ struct trying {
     uint32_t tries; /* since it became less */
 };
 
+/* Collections that found garbage still held. */
+struct vain {
+    uint64_t garbage; /* that the latest collection left, */
+    uint64_t ns;      /* and when */
+    bool found_little;
+};
+
 /* Counters as they stood when a window of time began. */
 struct window {
     uint64_t stored, count;
@@ -354,6 +361,8 @@ struct store {
     uint64_t quiet_written; /* and what had been written until then */
     struct walk walk;       /* the one that was begun and not ended */
     struct trying trying_ahead;
+    struct vain vain;           /* under evict_lock */
+    _Atomic bool room_let_go;   /* whose segment had left */
     _Atomic size_t index_bytes; /* pages, overflow pages, tables */
 
     _Atomic uint64_t cas;

@@ -498,8 +498,10 @@ bool segment_reserve_survivor(struct store *store, enum pool pool, uint32_t expi
 
 void segment_unreserve(struct store_worker *worker, struct store_room *room) {
     struct segment_entry *entry = room->entry;
-    if (!segment_alive(entry, room->segment_generation))
+    if (!segment_alive(entry, room->segment_generation)) {
+        atomic_store_explicit(&worker->store->room_let_go, true, memory_order_relaxed);
         return;
+    }
     /* Loaded by name: gcc reads an atomic that is a subscript as if it were none. */
     uint8_t pool = atomic_load_explicit(&entry->pool, memory_order_relaxed);
     uint8_t class = atomic_load_explicit(&entry->ttl_class, memory_order_relaxed);
