@@ -87,7 +87,7 @@ enum cmd_result cmd_ms(struct cmd_turn *turn, struct request *request, struct cm
     remember_flags(&meta, block);
     enum cmd_result result =
         joins ? set_begin_join(turn, &store, block) : set_begin(turn, &store, block);
-    block->noreply = meta_has(&meta, 'q');
+    block->noreply = block->meta && meta_has(&meta, 'q'); /* q silences no error */
     return result;
 }
 
