@@ -169,6 +169,8 @@ static size_t look(struct ebbi_governor *self) {
     self->plan->memory_read(self->daemon, &target, &used, self->plan->arg);
     if (target != self->target) {
         self->asked = self->target = target;
+        self->slack = 1; /* it suited collections under another limit */
+        ebb_dropped_slack_set(self->slack);
         ebb_gauge_set(&ebb_metric_memory_target, (int64_t)target);
     }
     return used;

@@ -336,6 +336,7 @@ struct store {
     _Atomic uint32_t chunk_bytes, huge_from, ttl_classes;
     uint32_t segments_most, segment_bytes_most; /* of all limits there were */
     uint32_t segments_max;                      /* of the largest limit there may be */
+    _Atomic uint64_t limit_asked; /* what the limit is, or will be when its change is done */
     struct layout layout;
     _Atomic(char *) *data; /* segment_roots: entry n holds segment n; NULL: free */
     _Atomic(struct segment_entry *) *entries; /* pages of them */

@@ -56,10 +56,12 @@ bool store_limit_set(struct store *store, size_t limit_bytes, uint32_t now) {
         return false;
     pthread_mutex_lock(&store->limit_lock);
     bool lower = limit_bytes < store_limit(store), done = true;
+    atomic_store(&store->limit_asked, limit_bytes);
     if (lower)
         lower_to(store, limit_bytes, now);
     else
         done = raise_to(store, limit_bytes, now);
+    atomic_store(&store->limit_asked, store_limit(store));
     ebb_budget_set(store_limit(store));
     pthread_mutex_unlock(&store->limit_lock);
     ebb_stack_clear(); /* what was let go of lay there, in large pieces */

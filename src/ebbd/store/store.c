@@ -60,6 +60,7 @@ struct store *store_new(const struct store_config *config) {
         store->config.limit_bytes = LIMIT_LEAST;
     if (store->config.limit_most < store->config.limit_bytes)
         store->config.limit_most = store->config.limit_bytes;
+    store->limit_asked = store->config.limit_bytes;
     store->seed = ebb_hash_seed();
     pthread_mutex_init(&store->lock, NULL);
     pthread_mutex_init(&store->evict_lock, NULL);
@@ -620,7 +621,7 @@ void store_stats_read(struct store *store, struct store_stats *stats) {
     const struct index *index = index_now(store);
     *stats = (struct store_stats){
         .items = store_items(store),
-        .limit_bytes = store_limit(store),
+        .limit_bytes = atomic_load(&store->limit_asked),
         .evictions = atomic_load(&store->evictions),
         .evicted_unfetched = atomic_load(&store->evicted_unfetched),
         .expired_unfetched = atomic_load(&store->expired_unfetched),

@@ -5,6 +5,8 @@
 #include <ebb/assert.h>
 #include <ebb/collector.h>
 #include <ebb/mem.h>
+#include <ebb/thread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -264,6 +266,35 @@ START_TEST(the_index_of_few_items_fits_any_limit) {
 }
 END_TEST
 
+static atomic_bool lowers;
+static atomic_uint steps_seen;
+
+static void look_at_the_limit(void *arg) {
+    while (atomic_load(&lowers)) {
+        struct store_stats stats;
+        store_stats_read(arg, &stats);
+        if (stats.limit_bytes != 256 * MIB && stats.limit_bytes != 8 * MIB)
+            atomic_fetch_add(&steps_seen, 1);
+    }
+}
+
+/* It is lowered in steps, which are nobody's business. */
+START_TEST(only_limits_that_were_asked_for_are_told) {
+    struct store *store = open_store(256 * MIB, true);
+    struct store_worker *worker = store_worker_at(store, 0);
+    struct ebb_thread *looker;
+    for (uint32_t i = 0; i < 200000; i++)
+        ck_assert_int_eq(put(worker, i, 500), STORE_STORED);
+    atomic_store(&lowers, true);
+    ck_assert_int_eq(ebb_thread_start(&looker, "looker", look_at_the_limit, store), EBB_OK);
+    limit_is(store, 8 * MIB);
+    atomic_store(&lowers, false);
+    ebb_thread_join(looker);
+    ck_assert_uint_eq(atomic_load(&steps_seen), 0);
+    store_close(store);
+}
+END_TEST
+
 START_TEST(what_is_out_of_bounds_is_refused_and_changes_nothing) {
     struct store *store = open_store(64 * MIB, true);
     ck_assert(!store_limit_set(store, MIB - 1, NOW));
@@ -274,10 +305,8 @@ START_TEST(what_is_out_of_bounds_is_refused_and_changes_nothing) {
 }
 END_TEST
 
-HARNESS_MAIN_COLLECTED("limit", after_any_limit_a_store_is_as_good_as_new,
-                       limits_come_and_go_and_every_hit_is_right, what_fits_stays,
-                       values_larger_than_todays_segments_stay,
-                       a_room_outlives_a_change_of_the_limit,
-                       a_view_from_before_a_change_is_refused_or_right,
-                       the_index_of_few_items_fits_any_limit,
-                       what_is_out_of_bounds_is_refused_and_changes_nothing)
+HARNESS_MAIN_COLLECTED(
+    "limit", after_any_limit_a_store_is_as_good_as_new, limits_come_and_go_and_every_hit_is_right,
+    what_fits_stays, values_larger_than_todays_segments_stay, a_room_outlives_a_change_of_the_limit,
+    a_view_from_before_a_change_is_refused_or_right, the_index_of_few_items_fits_any_limit,
+    only_limits_that_were_asked_for_are_told, what_is_out_of_bounds_is_refused_and_changes_nothing)
