@@ -11,10 +11,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <linux/seccomp.h>
 #include <sys/epoll.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/select.h>
 #include <sys/signalfd.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <ucontext.h>
 #include <unistd.h>
@@ -388,6 +391,15 @@ static void misfree(void) {
     wait_for_test();
 }
 
+/* --- strict seccomp: read, write and exit are all that is allowed --- */
+
+static void confined(void) {
+    char line[16];
+    check(prctl(PR_SET_SECCOMP, SECCOMP_MODE_STRICT) == 0, "prctl");
+    if (write(STDOUT_FILENO, "ready\n", 6) == 6 && read(STDIN_FILENO, line, sizeof line) > 0)
+        syscall(SYS_exit, 5);
+}
+
 int main(int argc, char **argv) {
     static const struct {
         const char *name;
@@ -402,7 +414,8 @@ int main(int argc, char **argv) {
                  {"libraries", libraries},
                  {"family", family},
                  {"doubtful", doubtful},
-                 {"misfree", misfree}};
+                 {"misfree", misfree},
+                 {"confined", confined}};
     library = argc > 2 ? argv[2] : NULL;
     for (size_t i = 0; argc > 1 && i < sizeof cases / sizeof cases[0]; i++)
         if (strcmp(cases[i].name, argv[1]) == 0) {

@@ -121,6 +121,14 @@ def test_a_double_free_does_nothing_and_is_told():
     assert watched.status == 5 and "freed blocks that were free: 1 times" in open(watched.log).read()
 
 
+def test_a_program_that_confines_itself_is_left_alone():
+    with Adopted([PROGRAM, "confined"]) as watched:
+        watched.ready()
+        adopted.until(lambda: "it confines itself" in open(watched.log).read() or None, "the reason")
+        watched.go()
+    assert watched.status == 5, watched.status
+
+
 def test_report_asks_a_running_one_by_name_and_by_number():
     with Adopted([PROGRAM, "slow"]) as watched:
         watched.ready()

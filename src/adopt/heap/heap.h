@@ -154,6 +154,8 @@ bool judge_start(void);
 void judge_forked(void);
 /* The timer has expired. When: in the signal handler. */
 void judge_on_timer(void);
+/* From now on there are no rounds, here and in children of this process. */
+void judge_no_more(enum adopt_unjudged why);
 /* Once more when the program ends. */
 void judge_at_end(void);
 

@@ -40,6 +40,7 @@ enum {
 static struct adopt_round round_now; /* what the program itself knows; the copy adds the rest */
 static uint32_t given_up_in_a_row;
 static pid_t copy;
+static _Atomic bool is_over;
 static bool is_program; /* what was started, no child of it */
 static int timer = -1;
 
@@ -173,6 +174,8 @@ static void take_copy(void) {
 
 void judge_on_timer(void) {
     int error = errno;
+    if (is_over)
+        return;
     if (!heap_trylock()) {
         arm(RETRY_MS);
     } else {
@@ -205,14 +208,26 @@ bool judge_start(void) {
 }
 
 void judge_forked(void) {
+    if (is_over)
+        return;
     is_program = false;
     begin();
+}
+
+void judge_no_more(enum adopt_unjudged why) {
+    if (atomic_exchange(&is_over, true) || timer < 0)
+        return;
+    heap_lock();
+    arm(0);
+    reap(0);
+    tell_unjudged(why);
+    heap_unlock();
 }
 
 /* Two rounds, the second of which tells. */
 void judge_at_end(void) {
     bool is_old = adopt_now_ns() - round_now.started_ns >= (uint64_t)AGE_MS_MIN * NS_PER_MS;
-    if (!is_program && !is_old)
+    if (is_over || (!is_program && !is_old))
         return;
     arm(0);
     for (uint32_t i = 0; i < 2; i++) {

@@ -22,6 +22,7 @@ enum adopt_unjudged {
     ADOPT_NOT_STOPPED, /* a thread did not stop in time */
     ADOPT_NO_SNAPSHOT, /* the system refused the copy */
     ADOPT_NO_MAPS,     /* /proc/self/maps cannot be read */
+    ADOPT_CONFINED,    /* the program is about to forbid itself what a round does */
 };
 
 struct adopt_header {

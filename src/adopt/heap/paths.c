@@ -4,8 +4,8 @@
  * node) remembers where on the stack the next return address lay, so that the same path is
  * afterwards verified rather than unwound: read the word there, look it up, go on.
  *
- * 1. A node is written once: its key last. A place that turns out wrong is corrected, and then
- * unwound again.
+ * 1. A node is written once, before its number is in the hash table. A place that turns out wrong
+ * is corrected, and then unwound again.
  * 2. Only this thread's stack is read, between the call and the stack's end. On another stack (a
  * coroutine's, a signal's) the caller alone is known.
  * 3. When the tables are full, further paths are site 0. */
@@ -15,26 +15,29 @@
 #include <string.h>
 #include <unwind.h>
 
-enum { NODES = 1 << 17, PROBES = 32, SITES = 1 << 16, STACK_READ_MAX = 1 << 20 };
+enum { NODES = 1 << 16, SLOTS = 2 * NODES, PROBES = 32, SITES = 1 << 16, STACK_READ_MAX = 1 << 20 };
 
 /* Of which the first nodes are children. */
-enum { ROOT = 0, ROOT_OF_CALLERS = NODES + 1 };
+enum { ROOT = 0, ROOT_OF_CALLERS = NODES - 1 };
 
 struct node {
-    _Atomic uint64_t key;
+    uint64_t key;
     _Atomic uint32_t next; /* bytes above the call's address; 0: the path ends here */
     _Atomic uint32_t site;
+    _Atomic uint32_t child; /* the one that was found last: mostly it is the next one too */
 };
 
-static struct node *nodes;
+static struct node *nodes;      /* by number, in the order in which they came: close together */
+static _Atomic uint32_t *slots; /* a hash table of their numbers; 0: free */
 static struct site *sites;
 static _Atomic uint32_t nodes_used, sites_used;
 static atomic_flag writing = ATOMIC_FLAG_INIT;
 
 bool paths_start(void) {
     nodes = adopt_map(sizeof *nodes * NODES);
+    slots = adopt_map(sizeof *slots * SLOTS);
     sites = adopt_map(sizeof *sites * SITES);
-    return nodes != NULL && sites != NULL;
+    return nodes != NULL && slots != NULL && sites != NULL;
 }
 
 /* Another thread may have been writing; it is not in the child. */
@@ -55,34 +58,49 @@ static uint64_t key_of(uint32_t parent, uintptr_t address) {
 }
 
 static uint32_t start_of(uint64_t key) {
-    return (uint32_t)((key * 0x9E3779B97F4A7C15ull) >> 47) % NODES;
+    return (uint32_t)((key * 0x9E3779B97F4A7C15ull) >> 47) % SLOTS;
+}
+
+static bool is_full(void) {
+    return nodes_used >= NODES - 2;
 }
 
 /* The node's number, or 0. */
 static inline uint32_t node_find(uint32_t parent, uintptr_t address) {
     uint64_t key = key_of(parent, address);
     uint32_t at = start_of(key);
-    for (int probe = 0; probe < PROBES; probe++, at = (at + 1) % NODES) {
-        uint64_t there = atomic_load_explicit(&nodes[at].key, memory_order_acquire);
-        if (there == key)
-            return at + 1;
-        if (there == 0)
+    for (int probe = 0; probe < PROBES; probe++, at = (at + 1) % SLOTS) {
+        uint32_t number = atomic_load_explicit(&slots[at], memory_order_acquire);
+        if (number == 0)
             break;
+        if (nodes[number].key == key)
+            return number;
     }
     return 0;
 }
 
+static inline uint32_t node_follow(uint32_t parent, uintptr_t address) {
+    uint32_t child = atomic_load_explicit(&nodes[parent].child, memory_order_acquire);
+    if (__builtin_expect(nodes[child].key == key_of(parent, address), 1))
+        return child;
+    child = node_find(parent, address);
+    if (child)
+        atomic_store_explicit(&nodes[parent].child, child, memory_order_release);
+    return child;
+}
+
 static uint32_t node_make(uint32_t parent, uintptr_t address) {
     uint32_t found = node_find(parent, address);
-    if (found || nodes_used > NODES / 2)
+    if (found || is_full())
         return found;
     uint64_t key = key_of(parent, address);
     uint32_t at = start_of(key);
-    for (int probe = 0; probe < PROBES; probe++, at = (at + 1) % NODES)
-        if (atomic_load_explicit(&nodes[at].key, memory_order_relaxed) == 0) {
-            nodes_used++;
-            atomic_store_explicit(&nodes[at].key, key, memory_order_release);
-            return at + 1;
+    for (int probe = 0; probe < PROBES; probe++, at = (at + 1) % SLOTS)
+        if (atomic_load_explicit(&slots[at], memory_order_relaxed) == 0) {
+            uint32_t number = ++nodes_used;
+            nodes[number].key = key;
+            atomic_store_explicit(&slots[at], number, memory_order_release);
+            return number;
         }
     return 0;
 }
@@ -127,13 +145,13 @@ static uint32_t remember(const struct unwinding *path, uint32_t parent) {
         uint32_t node = node_make(parent, path->frame[i]);
         if (node == 0)
             return 0;
-        atomic_store_explicit(&nodes[node - 1].next, i + 1 < path->frames ? path->offset[i + 1] : 0,
+        atomic_store_explicit(&nodes[node].next, i + 1 < path->frames ? path->offset[i + 1] : 0,
                               memory_order_release);
         parent = node;
     }
-    if (nodes[parent - 1].site == 0)
-        nodes[parent - 1].site = new_site(path);
-    return nodes[parent - 1].site;
+    if (nodes[parent].site == 0)
+        nodes[parent].site = new_site(path);
+    return nodes[parent].site;
 }
 
 static bool is_on_own_stack(uintptr_t sp) {
@@ -142,7 +160,7 @@ static bool is_on_own_stack(uintptr_t sp) {
 
 static uint32_t unwind(uintptr_t sp, uint32_t root) {
     struct unwinding path = {.sp = sp, .frames_max = ADOPT_FRAMES};
-    if (adopt_me.inside || nodes_used > NODES / 2)
+    if (adopt_me.inside || is_full())
         return 0;
     adopt_me.inside = true;
     if (root == ROOT)
@@ -163,12 +181,12 @@ uint32_t path_site(uintptr_t sp) {
     uint32_t root = is_on_own_stack(sp) ? ROOT : ROOT_OF_CALLERS, node = root, site = 0;
     uintptr_t at = sp;
     for (int depth = 0; depth < ADOPT_FRAMES && site == 0; depth++) {
-        node = node_find(node, *(uintptr_t *)at);
+        node = node_follow(node, *(uintptr_t *)at);
         if (node == 0)
             break;
-        uint32_t next = atomic_load_explicit(&nodes[node - 1].next, memory_order_relaxed);
+        uint32_t next = atomic_load_explicit(&nodes[node].next, memory_order_relaxed);
         if (next == 0) {
-            site = atomic_load_explicit(&nodes[node - 1].site, memory_order_acquire);
+            site = atomic_load_explicit(&nodes[node].site, memory_order_acquire);
             break;
         }
         at = sp + next;

@@ -74,6 +74,7 @@ static const char *reason_of(uint32_t why) {
         [ADOPT_NO_SNAPSHOT] = "the system refused a copy of the process (memory, or the number of "
                               "processes)",
         [ADOPT_NO_MAPS] = "/proc/self/maps cannot be read there",
+        [ADOPT_CONFINED] = "it confines itself (seccomp), and a round would end it",
     };
     return why < sizeof reasons / sizeof reasons[0] ? reasons[why] : "unknown";
 }
