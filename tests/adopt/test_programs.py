@@ -4,7 +4,7 @@ import os
 import subprocess
 
 import adopted
-from adopted import PLUGIN, PROGRAM, Adopted, disproofs, lost_by_function
+from adopted import PLUGIN, PROGRAM, Adopted, disproofs, is_nearly, lost_by_function
 
 
 def watch(case, *more, rounds=3, flags=()):
@@ -21,13 +21,13 @@ def watch(case, *more, rounds=3, flags=()):
 def test_slow_leaks_are_told_by_function_and_no_living_block_is():
     planted = {"lose_one_in_64": 1563, "lose_one_in_1000": 100, "lose_one_in_10000": 10}
     middle, last = watch("slow")
-    assert lost_by_function(middle[0]) == planted, lost_by_function(middle[0])
-    assert lost_by_function(last[0]) == planted, lost_by_function(last[0])
+    assert is_nearly(lost_by_function(middle[0]), planted), lost_by_function(middle[0])
+    assert is_nearly(lost_by_function(last[0]), planted), lost_by_function(last[0])
 
 
 def test_what_ended_threads_lost_is_told_and_what_living_ones_hold_is_not():
     middle, _ = watch("threads")
-    assert lost_by_function(middle[0]) == {"lose_in_thread": 8000}, middle
+    assert is_nearly(lost_by_function(middle[0]), {"lose_in_thread": 8000}), middle
 
 
 def test_pointers_in_every_place_are_seen():
@@ -51,7 +51,7 @@ def test_children_are_watched_and_wait_sees_no_other():
 
         def all_told():
             lost = [lost_by_function(p) for p in watched.now() or []]
-            return lost if lost.count({"lose_in_child": 1000}) == 8 else None
+            return lost if sum(is_nearly(each, {"lose_in_child": 1000}) for each in lost) == 8 else None
         adopted.until(all_told, "the children's loss")
         watched.go()
     assert watched.status == 5, watched.status
@@ -62,7 +62,7 @@ def test_a_daemon_is_watched_until_it_ends():
     with Adopted([PROGRAM, "background"]) as watched:
         def told():
             lost = [lost_by_function(p) for p in watched.now() or [] if not p["ended"]]
-            return True if {"lose_in_child": 1000} in lost else None
+            return True if any(is_nearly(each, {"lose_in_child": 1000}) for each in lost) else None
         adopted.until(told, "the daemon's loss")
         assert watched.process.poll() is None
         watched.terminate()
@@ -76,8 +76,8 @@ def test_an_unloaded_library_loses_what_its_variables_kept():
         watched.go()
         watched.ready()
         watched.rounds(3)
-        lost = sum(site["lost"] for site in watched.now()[0]["sites"])
-        assert lost == 500, watched.now()
+        lost = {"lose_with_plugin": sum(site["lost"] for site in watched.now()[0]["sites"])}
+        assert is_nearly(lost, {"lose_with_plugin": 500}), watched.now()
         watched.go()
     assert watched.status == 5 and disproofs(watched.report) == []
 
@@ -105,10 +105,10 @@ def test_what_is_lost_is_reclaimed_and_nothing_else():
 
         def reclaimed():
             now = watched.now()
-            return now if now and now[0]["reclaimed"] >= 1673 and now[0]["lost"] == 0 else None
+            return now if now and now[0]["reclaimed"] >= 1650 and now[0]["lost"] == 0 else None
         process, = adopted.until(reclaimed, "all that is lost")
-        assert {site["path"][0].split(" ")[0].strip("_"): site["reclaimed"] for site in process["sites"]} == {
-            "lose_one_in_64": 1563, "lose_one_in_1000": 100, "strdup": 10}, process
+        freed = {site["path"][0].split(" ")[0].strip("_"): site["reclaimed"] for site in process["sites"]}
+        assert is_nearly(freed, {"lose_one_in_64": 1563, "lose_one_in_1000": 100, "strdup": 10}), freed
         watched.go()
     assert watched.status == 5 and disproofs(watched.report) == []
 
