@@ -63,6 +63,10 @@ struct adopt_sites_message {
     uint32_t count;
     struct adopt_site site[ADOPT_BYTES_MAX / sizeof(struct adopt_site) - 1];
 };
+struct adopt_end_message {
+    struct adopt_header header;
+    uint32_t sites; /* rows that were sent */
+};
 struct adopt_maps_message {
     struct adopt_header header;
     uint32_t length;

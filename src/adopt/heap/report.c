@@ -19,6 +19,7 @@ enum { SEND_SECONDS_MAX = 5 };
 static int to = -1;
 static struct adopt_sites_message sites;
 static struct adopt_maps_message maps;
+static uint32_t sites_sent;
 static int32_t process_now; /* which is reported on; the copy has another number */
 static char name_now[sizeof((struct adopt_round *)0)->name];
 
@@ -75,6 +76,7 @@ void report_site(const struct adopt_site *site) {
     if (sites.count == sizeof sites.site / sizeof sites.site[0])
         post_sites();
     sites.site[sites.count++] = *site;
+    sites_sent++;
 }
 
 static void post_maps(void) {
@@ -116,8 +118,9 @@ void report_maps(void) {
 
 void report_end(void) {
     post_sites();
-    struct adopt_header header = header_of(ADOPT_END);
-    post(&header, sizeof header);
+    const struct adopt_end_message message = {.header = header_of(ADOPT_END), .sites = sites_sent};
+    sites_sent = 0;
+    post(&message, sizeof message);
     close(to);
     to = -1;
 }

@@ -23,8 +23,9 @@ enum { SITE_TEXT_MAX = 2048, SITE_BUCKETS = 256 };
 struct adopted_site {
     struct adopted_site *next; /* in its bucket */
     struct adopt_site row;     /* as last reported */
-    uint32_t round;            /* in which it was */
-    uint64_t lost_before;      /* in the report before */
+    struct adopt_site coming;  /* of a report whose end has not come */
+    bool has_come;
+    uint64_t lost_before; /* in the report before */
     uint64_t told_lost, told_disproofs;
     const char *text; /* its call path, "NAME (PLACE) < ..."; NULL: not resolved yet */
 };
@@ -33,6 +34,9 @@ struct adopted_process {
     int32_t id;
     bool ended;
     struct adopt_round round;
+    struct adopt_round coming; /* of a report whose end has not come, if there is one */
+    bool is_coming;
+    uint32_t sites_come;
     uint32_t told_given_up;
     bool told_misfreed;
     uint64_t first_heard_ns, heard_ns;

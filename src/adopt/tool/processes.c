@@ -4,7 +4,8 @@
  * told when it first lost something, and then whenever the number has doubled.
  *
  * 1. A process is known by its id and by when its heap began: after exec it is another.
- * 2. A site that is not in a report has lost nothing (any more). */
+ * 2. A report counts when all of it has come; until then the one before does. A site that is not in
+ * it has lost nothing (any more). */
 #include "adopt.h"
 
 #include <errno.h>
@@ -40,11 +41,11 @@ static void take_sites(struct adopted_process *process, const struct adopt_sites
     size_t room = (bytes - offsetof(struct adopt_sites_message, site)) / sizeof message->site[0];
     for (uint32_t i = 0; i < message->count && i < room; i++) {
         struct adopted_site *site = site_of(process, message->site[i].site);
-        site->lost_before = site->row.lost;
-        site->row = message->site[i];
-        site->round = process->round.number;
-        if (site->row.frames > ADOPT_FRAMES)
-            site->row.frames = 0;
+        site->coming = message->site[i];
+        site->has_come = true;
+        if (site->coming.frames > ADOPT_FRAMES)
+            site->coming.frames = 0;
+        process->sites_come++;
     }
 }
 
@@ -82,10 +83,6 @@ static const char *reason_of(uint32_t why) {
 static void tell_site(struct adopted_site *site, void *context) {
     const struct adopted_process *process = context;
     const char *text = site->text ? site->text : "(unknown)";
-    if (site->round != process->round.number) {
-        site->lost_before = site->row.lost;
-        site->row.lost = site->row.lost_bytes = site->row.held = 0;
-    }
     uint64_t lost = site->row.lost + site->row.reclaimed;
     if (lost > 0 && lost >= 2 * site->told_lost) {
         site->told_lost = lost;
@@ -166,6 +163,20 @@ static struct adopted_process *find(int32_t id) {
     return NULL;
 }
 
+static void forget_coming(struct adopted_site *site, void *context) {
+    (void)context;
+    site->has_come = false;
+}
+
+static void take_coming(struct adopted_site *site, void *context) {
+    (void)context;
+    site->lost_before = site->row.lost;
+    if (site->has_come)
+        site->row = site->coming;
+    else
+        site->row.lost = site->row.lost_bytes = site->row.held = 0;
+}
+
 static void take_round(int32_t id, const struct adopt_round *round) {
     struct adopted_process *process = find(id);
     if (process && process->round.started_ns != round->started_ns) {
@@ -176,25 +187,43 @@ static void take_round(int32_t id, const struct adopt_round *round) {
         process = ebb_new(adopted_process);
         process->id = id;
         process->first_heard_ns = ebb_clock_ns();
+        memcpy(process->round.name, round->name, sizeof round->name - 1);
+        process->round.started_ns = round->started_ns;
         ebb_list_append(&processes, &process->link);
         ebb_tell(adopted, round->name, id);
     }
-    struct adopt_round before = process->round;
-    process->round = *round;
-    process->round.name[sizeof round->name - 1] = '\0';
-    process->heard_ns = ebb_clock_ns();
+    process->coming = *round;
+    process->coming.name[sizeof round->name - 1] = '\0';
+    process->is_coming = true;
+    process->sites_come = 0;
     process->maps_bytes = 0;
-    if (round->why != ADOPT_JUDGED) { /* nothing new is known but that */
-        process->round.live = before.live;
-        process->round.live_bytes = before.live_bytes;
-        process->round.lost = before.lost;
-        process->round.lost_bytes = before.lost_bytes;
-        return;
-    }
+    process_sites_each(process, forget_coming, NULL);
+}
+
+static void observe(const struct adopt_round *round) {
     ebb_count(&ebb_metric_adopted_rounds, 1);
     ebb_observe_ns(&ebb_metric_adopted_judged, round->judged_ns);
     if (round->standstill_ns > 0)
         ebb_observe_ns(&ebb_metric_adopted_standstill, round->standstill_ns);
+}
+
+/* The whole report has come: it takes the place of the one before. */
+static void take_end(struct adopted_process *process, const struct adopt_end_message *message) {
+    if (!process->is_coming || process->sites_come != message->sites)
+        return; /* a part of it was lost: the next one will do */
+    process->is_coming = false;
+    process->heard_ns = ebb_clock_ns();
+    if (process->coming.why == ADOPT_JUDGED) {
+        process->round = process->coming;
+        process_sites_each(process, take_coming, NULL);
+        names_resolve(process);
+        observe(&process->round);
+    } else { /* nothing is known but that */
+        process->round.why = process->coming.why;
+        process->round.given_up = process->coming.given_up;
+    }
+    tell(process);
+    sum();
 }
 
 void processes_take(const struct adopt_header *header, size_t bytes) {
@@ -207,10 +236,8 @@ void processes_take(const struct adopt_header *header, size_t bytes) {
         take_sites(process, (const void *)header, bytes);
     } else if (header->kind == ADOPT_MAPS && bytes > offsetof(struct adopt_maps_message, text)) {
         take_maps(process, (const void *)header, bytes);
-    } else if (header->kind == ADOPT_END) {
-        names_resolve(process);
-        tell(process);
-        sum();
+    } else if (header->kind == ADOPT_END && bytes == sizeof(struct adopt_end_message)) {
+        take_end(process, (const void *)header);
     }
 }
 
