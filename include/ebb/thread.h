@@ -26,7 +26,7 @@ void **ebb_thread_slot(void);
  * to stop it. Returns after a collection that runs just then. */
 void ebb_thread_sleep(void (*wait)(void *), void *arg);
 
-/* The collector stops threads with two real-time signals (SIGRTMAX - 2 and SIGRTMAX - 1), which
+/* The collector stops threads with SIGSTKFLT and SIGURG, which
  * nobody else may take, and no thread that it knows may block. */
 bool ebb_signal_is_collectors(int number);
 

@@ -85,7 +85,7 @@ bool ebbi_unmap_start(void);
 uint64_t ebbi_unmapped_not(void);
 void ebbi_unmap_tell(void);
 
-/* thread.c: the signals that stop threads; before GC_init, and after it. */
+/* stop.c: the signals that stop threads; before GC_init, and after it. */
 void ebbi_stop_signals_choose(void);
 void ebbi_stop_signals_guard(void);
 /* thread.c: short turns on the processor for this thread. */

@@ -9,18 +9,13 @@
  * for as long a share as before.
  *
  * 1. A thread is on the list from before it runs until it is joined; so its argument and slot are
- * reachable.
- * 2. The two signals are real-time ones that have no other meaning: SIGPWR and SIGXCPU, the
- * library's own choice, come from outside as well, and a thread that is stopped without a
- * collection waits for ever. So does one that gets ours from outside: only those that this process
- * sent stop. */
+ * reachable. */
 #include "gc/object.h"
 #include "gc/types.h"
 #include <ebb/assert.h>
 #include <ebb/list.h>
 #include <ebb/mem.h>
 #include <ebb/thread.h>
-#include <signal.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -68,36 +63,6 @@ void ebbi_thread_turns(void) {
     attributes.runtime = TURN_NS;
     /* Older kernels take no notice; where it is refused, all is as it was. */
     syscall(SYS_sched_setattr, 0, &attributes, 0);
-}
-
-/* Not the last one, which valgrind takes. */
-#define SIGNAL_STOP (SIGRTMAX - 2)
-#define SIGNAL_GO   (SIGRTMAX - 1)
-
-static void (*stop)(int number, siginfo_t *info, void *context);
-
-static void on_stop(int number, siginfo_t *info, void *context) {
-    if (info->si_code == SI_TKILL && info->si_pid == getpid())
-        stop(number, info, context);
-}
-
-void ebbi_stop_signals_choose(void) {
-    GC_set_suspend_signal(SIGNAL_STOP);
-    GC_set_thr_restart_signal(SIGNAL_GO);
-}
-
-void ebbi_stop_signals_guard(void) {
-    struct sigaction action;
-    int number = GC_get_suspend_signal();
-    if (sigaction(number, NULL, &action) != 0 || !(action.sa_flags & SA_SIGINFO))
-        return;
-    stop = action.sa_sigaction;
-    action.sa_sigaction = on_stop;
-    sigaction(number, &action, NULL);
-}
-
-bool ebb_signal_is_collectors(int number) {
-    return number == GC_get_suspend_signal() || number == GC_get_thr_restart_signal();
 }
 
 static void *thread_main(void *arg) {

@@ -30,6 +30,7 @@
 #include <string.h>
 #include <time.h>
 
+#define SIGNAL_STACK      (SIGRTMAX - 1) /* not the last one, which valgrind takes */
 #define PULSES_MAX        64
 #define LOOKS             4 /* within the time that counts as a stall */
 #define STACK_FRAMES      12
@@ -97,7 +98,7 @@ static bool wait_for(sem_t *semaphore, uint64_t ns) {
 static void describe_stack(pthread_t thread, char *text, size_t size) {
     static struct ebb_site site;
     memset(site.frame, 0, sizeof(site.frame));
-    if (pthread_kill(thread, SIGURG) == 0 &&
+    if (pthread_kill(thread, SIGNAL_STACK) == 0 &&
         wait_for(&stack_taken, STACK_PATIENCE_MS * EBB_NS_PER_MS))
         for (int i = STACK_SKIP; i < atomic_load(&stack_count); i++)
             site.frame[i - STACK_SKIP] = (uintptr_t)stack_frames[i];
@@ -174,7 +175,7 @@ enum ebb_err ebb_watchdog_start(struct ebb_watchdog **out, uint64_t stall_ms) {
     void *first[1];
     backtrace(first, 1); /* the first call loads the unwinder */
     sem_init(&stack_taken, 0, 0);
-    sigaction(SIGURG, &action, NULL);
+    sigaction(SIGNAL_STACK, &action, NULL);
     struct ebb_watchdog *watchdog = ebb_new_sized(&ebb_type_watchdog, sizeof(*watchdog));
     sem_init(&watchdog->stop, 0, 0);
     watchdog->stall_ns = stall_ms * EBB_NS_PER_MS;

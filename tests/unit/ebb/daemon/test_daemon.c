@@ -560,8 +560,8 @@ START_TEST(a_failing_power_is_told_and_the_collectors_signals_do_nothing_from_ou
     int port = wait_ready();
     for (int i = 0; i < 3; i++) {
         kill(child, SIGPWR);
-        kill(child, SIGRTMAX - 2);
-        kill(child, SIGRTMAX - 1);
+        kill(child, SIGSTKFLT);
+        kill(child, SIGURG);
         ck_assert_int_eq(client_request(port, "GET", "/healthz", answer, sizeof(answer)), 200);
         ck_assert_int_eq(client_request(port, "POST", "/debug/collect", answer, sizeof(answer)),
                          200);

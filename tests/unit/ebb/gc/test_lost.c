@@ -7,6 +7,7 @@
 #include <ebb/thread.h>
 #include <stdatomic.h>
 #include <string.h>
+#include <sys/resource.h>
 
 /* HELD: so many may be held by words that calls have left on the stack. */
 enum { KEPT_MAX = 20000, LOST_LEAST = 20, HELD = 2, THREADS = 3, ROUNDS = 40, RING = 512 };
@@ -140,9 +141,11 @@ static void run_loser(void *arg) {
     atomic_fetch_add(&threads_ended, 1);
 }
 
-START_TEST(what_threads_lose_while_others_collect_is_counted_once_and_nothing_else) {
+static void collect_beside_losers(void) {
     ebb_types_add(types, 3);
     collect_once();
+    atomic_store(&lost_by_threads, 0);
+    atomic_store(&threads_ended, 0);
     struct ebb_thread *thread[THREADS];
     uint64_t before = ebb_type_scanned.leaked;
     for (int i = 0; i < THREADS; i++)
@@ -160,6 +163,21 @@ START_TEST(what_threads_lose_while_others_collect_is_counted_once_and_nothing_el
     ck_assert_uint_gt(lost, 1000);
     ck_assert_uint_le(counted, lost);
     ck_assert_uint_ge(counted + HELD * THREADS, lost);
+}
+
+START_TEST(what_threads_lose_while_others_collect_is_counted_once_and_nothing_else) {
+    collect_beside_losers();
+}
+END_TEST
+
+/* As when another process of this user has all signals pending that the system allows. */
+START_TEST(threads_are_stopped_also_where_the_system_queues_no_signal) {
+    struct rlimit before, none;
+    ck_assert_int_eq(getrlimit(RLIMIT_SIGPENDING, &before), 0);
+    none = (struct rlimit){.rlim_cur = 0, .rlim_max = before.rlim_max};
+    ck_assert_int_eq(setrlimit(RLIMIT_SIGPENDING, &none), 0);
+    collect_beside_losers();
+    ck_assert_int_eq(setrlimit(RLIMIT_SIGPENDING, &before), 0);
 }
 END_TEST
 
@@ -185,4 +203,5 @@ END_TEST
 HARNESS_MAIN_COLLECTED("lost", one_collection_counts_each_lost_object_whatever_lives_beside_it,
                        objects_of_several_types_in_one_block_are_told_apart,
                        what_threads_lose_while_others_collect_is_counted_once_and_nothing_else,
+                       threads_are_stopped_also_where_the_system_queues_no_signal,
                        a_write_after_done_is_found_among_objects_that_live)
