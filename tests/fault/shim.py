@@ -65,16 +65,23 @@ class Page:
         self.disarm()
 
     def disarm(self):
+        self.armed = None
         self.map[:ORDERS.size] = ORDERS.pack(NO_CALL, 0, 0, 0, 0)
 
     def arm(self, fault, first, every=0):
         self.disarm()
+        self.armed = fault, first, every
         self.map[ORDERS.size:ORDERS.size + COUNTS.size] = bytes(COUNTS.size)
         self.map[self.sites_at:] = bytes(SITES_MAX * SITE.size)
         # The call last: until it is named nothing happens.
         orders = fault.orders(first, every)
         self.map[4:ORDERS.size] = orders[4:]
         self.map[:4] = orders[:4]
+
+    def arm_again(self):
+        """As if nothing had happened yet."""
+        if self.armed:
+            self.arm(*self.armed)
 
     @property
     def failed(self):
