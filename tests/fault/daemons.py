@@ -129,7 +129,7 @@ class Daemon:
             self.spawn()
             if self.wait_for_start(listens):
                 return True
-            if "address in use" not in self.said() or (self.page.armed and self.page.armed[0].answer == "EADDRINUSE"):
+            if " in use by another" not in self.said() or (self.page.armed and self.page.armed[0].answer == "EADDRINUSE"):
                 return False
             self.page.arm_again()
         raise Ill("no free port in 8 tries")
