@@ -10,7 +10,9 @@
  * it at once, it comes back in a millisecond. Rounds never overlap.
  * 3. The copy runs nothing of the program's: signals are blocked or at their defaults, descriptors
  * closed, no destructor runs. It gives up after JUDGE_SECONDS_MAX.
- * 4. A longer standstill makes rounds rarer: it takes at most a hundredth of the time. */
+ * 4. A costly round makes rounds rarer: its processor time, or what a round that was given up
+ * stood still, is at most a hundredth of the time. (A standstill counts what a busy machine gives
+ * to others as well, a second now and then; that is no reason to look a minute later.) */
 #include "heap.h"
 
 #define GC_THREADS
@@ -31,13 +33,14 @@
 enum {
     JUDGE_SECONDS_MAX = 60,
     RETRY_MS = 1,
-    STANDSTILL_SHARE = 100,
+    COST_SHARE = 100,
     AGE_MS_MIN = 10000, /* of a process that reports when it ends, but for the first */
     NICENESS = 10,
     GIVEN_UP_TOLD = 3, /* rounds in a row */
 };
 
 static struct adopt_round round_now; /* what the program itself knows; the copy adds the rest */
+static uint64_t cost_ns;             /* of the latest round */
 static uint32_t given_up_in_a_row;
 static pid_t copy;
 static _Atomic bool is_over;
@@ -117,7 +120,7 @@ static void arm(uint64_t ms) {
 }
 
 static void arm_next(void) {
-    uint64_t share = round_now.standstill_ns * STANDSTILL_SHARE / NS_PER_MS;
+    uint64_t share = cost_ns * COST_SHARE / NS_PER_MS;
     arm(share > adopt_options.interval_ms ? share : adopt_options.interval_ms);
 }
 
@@ -147,11 +150,18 @@ static void set_standstill(uint64_t since_ns) {
         round_now.standstill_max_ns = round_now.standstill_ns;
 }
 
+static uint64_t cpu_ns(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
 /* The heap is locked. */
 static void take_copy(void) {
-    uint64_t begun_ns = adopt_now_ns();
+    uint64_t begun_ns = adopt_now_ns(), begun_cpu_ns = cpu_ns();
     if (!stop_others()) {
         set_standstill(begun_ns);
+        cost_ns = round_now.standstill_ns;
         give_up(ADOPT_NOT_STOPPED);
         return;
     }
@@ -163,6 +173,7 @@ static void take_copy(void) {
     }
     stop_end();
     set_standstill(begun_ns);
+    cost_ns = cpu_ns() - begun_cpu_ns;
     if (child < 0) {
         give_up(ADOPT_NO_SNAPSHOT);
         return;

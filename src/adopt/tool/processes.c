@@ -249,7 +249,6 @@ void processes_ended(int32_t id) {
     process->ended = true;
     ebb_tell(adopted_ended, process->round.name, id, process->round.lost,
              process->round.lost_bytes);
-    drop_oldest_ended();
     sum();
 }
 
@@ -260,6 +259,7 @@ void processes_look(void) {
         if (!process->ended && kill(process->id, 0) != 0 && errno == ESRCH)
             processes_ended(process->id);
     }
+    drop_oldest_ended();
 }
 
 static void add_lost(struct adopted_site *site, void *context) {
