@@ -296,7 +296,7 @@ def test_lighttpds_leak_is_reclaimed_and_its_memory_stays_flat():
         grown = resident_kib(process) - before
         assert grown < 600, f"{grown} KiB more, of some 3,000 that were lost"
         watched.terminate()
-    assert watched.status == 0 and disproofs(watched.report) == [], watched.report
+    assert watched.status == 0 and disproofs(watched.report) == [], (watched.status, watched.report)
 
 
 if __name__ == "__main__":
