@@ -661,27 +661,12 @@ bool evict_expired(struct store *store, uint32_t now) {
     return more;
 }
 
-/* An ordinary segment that is a large part of the limit, or SEGMENT_NONE. */
-static uint32_t find_large(struct store *store) {
-    uint64_t most = store_limit(store) / LARGE_SHARE;
-    uint32_t large = SEGMENT_NONE;
-    pthread_mutex_lock(&store->lock);
-    for (int pool = 0; pool < POOLS; pool++)
-        for (uint32_t at = store->fifo[pool].first; at != SEGMENT_NONE && large == SEGMENT_NONE;
-             at = segment_at(store, at)->next)
-            if (!segment_at(store, at)->huge && segment_at(store, at)->capacity > most &&
-                segment_at(store, at)->capacity > segment_bytes(store))
-                large = at;
-    pthread_mutex_unlock(&store->lock);
-    return large;
-}
-
 /* Segments of a limit that was much higher: what lives there moves to some of today's size. */
 static void split_large(struct store *store, uint32_t now) {
     if (store->walk.entry)
         walk_on(store, UINT32_MAX, now);
     uint32_t large;
-    while ((large = find_large(store)) != SEGMENT_NONE) {
+    while ((large = segment_find_larger(store, store_limit(store) / LARGE_SHARE)) != SEGMENT_NONE) {
         collect_if_held(store, segment_at(store, large)->capacity);
         walk_begin(store, large, BY_CLEANING, now);
         walk_on(store, UINT32_MAX, now);

@@ -488,6 +488,9 @@ enum store_verdict segment_reserve(struct store_worker *worker, enum pool pool, 
                                    uint32_t size, bool huge, uint64_t value_length, uint32_t now,
                                    struct store_room *room);
 void segment_unreserve(struct store_worker *worker, struct store_room *room);
+/* An ordinary segment of more than so many bytes, and than those that are made now; or
+ * SEGMENT_NONE. */
+uint32_t segment_find_larger(struct store *store, uint64_t most);
 /* A survivor's room in main, without evicting for it. Under evict_lock. False: no memory. */
 bool segment_reserve_survivor(struct store *store, enum pool pool, uint32_t expires, uint32_t size,
                               uint64_t value_length, uint32_t now, struct store_room *room);

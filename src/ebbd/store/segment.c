@@ -518,3 +518,17 @@ void segment_unreserve(struct store_worker *worker, struct store_room *room) {
         atomic_thread_fence(memory_order_seq_cst);
     }
 }
+
+uint32_t segment_find_larger(struct store *store, uint64_t most) {
+    uint32_t larger = SEGMENT_NONE;
+    if (most < segment_bytes(store))
+        most = segment_bytes(store);
+    pthread_mutex_lock(&store->lock);
+    for (int pool = 0; pool < POOLS; pool++)
+        for (uint32_t at = store->fifo[pool].first; at != SEGMENT_NONE && larger == SEGMENT_NONE;
+             at = segment_at(store, at)->next)
+            if (!segment_at(store, at)->huge && segment_at(store, at)->capacity > most)
+                larger = at;
+    pthread_mutex_unlock(&store->lock);
+    return larger;
+}
