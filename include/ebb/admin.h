@@ -8,7 +8,7 @@
 
 __BEGIN_DECLS
 
-/* path: static text such as "/debug/heap". help: one line for the index page at "/".
+/* path: static text such as "/debug/heap". help: one line for the index page at "/debug".
  * takes: names of the query's parameters, a blank between two; NULL: none. A request with another
  * is answered with a 400 that says so. When: main
  * thread. */

@@ -14,7 +14,7 @@
 
 __BEGIN_DECLS
 
-/* One member per row of src/ebb/tbl/profile.def. */
+/* One member per row of ebb/tbl/profile.def. */
 struct ebb_profile {
     char name[256]; /* NAME or FILE as chosen */
     char path[512]; /* the file it was read from; empty: compiled in */

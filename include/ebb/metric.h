@@ -28,7 +28,8 @@ enum ebb_metric_kind {
     EBB_GAUGE,         /* a word that somebody sets */
     EBB_PROBE,         /* a gauge whose value is asked for when read */
     EBB_PROBE_COUNTER, /* the same, exported as a counter */
-    EBB_HISTOGRAM,     /* values in nanoseconds, exported in seconds; log-linear buckets */
+    EBB_HISTOGRAM,     /* values in nanoseconds, exported in seconds; buckets of 1, 2.5, 5 in each
+                          decade */
 };
 
 enum ebb_metric_unit { EBB_UNIT_NONE, EBB_UNIT_BYTES, EBB_UNIT_SECONDS };
@@ -46,8 +47,7 @@ struct ebb_metric {
     bool first;              /* of its name */
 };
 
-/* Declares or defines the rows of a table; see src/ebb/tell/metrics.c for the two lines that use
- * them. */
+/* Declares or defines the rows of a table; src/ebb/tell/metrics.h and table.c use the library's. */
 #define EBB_METRIC_DECLARE(id, ...) extern struct ebb_metric ebb_metric_##id;
 #define EBB_METRIC_DEFINE(id, kind_, name_, labels_, unit_, help_)                                 \
     EBB_ROW(struct ebb_metric ebb_metric_##id = {                                                  \

@@ -294,7 +294,8 @@ static int GC_CALLBACK never(void) {
 }
 
 /* A collection with a stop function of ours first sweeps all garbage that earlier cycles found, so
- * two of them leave nothing that is known to be dead unreclaimed. */
+ * two of them leave nothing that is known to be dead unreclaimed; the third takes what finalizers
+ * of the second let go of. */
 void ebb_collect_fully(enum ebb_cause cause) {
     ebb_second_opinion();
     for (int i = 0; i < 3; i++) {

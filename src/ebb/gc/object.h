@@ -12,7 +12,7 @@ struct object_header {
     uint64_t size : 38; /* as asked for */
     uint64_t born : 24; /* seconds since the collector's start; only with a site */
     uint64_t state : 2; /* enum object_state */
-    uint32_t check;     /* object_check: unguessable, so cached values cannot look like a header */
+    uint32_t check; /* check_of(base): unguessable, so cached values cannot look like a header */
     uint16_t type;
     uint16_t site; /* 0: none taken */
 };

@@ -1,7 +1,8 @@
 /* http -- libevent's evhttp, with limits and with its sockets under the inventory's eyes.
  *
- * A request lives from evhttp's callback to ebb_http_reply, all in one call, so it stands on the
- * stack. Path and query are decoded here into fixed room.
+ * A request lives from evhttp's callback to its reply, all in one call, so it stands on the stack;
+ * one that is answered later (ebb_http_later) is an object of its own from then on. Path and query
+ * are decoded here into fixed room.
  *
  * evhttp has no limit of connections, and tells nobody when one ends. So we remember the
  * bufferevent of each, and look which of them still have an event in the loop. While

@@ -79,8 +79,8 @@ enum cmd_result {
     CMD_DONE,
     CMD_BLOCK,  /* block is set: its bytes and a CRLF come next */
     CMD_AGAIN,  /* the reply is full; request->keys is what is left: send, then come back with it */
-    CMD_STREAM, /* the answer goes on for long: turn->stream is to be stepped until it ends */
-    CMD_QUIT,   /* close, without sending what is unsent of this request */
+    CMD_STREAM, /* a long answer: the context's stream is to be stepped until it ends */
+    CMD_QUIT,   /* send the replies so far, then close */
 };
 
 typedef enum cmd_result cmd_function(struct cmd_turn *turn, struct request *request,

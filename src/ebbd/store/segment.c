@@ -1,7 +1,7 @@
 /* segment -- large pointer-free objects that items are appended to.
  *
  * Each pool (probation, main) and each class of time to live has one open segment. Workers carve
- * chunks of 4 to 32 KiB out of it (under the store's lock) and append records inside their chunk
+ * chunks of 2 to 32 KiB out of it (under the store's lock) and append records inside their chunk
  * without any lock. A record too long for that is carved by itself; one of a quarter segment or
  * more (a huge value) gets a segment of its own. What is not filled is a filler record, so a
  * segment can always be walked.
