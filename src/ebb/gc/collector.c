@@ -174,7 +174,7 @@ static void before_init(void) {
     if (profile.markers > 0)
         GC_set_markers_count((unsigned)profile.markers);
     if (profile.find_leak) {
-        ebbi_second_start();
+        ebbi_find_leak_start();
         GC_set_find_leak(1);
     }
     GC_set_warn_proc(on_warning);
@@ -242,7 +242,7 @@ void ebb_collector_start(const struct ebb_profile *chosen) {
     ebbi_environment_clear();
     ebbi_stop_signals_guard();
     if (profile.find_leak)
-        ebbi_second_survive_fork();
+        ebbi_find_leak_survive_fork();
     ebbi_symbols_survive_fork();
     GC_clear_roots();
     GC_allow_register_threads();

@@ -17,7 +17,7 @@
  * 2. A free cell has no valid header (mem.c, 1).
  * 3. An object that waits for its finalizer counts as reached; the finalizer's caller judges it
  * (collector.c).
- * 4. With find_leak the collector sweeps everything and reports by itself (second.c). */
+ * 4. With find_leak the collector sweeps everything and reports by itself (find_leak.c). */
 #include "gc/object.h"
 #include <ebb/collector.h>
 

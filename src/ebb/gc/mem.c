@@ -13,7 +13,7 @@
  * lock.
  * 4. With find_leak ebb_done frees at once, as the collector demands; its report pass comes before
  * disclaim, which then keeps the OWNED objects that did not fit into the report, for the next one
- * (second.c).
+ * (find_leak.c).
  * 5. In debug builds a done object is filled with POISON, which must still be there when it is
  * judged.
  * 6. An unreachable object is judged once: its state says so. */
@@ -101,7 +101,7 @@ static int GC_CALLBACK disclaim(void *base) {
 void ebbi_objects_start(void) {
     check_seed = (uint32_t)ebb_hash_seed() | 1;
     int find_leak = GC_get_find_leak();
-    /* With find_leak a freed cell must keep its header until second.c has read it, so cells are
+    /* With find_leak a freed cell must keep its header until find_leak.c has read it, so cells are
      * then cleared when they are handed out instead. */
     kind_pointers = GC_new_kind(GC_new_free_list(), GC_DS_LENGTH, 1, !find_leak);
     kind_bytes = GC_new_kind(GC_new_free_list(), 0, 0, 0);
@@ -138,14 +138,14 @@ static void *from_collector(const struct ebb_type *type, size_t size) {
 static struct object_header *cell_take(const struct ebb_type *type, size_t size) {
     bool find_leak = ebb_collector_profile()->find_leak;
     if (find_leak)
-        ebbi_second_lock();
+        ebbi_find_leak_lock();
     void *cell = from_collector(type, size);
     if (cell == NULL)
         cell = from_collector(type, size);
     if (find_leak) {
         if (cell && type->scan == EBB_POINTERS)
             memset(cell, 0, size);
-        ebbi_second_unlock();
+        ebbi_find_leak_unlock();
     }
     return cell;
 }

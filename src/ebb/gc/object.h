@@ -91,13 +91,13 @@ void ebbi_stop_signals_guard(void);
 /* thread.c: short turns on the processor for this thread. */
 void ebbi_thread_turns(void);
 
-/* second.c: before GC_init, so that the collector's own messages come to us. */
-void ebbi_second_start(void);
+/* find_leak.c: before GC_init, so that the collector's own messages come to us. */
+void ebbi_find_leak_start(void);
 /* After GC_init, as ebbi_symbols_survive_fork: a fork waits for these locks, and then for the
  * collector's, in the order in which all others take them. */
-void ebbi_second_survive_fork(void);
+void ebbi_find_leak_survive_fork(void);
 /* With find_leak: around each allocation. */
-void ebbi_second_lock(void);
-void ebbi_second_unlock(void);
+void ebbi_find_leak_lock(void);
+void ebbi_find_leak_unlock(void);
 
 #endif

@@ -1,4 +1,4 @@
-/* second -- GC_find_leak as an independent opinion on what leaked.
+/* find_leak -- GC_find_leak as an independent opinion on what leaked.
  *
  * The collector's own finder says "object at ADDRESS" of everything that is unreachable and was not
  * freed: at most 40 objects a collection, as text to its log file, OWNED and SHARED alike; then it
@@ -39,9 +39,9 @@ static const char mark[] = "object at ";
 static int log_file = -1;
 static off_t read_so_far;
 static GC_word collection_read; /* the report of this one was read */
-static pthread_mutex_t second_lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_mutex_t find_leak_lock = PTHREAD_MUTEX_INITIALIZER;
 
-void ebbi_second_start(void) {
+void ebbi_find_leak_start(void) {
     char path[64];
     log_file = memfd_create("gc-log", MFD_CLOEXEC);
     if (log_file < 0) {
@@ -55,14 +55,14 @@ void ebbi_second_start(void) {
 }
 
 static void lock_take(void) {
-    pthread_mutex_lock(&second_lock);
+    pthread_mutex_lock(&find_leak_lock);
 }
 
 static void lock_leave(void) {
-    pthread_mutex_unlock(&second_lock);
+    pthread_mutex_unlock(&find_leak_lock);
 }
 
-void ebbi_second_survive_fork(void) {
+void ebbi_find_leak_survive_fork(void) {
     pthread_atfork(lock_take, lock_leave, lock_leave);
 }
 
@@ -121,8 +121,8 @@ static uint64_t read_report(uint64_t *lines) {
     return owned;
 }
 
-void ebbi_second_lock(void) {
-    pthread_mutex_lock(&second_lock);
+void ebbi_find_leak_lock(void) {
+    pthread_mutex_lock(&find_leak_lock);
     uint64_t lines;
     if (collection_read != GC_get_gc_no()) {
         report_now();
@@ -131,21 +131,21 @@ void ebbi_second_lock(void) {
     }
 }
 
-void ebbi_second_unlock(void) {
-    pthread_mutex_unlock(&second_lock);
+void ebbi_find_leak_unlock(void) {
+    pthread_mutex_unlock(&find_leak_lock);
 }
 
 uint64_t ebb_second_opinion(void) {
     uint64_t found = 0, lines = 1;
     if (log_file < 0)
         return 0;
-    ebbi_second_lock();
+    ebbi_find_leak_lock();
     for (int round = 0, quiet = 0; round < ROUNDS_MAX && quiet < 2; round++) {
         GC_try_to_collect(never);
         report_now();
         found += read_report(&lines);
         quiet = lines == 0 ? quiet + 1 : 0;
     }
-    ebbi_second_unlock();
+    ebbi_find_leak_unlock();
     return found;
 }
