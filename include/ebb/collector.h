@@ -78,7 +78,7 @@ bool ebb_memory_short(void);
 
 /* Large objects that were reclaimed stay resident for who takes memory next; what is more than so
  * many bytes of them goes back to the system, now. Cheap when it is not. */
-void ebb_spare_bound(size_t bytes);
+void ebb_free_blocks_bound(size_t bytes);
 
 /* About so many bytes became unreachable. Collects in this thread when the threshold is passed and
  * no other collection is running; returns true when it did. */

@@ -94,7 +94,7 @@ bool ebb_taken(size_t bytes) {
     return true; /* no bound */
 }
 
-void ebb_spare_bound(size_t bytes) {
+void ebb_free_blocks_bound(size_t bytes) {
     (void)bytes;
 }
 

@@ -308,7 +308,7 @@ void ebb_collect_fully(enum ebb_cause cause) {
     GC_gcollect_and_unmap();
     cause_now = EBB_CAUSE_allocation;
     ebb_stack_clear();
-    ebb_spare_bound(0);
+    ebb_free_blocks_bound(0);
 }
 
 void ebb_taken_by(bool (*fn)(uint64_t), size_t step) {

@@ -19,7 +19,7 @@
  * 6. An unreachable object is judged once: its state says so. */
 #include "gc/object.h"
 #include "gc/reserve.h"
-#include "gc/spare.h"
+#include "gc/free_blocks.h"
 #include "gc/start.h"
 #include "gc/types.h"
 #include "tell/events.h"
@@ -93,8 +93,8 @@ static int GC_CALLBACK disclaim(void *base) {
     ebbi_object_judge(header);
     count_gone(header, ebbi_type_at(header->type));
     header->check = 0;
-    if (header->size >= SPARE_LEAST)
-        ebbi_spare_add(base, sizeof *header + header->size);
+    if (header->size >= FREE_BLOCK_LEAST)
+        ebbi_free_blocks_add(base, sizeof *header + header->size);
     return 0;
 }
 
@@ -110,7 +110,7 @@ void ebbi_objects_start(void) {
     GC_register_disclaim_proc((int)kind_bytes, disclaim, 0);
     GC_set_find_leak(find_leak);
     GC_register_displacement(sizeof(struct object_header));
-    ebbi_spare_start();
+    ebbi_free_blocks_start();
     ebbi_types_add_own();
 }
 
@@ -186,8 +186,8 @@ static void *allocate(struct ebb_type *type, size_t size, enum ebbi_need need,
     struct object_header *header = cell_find(type, sizeof *header + size, need);
     if (header == NULL)
         return NULL;
-    if (size >= SPARE_LEAST) {
-        ebbi_spare_take(header, sizeof *header + size);
+    if (size >= FREE_BLOCK_LEAST) {
+        ebbi_free_blocks_take(header, sizeof *header + size);
         ebb_stack_clear(); /* the collector may have copied the list of its heap's sections too */
     }
     bool sited = wants_site(type, size);

@@ -15,7 +15,7 @@
  * segment left.
  * 4. held = live + dropped but not yet collected, what the index dropped included; held + index
  * stays within the limit (segment_budget), with the memory of what was collected that is still
- * resident (ebb_spare_bound): holes that nothing fits in are given back, before new memory is
+ * resident (ebb_free_blocks_bound): holes that nothing fits in are given back, before new memory is
  * written to.
  * 5. How large an ordinary segment is follows from the limit when it is made, and does not change:
  * its size stands with it. All entries are in pages that are never moved.
@@ -278,7 +278,7 @@ static uint32_t segment_new(struct store *store, uint32_t capacity, bool huge, e
     if (huge)
         atomic_fetch_add_explicit(&store->huge, 1, memory_order_relaxed);
     uint64_t held = segment_bytes_held(store), budget = segment_budget(store);
-    ebb_spare_bound(budget > held ? budget - held : 0);
+    ebb_free_blocks_bound(budget > held ? budget - held : 0);
     return segment;
 }
 

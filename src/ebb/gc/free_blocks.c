@@ -1,4 +1,4 @@
-/* spare -- large pieces of heap that were reclaimed, and are resident still.
+/* free_blocks -- large pieces of heap that were reclaimed, and are resident still.
  *
  * The collector keeps a free block for who wants one of its size next, and gives it back to the
  * system after some collections in which nobody did. Where sizes change nobody does, fresh memory
@@ -10,7 +10,7 @@
  * 2. A piece may have been taken in part by small objects. So a page is given back only while it
  * belongs to no object.
  * 3. What is remembered is not held: the collector does not look here. */
-#include "gc/spare.h"
+#include "gc/free_blocks.h"
 #include <ebb/collector.h>
 #include <ebb/mem.h>
 #include <stdatomic.h>
@@ -32,7 +32,7 @@ static struct piece pieces[PIECES_MAX]; /* oldest first */
 static size_t count;
 static _Atomic size_t sum;
 
-void ebbi_spare_start(void) {
+void ebbi_free_blocks_start(void) {
     GC_exclude_static_roots(pieces, pieces + PIECES_MAX);
 }
 
@@ -74,7 +74,7 @@ static struct piece blocks_of(void *base, size_t bytes) {
     return (struct piece){(char *)at, (char *)end};
 }
 
-void ebbi_spare_add(void *base, size_t bytes) {
+void ebbi_free_blocks_add(void *base, size_t bytes) {
     struct piece piece = blocks_of(base, bytes);
     add(piece.at, piece.end);
 }
@@ -97,7 +97,7 @@ static void *GC_CALLBACK take(void *arg) {
     return NULL;
 }
 
-void ebbi_spare_take(void *base, size_t bytes) {
+void ebbi_free_blocks_take(void *base, size_t bytes) {
     struct piece piece = blocks_of(base, bytes);
     if (atomic_load_explicit(&sum, memory_order_relaxed) > 0)
         GC_call_with_alloc_lock(take, &piece);
@@ -110,7 +110,7 @@ static void *GC_CALLBACK bound(void *arg) {
     return NULL;
 }
 
-void ebb_spare_bound(size_t bytes) {
+void ebb_free_blocks_bound(size_t bytes) {
     if (atomic_load_explicit(&sum, memory_order_relaxed) <= bytes)
         return;
     GC_call_with_alloc_lock(bound, &bytes);

@@ -34,9 +34,9 @@ START_TEST(what_was_reclaimed_stays_resident_up_to_the_bound) {
     fill(held, PIECES, PIECE, 1);
     uint64_t full = ebbi_process_resident();
     uint64_t spare = drop();
-    ebb_spare_bound(spare + MIB);
+    ebb_free_blocks_bound(spare + MIB);
     ck_assert_uint_gt(ebbi_process_resident() + 2 * MIB, full);
-    ebb_spare_bound(spare / 4);
+    ebb_free_blocks_bound(spare / 4);
     uint64_t left = full - ebbi_process_resident();
     ck_assert_uint_gt(left + 2 * MIB, spare / 4 * 3);
     ck_assert_uint_lt(left, spare / 4 * 3 + 2 * MIB);
@@ -52,7 +52,7 @@ START_TEST(what_took_the_place_keeps_its_bytes) {
     fill(small, 1000, LITTLE, 3);
     fill(held, PIECES / 2, PIECE / 2, 2);
     fill(held + PIECES / 2, 4, 3 * PIECE, 2);
-    ebb_spare_bound(0);
+    ebb_free_blocks_bound(0);
     for (int i = 0; i < 1000; i++)
         ck_assert_int_eq(memcmp(small[i], old, LITTLE), 0);
     for (int i = 0; i < PIECES / 2 + 4; i++) {
@@ -63,5 +63,5 @@ START_TEST(what_took_the_place_keeps_its_bytes) {
 }
 END_TEST
 
-HARNESS_MAIN_COLLECTED("spare", what_was_reclaimed_stays_resident_up_to_the_bound,
+HARNESS_MAIN_COLLECTED("free_blocks", what_was_reclaimed_stays_resident_up_to_the_bound,
                        what_took_the_place_keeps_its_bytes)
