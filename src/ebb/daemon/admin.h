@@ -28,7 +28,7 @@ void ebbi_page_add(void);
 /* Headers that keep an HTML page from loading or obeying anything that is not ours. */
 void ebbi_page_headers(struct ebb_http_request *request);
 
-/* Adds the pages of heap_pages.c, frozen.c and resource_page.c. */
+/* Adds the pages of heap_pages.c, fork_dump.c and resource_page.c. */
 void ebbi_admin_add_debug_pages(void);
 void ebbi_admin_add_resource_page(void); /* resource_page.c */
 /* A page that answers GET and HEAD alone. help NULL: not listed. */

@@ -13,7 +13,7 @@
 #include "admin.h"
 #include "alarms.h"
 #include "base/open.h"
-#include "frozen.h"
+#include "fork_dump.h"
 #include "gc/start.h"
 #include "governor.h"
 #include "logs.h"
@@ -314,7 +314,7 @@ static void close_all(struct ebb_daemon *self) {
     ebb_timer_close(self->drain);
     close_signals(self);
     ebbi_trace_pause(&self->trace);
-    ebbi_frozen_stop();
+    ebbi_fork_dump_stop();
     ebb_loop_close(self->loop);
     self->admin = NULL;
     self->tick = self->drain = NULL;

@@ -2,7 +2,7 @@
  *
  * Each is there for people (text) and for programs (JSON, CSV). */
 #include "admin.h"
-#include "frozen.h"
+#include "fork_dump.h"
 #include "tell/events.h"
 #include "trace.h"
 
@@ -269,6 +269,6 @@ void ebbi_admin_add_debug_pages(void) {
     ebb_admin_page("/debug/leaks",
                    "objects that died without a goodbye, by call site; POST: look for them now",
                    "format", leaks_page, NULL);
-    ebbi_admin_add_frozen_pages();
+    ebbi_admin_add_fork_dump_pages();
     ebbi_admin_add_resource_page();
 }

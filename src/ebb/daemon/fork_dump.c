@@ -1,4 +1,4 @@
-/* frozen -- what takes long to look at is looked at in a copy of the process.
+/* fork_dump -- what takes long to look at is looked at in a copy of the process.
  *
  * fork gives a copy whose memory stands still; the copy has this thread alone, collects, and writes
  * what it sees into a pipe or a file, while the daemon goes on. The daemon stands still for the
@@ -14,7 +14,7 @@
  * 3. The end of the pipe means that the copy has ended: it alone holds the other end.
  * 4. What the daemon keeps about it is static: the heap that the copy sees holds nothing of it but
  * its scope. */
-#include "frozen.h"
+#include "fork_dump.h"
 
 #include "admin.h"
 #include "gc/copy.h"
@@ -43,14 +43,14 @@
 #define MARGIN           16 /* a sixteenth of the bound stays free */
 #define RETRY_SECONDS    "10"
 
-struct ebbi_frozen {
+struct ebbi_fork_dump {
     struct ebb_scope *scope;
     ebb_fd output;
     pid_t copy;
     uint64_t reserved; /* bytes */
 };
 
-static struct ebbi_frozen the_copy; /* one at a time; it has a scope from start to end */
+static struct ebbi_fork_dump the_copy; /* one at a time; it has a scope from start to end */
 
 /* --- the copy --- */
 
@@ -89,7 +89,7 @@ static void say_reason(int alive) {
     (void)ignored;
 }
 
-static _Noreturn void be_copy(int output, int alive, ebbi_frozen_look *run, void *arg) {
+static _Noreturn void be_copy(int output, int alive, ebbi_fork_dump_look *run, void *arg) {
     struct buffer buffer = {0};
     ebbi_copy_begin((const int[COPY_KEEPS]){STDERR_FILENO, output, alive}, COPY_SECONDS_MAX);
     fcntl(output, F_SETFL, 0); /* it waits for a slow reader */
@@ -122,14 +122,14 @@ static enum ebb_err reserve(uint64_t *bytes) {
                        (unsigned long long)(left / MIB));
 }
 
-static void frozen_close(struct ebbi_frozen *frozen) {
+static void fork_dump_close(struct ebbi_fork_dump *frozen) {
     ebb_unreserve(frozen->reserved);
     ebb_scope_close(frozen->scope);
-    *frozen = (struct ebbi_frozen){0};
+    *frozen = (struct ebbi_fork_dump){0};
 }
 
 /* Forks, and says in frozen what is there then. */
-static enum ebb_err start(struct ebbi_frozen *frozen, ebbi_frozen_look *run, void *arg,
+static enum ebb_err start(struct ebbi_fork_dump *frozen, ebbi_fork_dump_look *run, void *arg,
                           const char *path) {
     ebb_fd ends[2], file = EBB_FD_NONE;
     enum ebb_err error = ebb_fd_pipe(ends, frozen->scope, "frozen copy");
@@ -152,9 +152,9 @@ static enum ebb_err start(struct ebbi_frozen *frozen, ebbi_frozen_look *run, voi
     return EBB_OK;
 }
 
-enum ebb_err ebbi_frozen_start(struct ebbi_frozen **out, ebbi_frozen_look *run, void *arg,
-                               const char *path) {
-    struct ebbi_frozen *frozen = &the_copy;
+enum ebb_err ebbi_fork_dump_start(struct ebbi_fork_dump **out, ebbi_fork_dump_look *run, void *arg,
+                                  const char *path) {
+    struct ebbi_fork_dump *frozen = &the_copy;
     uint64_t reserved;
     if (frozen->scope)
         return ebb_err_set(EBB_ERR_BUSY, "another look at the heap is being taken; try again");
@@ -165,24 +165,24 @@ enum ebb_err ebbi_frozen_start(struct ebbi_frozen **out, ebbi_frozen_look *run, 
     frozen->reserved = reserved;
     error = start(frozen, run, arg, path);
     if (error) {
-        frozen_close(frozen);
+        fork_dump_close(frozen);
         return error;
     }
     *out = frozen;
     return EBB_OK;
 }
 
-ebb_fd ebbi_frozen_output(const struct ebbi_frozen *frozen) {
+ebb_fd ebbi_fork_dump_output(const struct ebbi_fork_dump *frozen) {
     return frozen->output;
 }
 
-bool ebbi_frozen_end(struct ebbi_frozen *frozen, bool is_done) {
+bool ebbi_fork_dump_end(struct ebbi_fork_dump *frozen, bool is_done) {
     int status = 0;
     if (!is_done)
         kill(frozen->copy, SIGKILL);
     while (waitpid(frozen->copy, &status, 0) < 0 && errno == EINTR)
         ;
-    frozen_close(frozen);
+    fork_dump_close(frozen);
     return WIFEXITED(status) && WEXITSTATUS(status) == 0;
 }
 
@@ -214,13 +214,13 @@ static enum ebb_err write_growth(struct ebb_writer *writer, void *arg) {
 }
 
 static bool reply_ended(bool complete, void *arg) {
-    return ebbi_frozen_end(arg, complete);
+    return ebbi_fork_dump_end(arg, complete);
 }
 
-static void reply_frozen(struct ebb_http_request *request, const char *content_type,
-                         ebbi_frozen_look *run, void *arg) {
-    struct ebbi_frozen *frozen;
-    if (ebbi_frozen_start(&frozen, run, arg, NULL) != EBB_OK) {
+static void reply_fork_dump(struct ebb_http_request *request, const char *content_type,
+                            ebbi_fork_dump_look *run, void *arg) {
+    struct ebbi_fork_dump *frozen;
+    if (ebbi_fork_dump_start(&frozen, run, arg, NULL) != EBB_OK) {
         ebb_http_reply_header(request, "Retry-After", RETRY_SECONDS);
         ebb_writef(ebb_http_body(request), "503: %s\n", ebb_err_text());
         ebb_http_reply(request, 503, "text/plain; charset=utf-8");
@@ -231,7 +231,7 @@ static void reply_frozen(struct ebb_http_request *request, const char *content_t
 
 static void snapshot_page(struct ebb_http_request *request, void *arg) {
     (void)arg;
-    reply_frozen(request, "application/json", write_snapshot, NULL);
+    reply_fork_dump(request, "application/json", write_snapshot, NULL);
 }
 
 static void growth_page(struct ebb_http_request *request, void *arg) {
@@ -249,11 +249,11 @@ static void growth_page(struct ebb_http_request *request, void *arg) {
         ebb_http_reply(request, 409, "text/plain; charset=utf-8");
     } else {
         bool json = format == EBBI_FORMAT_JSON;
-        reply_frozen(request, ebbi_format_type(format), write_growth, json ? &as_json : NULL);
+        reply_fork_dump(request, ebbi_format_type(format), write_growth, json ? &as_json : NULL);
     }
 }
 
-void ebbi_admin_add_frozen_pages(void) {
+void ebbi_admin_add_fork_dump_pages(void) {
     ebb_admin_page("/debug/heap.heapsnapshot",
                    "the object graph, for the Memory tab of Chrome DevTools", NULL, snapshot_page,
                    NULL);
@@ -265,18 +265,18 @@ void ebbi_admin_add_frozen_pages(void) {
 /* --- SIGUSR2 --- */
 
 static struct {
-    struct ebbi_frozen *frozen;
+    struct ebbi_fork_dump *frozen;
     struct ebb_watch *watch;
     char path[512];
 } to_file;
 
 /* why: or NULL. */
 static void file_end(bool is_done, const char *why) {
-    struct ebbi_frozen *frozen = to_file.frozen;
+    struct ebbi_fork_dump *frozen = to_file.frozen;
     ebb_watch_close(to_file.watch);
     to_file.frozen = NULL;
     to_file.watch = NULL;
-    if (ebbi_frozen_end(frozen, is_done))
+    if (ebbi_fork_dump_end(frozen, is_done))
         ebb_tell(snapshot_written, to_file.path);
     else if (ebbi_remove(to_file.path))
         ebb_tell(snapshot_failed, to_file.path, why ? why : "it could not be written to its end");
@@ -294,12 +294,12 @@ static void on_copy_ended(int events, void *arg) {
 
 void ebbi_snapshot_to_file(struct ebb_loop *loop, const char *name, const char *folder) {
     struct timespec now;
-    struct ebbi_frozen *frozen;
+    struct ebbi_fork_dump *frozen;
     clock_gettime(CLOCK_REALTIME, &now);
     char path[sizeof(to_file.path)];
     snprintf(path, sizeof(path), "%s/%s-%d-%lld.%03ld.heapsnapshot", folder ? folder : ".", name,
              (int)getpid(), (long long)now.tv_sec, now.tv_nsec / 1000000);
-    if (ebbi_frozen_start(&frozen, write_snapshot, NULL, path) != EBB_OK) {
+    if (ebbi_fork_dump_start(&frozen, write_snapshot, NULL, path) != EBB_OK) {
         ebb_tell(snapshot_failed, path, ebb_err_text());
         return;
     }
@@ -310,7 +310,7 @@ void ebbi_snapshot_to_file(struct ebb_loop *loop, const char *name, const char *
         file_end(false, ebb_err_text());
 }
 
-void ebbi_frozen_stop(void) {
+void ebbi_fork_dump_stop(void) {
     if (to_file.frozen)
         file_end(false, NULL);
 }
