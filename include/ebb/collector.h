@@ -62,14 +62,14 @@ void ebb_collect_fully(enum ebb_cause cause);
  * made for them first: what can shrink shrinks, in this thread. False: there is none even so, and
  * who can do without them lets go of them. Cheap unless it gets tight. When: no lock is held that
  * shrinking needs. */
-bool ebb_taken(size_t bytes);
+bool ebb_charge(size_t bytes);
 /* The same for what will be taken bit by bit, until it is given back. False: nothing is reserved.
  */
 bool ebb_reserve(size_t bytes) EBB_MUST_CHECK;
 void ebb_unreserve(size_t bytes);
 /* Who makes room: told of the bytes taken since it last was told (only when these are `step` or
  * more) and of those that are reserved. NULL: nobody, and all fits. */
-void ebb_taken_by(bool (*make_room)(uint64_t bytes), size_t step);
+void ebb_charge_room(bool (*make_room)(uint64_t bytes), size_t step);
 
 /* The system refused memory since this was asked last, or the reserve that is kept for small
  * objects is not whole, though it took what there was: let go of something, collect, and ask again.

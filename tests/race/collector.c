@@ -89,7 +89,7 @@ unsigned ebb_dropped_slack(void) {
     return 1;
 }
 
-bool ebb_taken(size_t bytes) {
+bool ebb_charge(size_t bytes) {
     (void)bytes;
     return true; /* no bound */
 }

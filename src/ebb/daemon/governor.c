@@ -9,7 +9,7 @@
  *
  * The bound is kept by looking ahead. Ten times a second: what is resident now, and what the cache
  * may still grow by, must fit, so the target falls before the memory is taken, not after. And where
- * memory is taken in quantity (segments, connections and their buffers: ebb_taken), by who takes
+ * memory is taken in quantity (segments, connections and their buffers: ebb_charge), by who takes
  * it, before it is written to: taken memory becomes resident only then. A smaller target costs full
  * collections, so between the margin and what is tight nothing moves. A bound that follows a cgroup
  * is read anew each second: above memory.high the kernel puts to sleep whoever takes memory, and a
@@ -330,7 +330,7 @@ static void set_bound(struct ebbi_governor *self, uint64_t bound) {
     self->bound = bound;
     ebb_gauge_set(&ebb_metric_memory_bound, (int64_t)bound);
     if (bound == 0) {
-        ebb_taken_by(NULL, 0);
+        ebb_charge_room(NULL, 0);
         ebb_timer_close(self->timer);
         self->timer = NULL;
         self->by_bound = SIZE_MAX;
@@ -339,7 +339,7 @@ static void set_bound(struct ebbi_governor *self, uint64_t bound) {
     }
     if (self->timer == NULL)
         self->timer = ebb_timer_open(self->loop, BOUND_MS, true, on_bound_timer, self);
-    ebb_taken_by(on_taken, bound / BOUND_STEPS);
+    ebb_charge_room(on_taken, bound / BOUND_STEPS);
     keep_bound(self);
 }
 
@@ -475,7 +475,7 @@ void ebbi_governor_tick(struct ebbi_governor *self, uint64_t now_ns) {
 }
 
 void ebbi_governor_close(struct ebbi_governor *self) {
-    ebb_taken_by(NULL, 0);
+    ebb_charge_room(NULL, 0);
     ebb_timer_close(self->timer);
     ebb_watch_close(self->watch);
     self->timer = NULL;

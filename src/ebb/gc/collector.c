@@ -44,7 +44,7 @@ static bool started;
 static void (*_Atomic refusal)(void);
 static Dl_info own_library;
 static _Atomic(bool (*)(uint64_t)) make_room;
-static _Atomic size_t taken_bytes, taken_step, reserved_bytes;
+static _Atomic size_t charged_bytes, charge_step, reserved_bytes;
 static _Atomic size_t dropped_bytes, dropped_limit = SIZE_MAX;
 static _Atomic unsigned dropped_slack = 1;
 static atomic_flag collecting = ATOMIC_FLAG_INIT;
@@ -311,22 +311,22 @@ void ebb_collect_fully(enum ebb_cause cause) {
     ebb_free_blocks_bound(0);
 }
 
-void ebb_taken_by(bool (*fn)(uint64_t), size_t step) {
-    atomic_store_explicit(&taken_step, step, memory_order_relaxed);
+void ebb_charge_room(bool (*fn)(uint64_t), size_t step) {
+    atomic_store_explicit(&charge_step, step, memory_order_relaxed);
     atomic_store_explicit(&make_room, fn, memory_order_release);
 }
 
-bool ebb_taken(size_t bytes) {
+bool ebb_charge(size_t bytes) {
     bool (*fn)(uint64_t) = atomic_load_explicit(&make_room, memory_order_acquire);
     if (fn == NULL)
         return true;
-    size_t step = atomic_load_explicit(&taken_step, memory_order_relaxed);
-    size_t sum = atomic_fetch_add_explicit(&taken_bytes, bytes, memory_order_relaxed) + bytes;
+    size_t step = atomic_load_explicit(&charge_step, memory_order_relaxed);
+    size_t sum = atomic_fetch_add_explicit(&charged_bytes, bytes, memory_order_relaxed) + bytes;
     if (sum < step)
         return true;
     /* Until there is an answer, everybody else who takes asks too. */
     bool fits = fn(sum + atomic_load_explicit(&reserved_bytes, memory_order_relaxed));
-    atomic_store_explicit(&taken_bytes, fits ? 0 : step, memory_order_relaxed);
+    atomic_store_explicit(&charged_bytes, fits ? 0 : step, memory_order_relaxed);
     return fits;
 }
 

@@ -52,7 +52,7 @@ void ebbi_copy_begin(const int keep[COPY_KEEPS], unsigned seconds_max) {
     alarm(seconds_max);
     ebbi_names_here();
     ebb_finalizers_notify(NULL);
-    ebb_taken_by(NULL, 0); /* room was made before, and nothing shrinks here */
+    ebb_charge_room(NULL, 0); /* room was made before, and nothing shrinks here */
     close_all_but(keep);
     if (nice(COPY_NICE) < 0 && errno == EPERM)
         errno = 0;

@@ -136,7 +136,7 @@ static bool keep_rest(struct turn *turn) {
         while (size < left)
             size *= 2;
         conn->rest =
-            ebb_taken(size) ? server_try(conn->station->server, &ebb_type_buffer, size) : NULL;
+            ebb_charge(size) ? server_try(conn->station->server, &ebb_type_buffer, size) : NULL;
         conn->rest_size = conn->rest ? size : 0;
         if (conn->rest == NULL)
             return false;

@@ -36,7 +36,7 @@ static void on_accept(ebb_fd fd, const char *peer, void *arg) {
     if (reject(server, fd))
         return;
     server_relieve(server);
-    if (!ebb_taken(CONN_BYTES)) {
+    if (!ebb_charge(CONN_BYTES)) {
         ebb_count(&ebb_metric_rejected, 1);
         ebb_fd_close(fd);
         return;

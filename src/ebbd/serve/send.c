@@ -35,7 +35,7 @@ static enum send_result send_from(struct conn *conn, const struct reply *reply, 
 static enum send_result keep(struct conn *conn, const struct reply *reply, size_t sent) {
     struct server *server = conn->station->server;
     size_t text = reply_text_left(reply, sent);
-    if (!ebb_taken(sizeof(struct backlog) + text))
+    if (!ebb_charge(sizeof(struct backlog) + text))
         return SEND_REFUSED;
     struct backlog *backlog = server_try(server, &ebb_type_backlog, sizeof(*backlog));
     char *copy = backlog ? server_try(server, &ebb_type_buffer, text + 1) : NULL;

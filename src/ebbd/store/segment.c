@@ -383,7 +383,7 @@ static char *carve(struct store *store, const struct carving *want, struct chunk
             *chunk = carve_from(store, *tail, want->wanted);
         pthread_mutex_unlock(&store->lock);
         if (data && fresh && !want->survivor)
-            ebb_taken(capacity);
+            ebb_charge(capacity);
         if (data && !want->survivor)
             evict_ahead(store, chunk->end - chunk->at, fresh, want->now);
         if (data)
@@ -414,7 +414,7 @@ static char *carve_huge(struct store *store, const struct carving *want, uint64_
         }
         pthread_mutex_unlock(&store->lock);
         if (data && !want->survivor)
-            ebb_taken(size);
+            ebb_charge(size);
         if (data)
             return data;
         if (want->survivor || !make_room(store, size, refused, &refusals, want->now))

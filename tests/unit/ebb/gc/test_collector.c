@@ -108,29 +108,29 @@ static bool make_room(uint64_t bytes) {
 }
 
 START_TEST(taken_bytes_are_told_in_steps_and_each_time_while_there_is_no_room) {
-    ck_assert(ebb_taken(1 << 20)); /* nobody keeps a bound */
-    ebb_taken_by(make_room, 1000);
+    ck_assert(ebb_charge(1 << 20)); /* nobody keeps a bound */
+    ebb_charge_room(make_room, 1000);
     has_room = true;
-    ck_assert(ebb_taken(999) && told == 0);
-    ck_assert(ebb_taken(1) && told == 1000);
+    ck_assert(ebb_charge(999) && told == 0);
+    ck_assert(ebb_charge(1) && told == 1000);
     told = 0;
-    ck_assert(ebb_taken(999) && told == 0);
+    ck_assert(ebb_charge(999) && told == 0);
     has_room = false;
-    ck_assert(!ebb_taken(1));
+    ck_assert(!ebb_charge(1));
     told = 0;
-    ck_assert(!ebb_taken(1) && told > 0); /* however little */
+    ck_assert(!ebb_charge(1) && told > 0); /* however little */
     has_room = true;
-    ck_assert(ebb_taken(1));
+    ck_assert(ebb_charge(1));
     told = 0;
-    ck_assert(ebb_taken(999) && told == 0);
+    ck_assert(ebb_charge(999) && told == 0);
     ck_assert(ebb_reserve(5000) && told == 5000);
-    ck_assert(ebb_taken(1) && told == 6000); /* what is reserved counts until it is given back */
+    ck_assert(ebb_charge(1) && told == 6000); /* what is reserved counts until it is given back */
     has_room = false;
     ck_assert(!ebb_reserve(100));
     has_room = true;
     ebb_unreserve(5000);
-    ck_assert(ebb_taken(1000) && told == 1000);
-    ebb_taken_by(NULL, 0);
+    ck_assert(ebb_charge(1000) && told == 1000);
+    ebb_charge_room(NULL, 0);
 }
 END_TEST
 
@@ -139,15 +139,15 @@ static int asked;
 /* Somebody else takes before the first has an answer. */
 static bool make_room_slowly(uint64_t bytes) {
     if (++asked == 1)
-        ck_assert(!ebb_taken(1));
+        ck_assert(!ebb_charge(1));
     return bytes == 0;
 }
 
 START_TEST(while_room_is_made_nobody_takes_without_asking) {
-    ebb_taken_by(make_room_slowly, 1000);
-    ck_assert(!ebb_taken(1000));
+    ebb_charge_room(make_room_slowly, 1000);
+    ck_assert(!ebb_charge(1000));
     ck_assert_int_eq(asked, 2);
-    ebb_taken_by(NULL, 0);
+    ebb_charge_room(NULL, 0);
 }
 END_TEST
 
