@@ -106,7 +106,7 @@ static inline __attribute__((always_inline)) struct bucket *home_of(const struct
 
 /* ---- overflow buckets ---- */
 
-static void overflow_locked(struct index *index) {
+static void overflow_lock(struct index *index) {
     int spins = 0;
     while (atomic_flag_test_and_set_explicit(&index->overflow_lock, memory_order_acquire))
         pause_spin(&spins);
@@ -118,7 +118,7 @@ static void overflow_unlocked(struct index *index) {
 
 /* The number of one that is empty, or OVERFLOW_NONE. */
 static uint32_t overflow_take(struct index *index) {
-    overflow_locked(index);
+    overflow_lock(index);
     uint32_t taken = index->overflow_free;
     if (taken != OVERFLOW_NONE) {
         index->overflow_free =
@@ -132,7 +132,7 @@ static uint32_t overflow_take(struct index *index) {
 
 /* An empty one goes back. */
 static void overflow_put(struct index *index, uint32_t number) {
-    overflow_locked(index);
+    overflow_lock(index);
     atomic_store_explicit(&index_overflow_at(index, number)->tail[0], index->overflow_free,
                           memory_order_relaxed);
     index->overflow_free = number;
@@ -152,7 +152,7 @@ bool index_overflow_add(struct store *store, struct index *index) {
     for (uint32_t i = 0; i < count - 1; i++)
         atomic_store_explicit(&fresh[i].tail[0], first + i + 1, memory_order_relaxed);
     atomic_store_explicit(&index->overflow[index->overflow_pages++], page, memory_order_release);
-    overflow_locked(index);
+    overflow_lock(index);
     atomic_store_explicit(&fresh[count - 1].tail[0], index->overflow_free, memory_order_relaxed);
     index->overflow_free = first;
     atomic_fetch_add_explicit(&index->overflow_free_count, count, memory_order_relaxed);
