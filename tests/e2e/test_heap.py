@@ -326,7 +326,7 @@ class Heap(unittest.TestCase):
                 return True
 
     def test_memlab_reads_the_snapshot_with_retained_sizes_and_paths(self):
-        # Connections of earlier tests that are still open hold the stations, too.
+        # Connections of earlier tests that are still open hold the workers, too.
         self.assertTrue(until(lambda: self.server.metrics()["memcached_current_connections"] == 0))
         path = os.path.join(self.server.folder, "s.heapsnapshot")
         with open(path, "w") as file:

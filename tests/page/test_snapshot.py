@@ -135,7 +135,7 @@ class Snapshot(unittest.TestCase):
         self.panel.find("th", "^# Delta$")
         changes = {name: told[:3] for name, *told in self.panel.rows()}
         self.assertEqual(changes["conn"], [str(MORE_PEERS), "0", f"+{MORE_PEERS}"])
-        self.assertEqual(set(changes) & {"segment", "store", "server", "index_page", "station"}, set(), changes)
+        self.assertEqual(set(changes) & {"segment", "store", "server", "index_page", "worker"}, set(), changes)
 
 
 if __name__ == "__main__":

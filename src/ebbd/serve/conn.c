@@ -1,7 +1,7 @@
 /* conn -- a client's connection, turn by turn.
  *
- * A turn: what was left of the last one and one recv go to the station's input buffer; line after
- * line is carried out and answered into the station's reply; the reply leaves in one send; what
+ * A turn: what was left of the last one and one recv go to the worker's input buffer; line after
+ * line is carried out and answered into the worker's reply; the reply leaves in one send; what
  * could not be carried out is copied to the connection. So a get on a quiet connection costs one
  * recv and one send, a thousand pipelined ones cost no more, and an idle connection owns no buffer.
  *
@@ -14,7 +14,7 @@
  * keeps.
  * 3. While a block is on its way, rest is empty.
  * 4. A turn is bounded: one recv (two when a long block is on its way), -R requests,
- * TURN_BYTES of answers. Who has more waits in the station's list. */
+ * TURN_BYTES of answers. Who has more waits in the worker's list. */
 #include "conn.h"
 
 #include "cmd/events.h"
@@ -53,8 +53,8 @@ enum flow {
 
 struct turn {
     struct conn *conn;
-    struct station *station;
-    size_t at, length; /* of the input: station->in[at, length) is not yet carried out */
+    struct worker *worker;
+    size_t at, length; /* of the input: worker->in[at, length) is not yet carried out */
     bool read_full;    /* the latest read took all it had room for: there may be more */
     unsigned requests, steps;
     size_t sent, received;  /* bytes */
@@ -68,9 +68,9 @@ bool conn_is_idle(const struct conn *conn) {
 }
 
 void conn_close(struct conn *conn) {
-    struct server *server = conn->station->server;
+    struct server *server = conn->worker->server;
     if (conn->in_block)
-        cmd_block_drop(&conn->station->turn, &conn->block);
+        cmd_block_drop(&conn->worker->turn, &conn->block);
     ebb_list_remove(&conn->link);
     ebb_list_remove(&conn->later);
     roster_remove(conn);
@@ -85,7 +85,7 @@ void conn_close(struct conn *conn) {
     size_t held = conn->rest_size + (conn->backlog ? conn->backlog->reply.size : 0);
     conn->rest = NULL;
     conn->backlog = NULL;
-    ebb_gauge_add(conn->station->metrics.conns, -1);
+    ebb_gauge_add(conn->worker->metrics.conns, -1);
     ebb_done(conn);
     server_conn_gone(server);
     if (held > 0) /* who comes in a crowd leaves in one, and then nobody allocates */
@@ -106,23 +106,23 @@ static void drop(struct conn *conn, const char *why) {
 
 /* --- input --- */
 
-/* Makes sure that the station's input buffer has room for rest and one read. False: no memory. */
-static bool in_reserve(struct station *station, size_t rest) {
-    if (station->in_size - rest >= STATION_READ_SIZE && station->in_size > rest)
+/* Makes sure that the worker's input buffer has room for rest and one read. False: no memory. */
+static bool in_reserve(struct worker *worker, size_t rest) {
+    if (worker->in_size - rest >= STATION_READ_SIZE && worker->in_size > rest)
         return true;
-    char *in = server_try(station->server, &ebb_type_buffer, 2 * (rest + STATION_READ_SIZE));
+    char *in = server_try(worker->server, &ebb_type_buffer, 2 * (rest + STATION_READ_SIZE));
     if (in == NULL)
         return false;
-    station->in = in;
-    station->in_size = 2 * (rest + STATION_READ_SIZE);
+    worker->in = in;
+    worker->in_size = 2 * (rest + STATION_READ_SIZE);
     return true;
 }
 
 static bool take_rest(struct turn *turn) {
     struct conn *conn = turn->conn;
-    if (!in_reserve(turn->station, conn->rest_used))
+    if (!in_reserve(turn->worker, conn->rest_used))
         return false;
-    memcpy(turn->station->in, conn->rest ? conn->rest : "", conn->rest_used);
+    memcpy(turn->worker->in, conn->rest ? conn->rest : "", conn->rest_used);
     turn->length = conn->rest_used;
     conn->rest_used = 0;
     return true;
@@ -136,13 +136,13 @@ static bool keep_rest(struct turn *turn) {
         while (size < left)
             size *= 2;
         conn->rest =
-            ebb_charge(size) ? server_try(conn->station->server, &ebb_type_buffer, size) : NULL;
+            ebb_charge(size) ? server_try(conn->worker->server, &ebb_type_buffer, size) : NULL;
         conn->rest_size = conn->rest ? size : 0;
         if (conn->rest == NULL)
             return false;
     }
     if (left > 0)
-        memcpy(conn->rest, turn->station->in + turn->at, left);
+        memcpy(conn->rest, turn->worker->in + turn->at, left);
     conn->rest_used = left;
     if (left == 0 && conn->rest_size > REST_KEPT) {
         conn->rest = NULL;
@@ -155,7 +155,7 @@ static bool keep_rest(struct turn *turn) {
  */
 static size_t block_room(const struct conn *conn, struct cmd_block *block) {
     if (block->at && conn->block_got == block->here && block->here < block->length)
-        cmd_block_more(&conn->station->turn, block, 0);
+        cmd_block_more(&conn->worker->turn, block, 0);
     return (block->at ? block->here : block->length) - conn->block_got;
 }
 
@@ -173,7 +173,7 @@ static enum flow receive(struct turn *turn) {
         else
             missing = 0; /* refused just now */
     }
-    vectors[count++] = (struct iovec){turn->station->in + turn->length, STATION_READ_SIZE};
+    vectors[count++] = (struct iovec){turn->worker->in + turn->length, STATION_READ_SIZE};
     int fd = ebb_fd_get(conn->fd);
     ssize_t got = count == 1 ? recv(fd, vectors[0].iov_base, vectors[0].iov_len, MSG_DONTWAIT)
                              : readv(fd, vectors, count);
@@ -210,18 +210,18 @@ static enum flow feed_block(struct turn *turn) {
     while (left > 0 && conn->block_got < block->length) {
         size_t missing = block_room(conn, block), bytes = left < missing ? left : missing;
         if (block->at)
-            memcpy(block->at + conn->block_got, turn->station->in + turn->at, bytes);
+            memcpy(block->at + conn->block_got, turn->worker->in + turn->at, bytes);
         conn->block_got += bytes;
         turn->at += bytes;
         left -= bytes;
     }
     for (; left > 0 && conn->block_got >= block->length && conn->block_got < whole; left--)
-        conn->block_end[conn->block_got++ - block->length] = turn->station->in[turn->at++];
+        conn->block_end[conn->block_got++ - block->length] = turn->worker->in[turn->at++];
     if (conn->block_got < whole)
         return FLOW_WAIT;
     conn->in_block = false;
-    timing_carried_out(&turn->station->timing, block->verb);
-    cmd_block_done(&turn->station->turn, block,
+    timing_carried_out(&turn->worker->timing, block->verb);
+    cmd_block_done(&turn->worker->turn, block,
                    conn->protocol == CONN_BINARY ||
                        (conn->block_end[0] == '\r' && conn->block_end[1] == '\n'));
     return FLOW_ON;
@@ -230,7 +230,7 @@ static enum flow feed_block(struct turn *turn) {
 /* --- requests --- */
 
 static enum flow flush(struct turn *turn) {
-    turn->sent += reply_length(&turn->station->reply);
+    turn->sent += reply_length(&turn->worker->reply);
     switch (send_reply(turn->conn)) {
     case SEND_ALL:
         return turn->sent > TURN_BYTES ? FLOW_LATER : FLOW_ON;
@@ -245,7 +245,7 @@ static enum flow flush(struct turn *turn) {
 
 static enum flow make_room(struct turn *turn) {
     enum flow flow = flush(turn);
-    timing_sent(&turn->station->timing);
+    timing_sent(&turn->worker->timing);
     return flow;
 }
 
@@ -256,8 +256,8 @@ static void log_request(const struct conn *conn, const char *request, size_t len
 }
 
 static enum flow one_request(struct turn *turn) {
-    struct station *station = turn->station;
-    char *start = station->in + turn->at;
+    struct worker *worker = turn->worker;
+    char *start = worker->in + turn->at;
     struct ebb_span line;
     struct request request;
     size_t taken;
@@ -280,7 +280,7 @@ static enum flow one_request(struct turn *turn) {
         turn->verb = request.verb;
         turn->first = start;
     }
-    switch (cmd_run(&station->turn, &request, &turn->conn->block)) {
+    switch (cmd_run(&worker->turn, &request, &turn->conn->block)) {
     case CMD_BLOCK:
         begin_block(turn->conn);
         if (turn->length - turn->at - taken < turn->conn->block.length) /* not all of it is here */
@@ -290,15 +290,15 @@ static enum flow one_request(struct turn *turn) {
         turn->at += request_shorten(start, &asked, request.keys);
         return FLOW_ON;
     case CMD_STREAM:
-        turn->conn->stream = station->turn.stream;
-        station->turn.stream = NULL;
+        turn->conn->stream = worker->turn.stream;
+        worker->turn.stream = NULL;
         break;
     case CMD_QUIT:
         if (request.verb != REQUEST_quit)
             turn->conn->reason = request.verb == REQUEST_shutdown ? WATCH_SHUTDOWN : WATCH_ERROR;
         return FLOW_CLOSE;
     case CMD_DONE:
-        timing_carried_out(&station->timing, request.verb);
+        timing_carried_out(&worker->timing, request.verb);
         break;
     }
     turn->at += taken;
@@ -306,7 +306,7 @@ static enum flow one_request(struct turn *turn) {
 }
 
 static enum flow one_frame(struct turn *turn) {
-    const char *start = turn->station->in + turn->at;
+    const char *start = turn->worker->in + turn->at;
     struct binary frame;
     size_t taken;
     switch (binary_find(start, turn->length - turn->at, &frame, &taken)) {
@@ -326,7 +326,7 @@ static enum flow one_frame(struct turn *turn) {
         turn->verb = frame.verb;
         turn->first = start;
     }
-    switch (cmd_run_binary(&turn->station->turn, &frame, &turn->conn->block)) {
+    switch (cmd_run_binary(&turn->worker->turn, &frame, &turn->conn->block)) {
     case CMD_BLOCK:
         begin_block(turn->conn);
         if (turn->length - turn->at - taken < turn->conn->block.length)
@@ -337,7 +337,7 @@ static enum flow one_frame(struct turn *turn) {
             turn->conn->reason = WATCH_ERROR;
         return FLOW_CLOSE;
     default:
-        timing_carried_out(&turn->station->timing, frame.verb);
+        timing_carried_out(&turn->worker->timing, frame.verb);
         break;
     }
     turn->at += taken;
@@ -347,7 +347,7 @@ static enum flow one_frame(struct turn *turn) {
 static enum flow one_step(struct turn *turn) {
     struct conn *conn = turn->conn;
     if (conn->protocol == CONN_UNDECIDED) {
-        bool binary = (unsigned char)turn->station->in[turn->at] == BINARY_MAGIC;
+        bool binary = (unsigned char)turn->worker->in[turn->at] == BINARY_MAGIC;
         conn->protocol = binary ? CONN_BINARY : CONN_TEXT;
     }
     return conn->protocol == CONN_TEXT ? one_request(turn) : one_frame(turn);
@@ -358,16 +358,16 @@ static void on_stream_timer(void *arg);
 /* A step of an answer that goes on. Who waits for something to tell reads nothing but the end. */
 static enum flow step_stream(struct turn *turn) {
     struct conn *conn = turn->conn;
-    struct station *station = turn->station;
-    enum flow flow = reply_full(&station->reply) ? make_room(turn) : FLOW_ON;
+    struct worker *worker = turn->worker;
+    enum flow flow = reply_full(&worker->reply) ? make_room(turn) : FLOW_ON;
     if (flow != FLOW_ON)
         return flow;
     turn->steps++;
-    switch (cmd_stream_step(&station->turn, conn->stream)) {
+    switch (cmd_stream_step(&worker->turn, conn->stream)) {
     case CMD_STEP_WAIT:
         turn->at = turn->length = 0;
         if (conn->timer == NULL)
-            conn->timer = ebb_timer_try(station->loop, STREAM_WAIT_MS, true, on_stream_timer, conn);
+            conn->timer = ebb_timer_try(worker->loop, STREAM_WAIT_MS, true, on_stream_timer, conn);
         return conn->timer ? FLOW_WAIT : FLOW_REFUSED;
     case CMD_STEP_END:
         cmd_stream_close(conn->stream);
@@ -392,9 +392,9 @@ static enum flow carry_out(struct turn *turn) {
         }
         if (turn->at == turn->length)
             return FLOW_WAIT;
-        if (reply_full(&turn->station->reply))
+        if (reply_full(&turn->worker->reply))
             flow = make_room(turn);
-        else if (turn->requests >= turn->station->server->shared.settings->requests_max)
+        else if (turn->requests >= turn->worker->server->shared.settings->requests_max)
             flow = FLOW_LATER;
         if (flow == FLOW_ON)
             flow = one_step(turn);
@@ -407,13 +407,13 @@ static enum flow carry_out(struct turn *turn) {
 static void run_later(void *arg);
 
 static void put_later(struct conn *conn) {
-    struct station *station = conn->station;
+    struct worker *worker = conn->worker;
     ebb_count(&ebb_metric_yields, 1);
-    conn->waits_since_ns = station->timing.ready_ns;
-    ebb_list_append(&station->later, &conn->later);
-    if (!station->later_posted) {
-        station->later_posted = true;
-        ebb_loop_post(station->loop, run_later, station);
+    conn->waits_since_ns = worker->timing.ready_ns;
+    ebb_list_append(&worker->later, &conn->later);
+    if (!worker->later_posted) {
+        worker->later_posted = true;
+        ebb_loop_post(worker->loop, run_later, worker);
     }
 }
 
@@ -427,7 +427,7 @@ static void finish(struct turn *turn, enum flow flow) {
             flow = sent;
         }
     }
-    reply_clear(&turn->station->reply);
+    reply_clear(&turn->worker->reply);
     if (flow == FLOW_GONE || flow == FLOW_CLOSE)
         conn_close(conn);
     else if (flow == FLOW_REFUSED || !keep_rest(turn))
@@ -436,7 +436,7 @@ static void finish(struct turn *turn, enum flow flow) {
         drop(conn, ebb_err_text());
     else if (flow == FLOW_LATER)
         put_later(conn);
-    else if (flow != FLOW_STOP && turn->station->draining && conn_is_idle(conn))
+    else if (flow != FLOW_STOP && turn->worker->draining && conn_is_idle(conn))
         conn_close(conn);
 }
 
@@ -451,7 +451,7 @@ enum { TURN_READS = true, TURN_READS_NOT = false };
 
 /* What the turn was about, for timing. A block that went on from an earlier turn comes first. */
 static void tell_turn(const struct turn *turn, bool block_went_on) {
-    const struct station *station = turn->station;
+    const struct worker *worker = turn->worker;
     struct timing_turn told = {.verb = turn->verb,
                                .text = turn->first,
                                .bytes = turn->received + turn->sent,
@@ -459,31 +459,31 @@ static void tell_turn(const struct turn *turn, bool block_went_on) {
     if (turn->first == turn->conn->block_line)
         told.length = strlen(turn->first);
     else if (turn->first)
-        told.length = (size_t)(station->in + station->in_size - turn->first);
-    timing_end(&turn->station->timing, &told);
-    ebb_count(station->metrics.turns, 1);
-    ebb_count(station->metrics.requests, turn->requests);
-    if (station->timing.sampled) /* stands for those that were not measured, too */
-        ebb_count(station->metrics.busy, (station->timing.end_ns - station->timing.begin_ns) *
-                                             station->timing.sample_every);
+        told.length = (size_t)(worker->in + worker->in_size - turn->first);
+    timing_end(&turn->worker->timing, &told);
+    ebb_count(worker->metrics.turns, 1);
+    ebb_count(worker->metrics.requests, turn->requests);
+    if (worker->timing.sampled) /* stands for those that were not measured, too */
+        ebb_count(worker->metrics.busy,
+                  (worker->timing.end_ns - worker->timing.begin_ns) * worker->timing.sample_every);
 }
 
 /* So much that the turn may be slow. */
 static bool is_large(const struct turn *turn) {
     const struct conn *conn = turn->conn;
-    size_t bytes = turn->received + turn->sent + reply_length(&turn->station->reply);
+    size_t bytes = turn->received + turn->sent + reply_length(&turn->worker->reply);
     return turn->requests >= TURN_LARGE_REQUESTS || bytes >= TURN_LARGE_BYTES ||
            (conn->in_block && conn->block.length >= TURN_LARGE_BYTES);
 }
 
 static void run_turn(struct conn *conn, bool reads) {
-    struct station *station = conn->station;
-    struct turn turn = {.conn = conn, .station = station};
+    struct worker *worker = conn->worker;
+    struct turn turn = {.conn = conn, .worker = worker};
     bool block_goes_on = conn->in_block;
-    uint64_t now_ns = conn->used_ns = ebb_loop_now_ns(station->loop);
-    station->turn.now = exptime_now(&station->server->shared.clock, now_ns);
-    station->turn.fd = ebb_fd_get(conn->fd);
-    timing_begin(&station->timing, conn->waits_since_ns ? conn->waits_since_ns : now_ns);
+    uint64_t now_ns = conn->used_ns = ebb_loop_now_ns(worker->loop);
+    worker->turn.now = exptime_now(&worker->server->shared.clock, now_ns);
+    worker->turn.fd = ebb_fd_get(conn->fd);
+    timing_begin(&worker->timing, conn->waits_since_ns ? conn->waits_since_ns : now_ns);
     conn->waits_since_ns = 0;
     if (block_goes_on) {
         turn.verb = conn->block.verb;
@@ -498,18 +498,18 @@ static void run_turn(struct conn *conn, bool reads) {
         turn.first = conn->block_line; /* the input buffer is used again */
         flow = run_block(&turn);
     }
-    timing_done(&station->timing, is_large(&turn));
+    timing_done(&worker->timing, is_large(&turn));
     finish(&turn, flow);
     tell_turn(&turn, block_goes_on);
 }
 
 static void run_later(void *arg) {
-    struct station *station = arg;
-    struct ebb_list *last = station->later.previous;
-    station->later_posted = false;
+    struct worker *worker = arg;
+    struct ebb_list *last = worker->later.previous;
+    worker->later_posted = false;
     /* Who comes back to the list in this round waits for the next. */
-    for (bool more = !ebb_list_empty(&station->later); more;) {
-        struct ebb_list *first = station->later.next;
+    for (bool more = !ebb_list_empty(&worker->later); more;) {
+        struct ebb_list *first = worker->later.next;
         more = first != last;
         ebb_list_remove(first);
         run_turn(EBB_LIST_ENTRY(first, struct conn, later), TURN_READS_NOT);
@@ -556,13 +556,13 @@ static void on_stream_timer(void *arg) {
 static void begin(void *arg) {
     struct conn *conn = arg;
     roster_add(conn);
-    ebb_list_append(&conn->station->conns, &conn->link);
-    ebb_gauge_add(conn->station->metrics.conns, 1);
-    conn->used_ns = ebb_loop_now_ns(conn->station->loop);
-    if (conn->station->closing || conn->station->draining)
+    ebb_list_append(&conn->worker->conns, &conn->link);
+    ebb_gauge_add(conn->worker->metrics.conns, 1);
+    conn->used_ns = ebb_loop_now_ns(conn->worker->loop);
+    if (conn->worker->closing || conn->worker->draining)
         conn_close(conn);
-    else if (ebb_watch_open(&conn->watch, conn->station->loop, conn->fd, EBB_READ, on_event,
-                            conn) != EBB_OK)
+    else if (ebb_watch_open(&conn->watch, conn->worker->loop, conn->fd, EBB_READ, on_event, conn) !=
+             EBB_OK)
         drop(conn, ebb_err_text());
 }
 
@@ -578,8 +578,8 @@ static enum conn_protocol first_protocol(const struct settings *settings) {
 }
 
 /* The descriptor is its own from now on. NULL: there is no memory for it. */
-static struct conn *conn_new(struct station *station, ebb_fd fd) {
-    struct conn *conn = server_try(station->server, &ebb_type_conn, sizeof(*conn));
+static struct conn *conn_new(struct worker *worker, ebb_fd fd) {
+    struct conn *conn = server_try(worker->server, &ebb_type_conn, sizeof(*conn));
     if (conn == NULL)
         return NULL;
     conn->scope = ebb_scope_try("connection");
@@ -587,15 +587,15 @@ static struct conn *conn_new(struct station *station, ebb_fd fd) {
         ebb_done(conn);
         return NULL;
     }
-    conn->station = station;
+    conn->worker = worker;
     conn->fd = fd;
-    conn->protocol = first_protocol(station->server->shared.settings);
+    conn->protocol = first_protocol(worker->server->shared.settings);
     ebb_fd_give(fd, conn->scope);
     return conn;
 }
 
-bool conn_accept(struct station *station, ebb_fd fd) {
-    struct conn *conn = conn_new(station, fd);
+bool conn_accept(struct worker *worker, ebb_fd fd) {
+    struct conn *conn = conn_new(worker, fd);
     if (conn == NULL) {
         count_dropped("no memory for a connection");
         ebb_fd_close(fd);
@@ -609,7 +609,7 @@ bool conn_accept(struct station *station, ebb_fd fd) {
     getpeername(ebb_fd_get(fd), &conn->peer.any, &length);
     if (watch_on(WATCH_CONNEVENTS))
         watch_connected(ebb_fd_get(fd), &conn->peer);
-    if (ebb_loop_post_try(station->loop, begin, conn))
+    if (ebb_loop_post_try(worker->loop, begin, conn))
         return true;
     count_dropped("no memory to hand a connection to its worker");
     ebb_scope_close(conn->scope);
@@ -617,8 +617,8 @@ bool conn_accept(struct station *station, ebb_fd fd) {
     return false;
 }
 
-void conn_close_all(struct station *station) {
-    station->closing = true;
-    EBB_LIST_EACH (&station->conns, link)
+void conn_close_all(struct worker *worker) {
+    worker->closing = true;
+    EBB_LIST_EACH (&worker->conns, link)
         conn_close(EBB_LIST_ENTRY(link, struct conn, link));
 }

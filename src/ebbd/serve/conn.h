@@ -15,10 +15,10 @@ struct backlog {
 enum conn_protocol { CONN_UNDECIDED, CONN_TEXT, CONN_BINARY };
 
 struct conn {
-    struct ebb_list link, later; /* in its station's lists */
+    struct ebb_list link, later; /* in its worker's lists */
     struct ebb_list roster;      /* see roster.c */
     uint64_t number;
-    struct station *station;
+    struct worker *worker;
     struct ebb_scope *scope;
     ebb_fd fd;
     struct ebb_watch *watch;
@@ -37,7 +37,7 @@ struct conn {
     union watch_peer peer;
     struct backlog *backlog;
     uint64_t used_ns;        /* when its latest turn began */
-    uint64_t waits_since_ns; /* in the station's list: when its bytes were seen; else 0 */
+    uint64_t waits_since_ns; /* in the worker's list: when its bytes were seen; else 0 */
 };
 
 /* Nothing is begun for it: it may be closed and nobody is cut off. When: its thread, as the next.
@@ -52,7 +52,7 @@ enum send_result {
     SEND_REFUSED, /* the same, since there is no memory for the backlog */
 };
 
-/* Sends the station's reply. */
+/* Sends the worker's reply. */
 enum send_result send_reply(struct conn *conn);
 /* Goes on with the backlog. */
 enum send_result send_backlog(struct conn *conn);

@@ -20,9 +20,9 @@
 #define IDLE_LEAST_NS EBB_NS_PER_SECOND /* who asked something a moment ago is not idle */
 #define PEER_TEXT     64
 
-static struct conn *oldest_idle(const struct station *station, uint64_t now_ns) {
+static struct conn *oldest_idle(const struct worker *worker, uint64_t now_ns) {
     struct conn *oldest = NULL;
-    EBB_LIST_EACH (&station->conns, link) {
+    EBB_LIST_EACH (&worker->conns, link) {
         struct conn *conn = EBB_LIST_ENTRY(link, struct conn, link);
         if (conn_is_idle(conn) && conn->used_ns + IDLE_LEAST_NS < now_ns &&
             (oldest == NULL || conn->used_ns < oldest->used_ns))
@@ -32,10 +32,10 @@ static struct conn *oldest_idle(const struct station *station, uint64_t now_ns) 
 }
 
 static void close_oldest(void *arg) {
-    struct station *station = arg;
-    struct server *server = station->server;
+    struct worker *worker = arg;
+    struct server *server = worker->server;
     uint64_t now_ns = ebb_clock_ns();
-    struct conn *conn = oldest_idle(station, now_ns);
+    struct conn *conn = oldest_idle(worker, now_ns);
     if (conn) {
         char peer[PEER_TEXT];
         ebb_fd_note(conn->fd, peer, sizeof(peer));
@@ -47,16 +47,16 @@ static void close_oldest(void *arg) {
 }
 
 static void answer(void *arg) {
-    struct station *station = arg;
-    struct server *server = station->server;
-    struct conn *mine = oldest_idle(station, ebb_clock_ns());
+    struct worker *worker = arg;
+    struct server *server = worker->server;
+    struct conn *mine = oldest_idle(worker, ebb_clock_ns());
     pthread_mutex_lock(&server->shed.mutex);
-    if (mine && (server->shed.station == NULL || mine->used_ns < server->shed.used_ns)) {
-        server->shed.station = station;
+    if (mine && (server->shed.worker == NULL || mine->used_ns < server->shed.used_ns)) {
+        server->shed.worker = worker;
         server->shed.used_ns = mine->used_ns;
     }
     bool last = --server->shed.waiting == 0;
-    struct station *winner = server->shed.station;
+    struct worker *winner = server->shed.worker;
     pthread_mutex_unlock(&server->shed.mutex);
     if (!last)
         return;
@@ -71,17 +71,17 @@ void leave_one(void *arg) {
     if (atomic_exchange(&server->shed.asked, 1) != 0)
         return;
     pthread_mutex_lock(&server->shed.mutex);
-    server->shed.station = NULL;
-    server->shed.waiting = server->stations_count;
+    server->shed.worker = NULL;
+    server->shed.waiting = server->workers_count;
     pthread_mutex_unlock(&server->shed.mutex);
-    for (int i = 0; i < server->stations_count; i++)
-        ebb_loop_post(server->stations[i]->loop, answer, server->stations[i]);
+    for (int i = 0; i < server->workers_count; i++)
+        ebb_loop_post(server->worker_list[i]->loop, answer, server->worker_list[i]);
 }
 
 static void drain(void *arg) {
-    struct station *station = arg;
-    station->draining = true;
-    EBB_LIST_EACH (&station->conns, link) {
+    struct worker *worker = arg;
+    worker->draining = true;
+    EBB_LIST_EACH (&worker->conns, link) {
         struct conn *conn = EBB_LIST_ENTRY(link, struct conn, link);
         if (conn_is_idle(conn))
             conn_close(conn);
@@ -92,8 +92,8 @@ bool leave_all(struct server *server) {
     if (!server->draining) {
         server->draining = true;
         listen_close(server);
-        for (int i = 0; i < server->stations_count; i++)
-            ebb_loop_post(server->stations[i]->loop, drain, server->stations[i]);
+        for (int i = 0; i < server->workers_count; i++)
+            ebb_loop_post(server->worker_list[i]->loop, drain, server->worker_list[i]);
     }
     return atomic_load(&server->conns) == 0;
 }
@@ -106,12 +106,12 @@ static bool takes_or_gives(const struct conn *conn) {
     return ioctl(ebb_fd_get(conn->fd), SIOCOUTQ, &untaken) == 0 && untaken > 0;
 }
 
-void conn_close_idle(struct station *station) {
-    uint64_t now_ns = ebb_loop_now_ns(station->loop);
+void conn_close_idle(struct worker *worker) {
+    uint64_t now_ns = ebb_loop_now_ns(worker->loop);
     /* One second more, as in memcached: used_ns is when an iteration began, not when it ended, and
      * nobody is closed early. */
-    uint64_t idle_ns = (station->server->shared.settings->idle_seconds_max + 1) * EBB_NS_PER_SECOND;
-    EBB_LIST_EACH (&station->conns, link) {
+    uint64_t idle_ns = (worker->server->shared.settings->idle_seconds_max + 1) * EBB_NS_PER_SECOND;
+    EBB_LIST_EACH (&worker->conns, link) {
         struct conn *conn = EBB_LIST_ENTRY(link, struct conn, link);
         if (now_ns < conn->used_ns + idle_ns)
             continue;

@@ -48,9 +48,9 @@ static void on_accept(ebb_fd fd, const char *peer, void *arg) {
         ebb_count(&ebb_metric_listener_disabled, 1);
         listen_pause(server, true);
     }
-    struct station *station = server->stations[server->station_next];
-    server->station_next = (server->station_next + 1) % server->stations_count;
-    if (!conn_accept(station, fd))
+    struct worker *worker = server->worker_list[server->worker_next];
+    server->worker_next = (server->worker_next + 1) % server->workers_count;
+    if (!conn_accept(worker, fd))
         server_conn_gone(server);
 }
 

@@ -31,9 +31,9 @@ static enum send_result send_from(struct conn *conn, const struct reply *reply, 
     return *sent == reply_length(reply) ? SEND_ALL : SEND_BACKLOG;
 }
 
-/* Keeps what is unsent of the station's reply. */
+/* Keeps what is unsent of the worker's reply. */
 static enum send_result keep(struct conn *conn, const struct reply *reply, size_t sent) {
-    struct server *server = conn->station->server;
+    struct server *server = conn->worker->server;
     size_t text = reply_text_left(reply, sent);
     if (!ebb_charge(sizeof(struct backlog) + text))
         return SEND_REFUSED;
@@ -50,7 +50,7 @@ static enum send_result keep(struct conn *conn, const struct reply *reply, size_
 }
 
 enum send_result send_reply(struct conn *conn) {
-    struct reply *reply = &conn->station->reply;
+    struct reply *reply = &conn->worker->reply;
     if (reply_length(reply) == 0)
         return SEND_ALL;
     size_t sent = 0;

@@ -36,33 +36,33 @@ static void close_idle(void *arg) {
     conn_close_idle(arg);
 }
 
-static void station_start(int index, struct ebb_loop *loop, void *arg) {
+static void worker_start(int index, struct ebb_loop *loop, void *arg) {
     struct server *server = arg;
-    struct station *station = server->stations[index];
+    struct worker *worker = server->worker_list[index];
     if (server->shared.settings->idle_seconds_max > 0)
-        station->idle_timer = ebb_timer_open(loop, IDLE_LOOK_MS, true, close_idle, station);
+        worker->idle_timer = ebb_timer_open(loop, IDLE_LOOK_MS, true, close_idle, worker);
 }
 
-static void station_stop(int index, void *arg) {
+static void worker_stop(int index, void *arg) {
     struct server *server = arg;
-    ebb_timer_close(server->stations[index]->idle_timer);
-    udp_stop(server->stations[index]);
-    conn_close_all(server->stations[index]);
+    ebb_timer_close(server->worker_list[index]->idle_timer);
+    udp_stop(server->worker_list[index]);
+    conn_close_all(server->worker_list[index]);
 }
 
-static struct station *station_new(struct server *server, int index) {
-    struct station *station = ebb_new(station);
-    station->server = server;
-    station->turn.shared = &server->shared;
-    station->turn.worker = store_worker_at(server->shared.store, index);
-    station->turn.reply = &station->reply;
-    timing_init(&station->timing, (uint32_t)server->shared.settings->latency_sample, index);
-    metrics_worker_add(&station->metrics, index);
-    station->reply.text = ebb_bytes(REPLY_TEXT_SIZE);
-    station->reply.size = REPLY_TEXT_SIZE;
-    ebb_list_init(&station->conns);
-    ebb_list_init(&station->later);
-    return station;
+static struct worker *worker_new(struct server *server, int index) {
+    struct worker *worker = ebb_new(worker);
+    worker->server = server;
+    worker->turn.shared = &server->shared;
+    worker->turn.worker = store_worker_at(server->shared.store, index);
+    worker->turn.reply = &worker->reply;
+    timing_init(&worker->timing, (uint32_t)server->shared.settings->latency_sample, index);
+    metrics_worker_add(&worker->metrics, index);
+    worker->reply.text = ebb_bytes(REPLY_TEXT_SIZE);
+    worker->reply.size = REPLY_TEXT_SIZE;
+    ebb_list_init(&worker->conns);
+    ebb_list_init(&worker->later);
+    return worker;
 }
 
 /* As many descriptors as connections are allowed, and what the workers need, if the system lets us;
@@ -97,13 +97,13 @@ static void store_open(struct server *server, const struct settings *settings, s
     metrics_store_set(server->shared.store, &server->shared.clock);
 }
 
-/* Each station knows its loop before anything is posted there, whether or not its thread has begun.
+/* Each worker knows its loop before anything is posted there, whether or not its thread has begun.
  */
 static enum ebb_err start_workers(struct server *server) {
-    enum ebb_err error = ebb_workers_start(&server->workers, "worker", server->stations_count,
-                                           station_start, server);
-    for (int i = 0; error == EBB_OK && i < server->stations_count; i++)
-        server->stations[i]->loop = ebb_worker_loop(server->workers, i);
+    enum ebb_err error =
+        ebb_workers_start(&server->workers, "worker", server->workers_count, worker_start, server);
+    for (int i = 0; error == EBB_OK && i < server->workers_count; i++)
+        server->worker_list[i]->loop = ebb_worker_loop(server->workers, i);
     return error;
 }
 
@@ -120,11 +120,11 @@ enum ebb_err server_open(struct settings *settings, size_t limit_bytes, struct e
         prefix_delimiter_set(settings->prefix_delimiter);
     exptime_clock_init(&server->shared.clock, ebb_clock_ns(), ebb_clock_unix_ns());
     store_open(server, settings, limit_bytes);
-    server->stations_count = (int)settings->threads;
-    server->stations =
-        ebb_new_sized(&ebb_type_stations, settings->threads * sizeof(struct station *));
-    for (int i = 0; i < server->stations_count; i++)
-        server->stations[i] = station_new(server, i);
+    server->workers_count = (int)settings->threads;
+    server->worker_list =
+        ebb_new_sized(&ebb_type_worker_list, settings->threads * sizeof(struct worker *));
+    for (int i = 0; i < server->workers_count; i++)
+        server->worker_list[i] = worker_new(server, i);
     ebb_gauge_set(&ebb_metric_up, 1);
     ebb_gauge_set(&ebb_metric_version, 1);
     ebb_gauge_set(&ebb_metric_build_info, 1);
@@ -144,10 +144,10 @@ void server_close(void) {
     struct server *server = the_server;
     listen_close(server);
     if (server->workers)
-        ebb_workers_stop(server->workers, station_stop, server);
+        ebb_workers_stop(server->workers, worker_stop, server);
     udp_close(server);
-    for (int i = 0; i < server->stations_count; i++)
-        ebb_done(server->stations[i]);
+    for (int i = 0; i < server->workers_count; i++)
+        ebb_done(server->worker_list[i]);
     metrics_store_set(NULL, NULL);
     store_close(server->shared.store);
     the_server = NULL;

@@ -23,7 +23,7 @@ struct server;
 struct udp;
 
 /* What a worker thread lends each of its connections for a turn. Only its thread touches it. */
-struct station {
+struct worker {
     struct server *server;
     struct ebb_loop *loop;
     struct cmd_turn turn;
@@ -44,8 +44,8 @@ struct server {
     struct cmd_shared shared;
     struct ebb_loop *loop; /* the main one */
     struct ebb_workers *workers;
-    struct station **stations;
-    int stations_count, station_next;
+    struct worker **worker_list;
+    int workers_count, worker_next;
     struct ebb_listener *listeners[SERVER_LISTENERS_MAX];
     int listeners_count;
     struct udp *udp[SERVER_LISTENERS_MAX];
@@ -61,8 +61,8 @@ struct server {
     struct {
         pthread_mutex_t mutex;
         _Atomic int asked; /* 1 while a search runs */
-        int waiting;       /* stations that have not answered */
-        struct station *station;
+        int waiting;       /* workers that have not answered */
+        struct worker *worker;
         uint64_t used_ns;
     } shed;
 };
@@ -108,8 +108,8 @@ enum ebb_err udp_open(struct server *server, const char *host, int port) EBB_MUS
 void udp_add_to_roster(const struct server *server);
 /* That of the first socket; 0: there is none. */
 int udp_port(const struct server *server);
-/* Those of the station take no more. When: its thread. */
-void udp_stop(struct station *station);
+/* Those of the worker take no more. When: its thread. */
+void udp_stop(struct worker *worker);
 /* When: after the workers have stopped. */
 void udp_close(struct server *server);
 
@@ -139,10 +139,10 @@ struct conn;
 
 /* Takes an accepted connection to one of the workers. False: there is no memory for it, and it is
  * closed. When: main thread. */
-bool conn_accept(struct station *station, ebb_fd fd);
+bool conn_accept(struct worker *worker, ebb_fd fd);
 /* Closes those that were idle for longer than --idle-timeout. When: its thread. */
-void conn_close_idle(struct station *station);
-/* Closes all of a station's. When: its thread. */
-void conn_close_all(struct station *station);
+void conn_close_idle(struct worker *worker);
+/* Closes all of a worker's. When: its thread. */
+void conn_close_all(struct worker *worker);
 
 #endif

@@ -11,7 +11,7 @@
 #include <ebb/collector.h>
 
 static struct ebb_type *const connection_types[] = {&ebb_type_conn, &ebb_type_buffer,
-                                                    &ebb_type_backlog, &ebb_type_station};
+                                                    &ebb_type_backlog, &ebb_type_worker};
 
 static uint64_t connection_bytes(void) {
     uint64_t sum = 0;
@@ -127,8 +127,8 @@ static void write_connections(struct ebb_writer *writer, const struct server *se
                (unsigned long long)ebb_metric_value(&ebb_metric_read_bytes),
                (unsigned long long)ebb_metric_value(&ebb_metric_written_bytes));
     ebb_write(writer, ",\n\"workers\":[");
-    for (int i = 0; i < server->stations_count; i++) {
-        const struct metrics_worker *worker = &server->stations[i]->metrics;
+    for (int i = 0; i < server->workers_count; i++) {
+        const struct metrics_worker *worker = &server->worker_list[i]->metrics;
         ebb_writef(writer,
                    "%s{\"turns_total\":%llu,\"requests_total\":%llu,\"busy_seconds_total\":%.9f,"
                    "\"connections\":%lld}",
@@ -154,9 +154,9 @@ static void slow_page(struct ebb_http_request *request, void *arg) {
     struct server *const *server = arg;
     struct ebb_writer *body = ebb_http_body(request);
     struct timing *timings[SETTINGS_THREADS_MAX];
-    int count = *server ? (*server)->stations_count : 0;
+    int count = *server ? (*server)->workers_count : 0;
     for (int i = 0; i < count; i++)
-        timings[i] = &(*server)->stations[i]->timing;
+        timings[i] = &(*server)->worker_list[i]->timing;
     ebb_write(body, "{\"slowest\":");
     timing_write_slowest(timings, count, body);
     ebb_write(body, "}\n");

@@ -14,7 +14,7 @@
  * The distance to the next sample is random: with a fixed one, as many connections as the distance,
  * which the loop serves in the same order each time, would have one of them measured for ever.
  *
- * 1. Only the station's thread writes. A reader copies an entry and takes it when its version is
+ * 1. Only the worker's thread writes. A reader copies an entry and takes it when its version is
  * even and the same afterwards.
  * 2. A request is counted in `unobserved` once, when it is carried out, and leaves it by an
  * observation or with its turn. */
@@ -221,13 +221,13 @@ static int insert(struct timing_slow *slowest, int *workers, int count,
     return count < WRITE_SLOWEST ? count + 1 : count;
 }
 
-void timing_write_slowest(struct timing *const *stations, int count, struct ebb_writer *writer) {
+void timing_write_slowest(struct timing *const *worker_list, int count, struct ebb_writer *writer) {
     struct timing_slow slowest[WRITE_SLOWEST], slow;
     int workers[WRITE_SLOWEST], found = 0;
     uint64_t now_ns = ebb_clock_ns();
     for (int worker = 0; worker < count; worker++)
         for (int i = 0; i < TIMING_SLOWEST; i++)
-            if (copy_slow(stations[worker], i, &slow) && is_remembered(&slow, now_ns))
+            if (copy_slow(worker_list[worker], i, &slow) && is_remembered(&slow, now_ns))
                 found = insert(slowest, workers, found, &slow, worker);
     ebb_write(writer, "[");
     for (int i = 0; i < found; i++) {

@@ -30,7 +30,7 @@ enum timing_class {
 
 extern const uint8_t timing_class_of[REQUEST_VERBS];
 
-/* A station's. Only its thread writes. */
+/* A worker's. Only its thread writes. */
 struct timing {
     uint32_t sample_every; /* 0: no clock is read */
     uint32_t until_sample, random;
@@ -54,7 +54,7 @@ struct timing_turn {
     uint32_t requests;
 };
 
-/* number: of the station. */
+/* number: of the worker. */
 void timing_init(struct timing *timing, uint32_t sample_every, int number);
 
 /* The turn begins; ready_ns: when the loop saw its bytes. */
@@ -74,7 +74,7 @@ void timing_end(struct timing *timing, const struct timing_turn *turn);
  * '?' for what is not printable. length: bytes that may be read at request. */
 void timing_text(char out[TIMING_TEXT], const char *request, size_t length);
 
-/* The slowest turns of these stations, slowest first, as JSON. Any thread. */
-void timing_write_slowest(struct timing *const *stations, int count, struct ebb_writer *writer);
+/* The slowest turns of these workers, slowest first, as JSON. Any thread. */
+void timing_write_slowest(struct timing *const *worker_list, int count, struct ebb_writer *writer);
 
 #endif

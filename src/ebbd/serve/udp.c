@@ -28,7 +28,7 @@
 #define UDP_AGAIN_MS  1000
 
 struct udp {
-    struct station *station;
+    struct worker *worker;
     struct ebb_watch *watch;
     struct ebb_timer *again; /* until it can be watched */
     ebb_fd fd;
@@ -70,7 +70,7 @@ static int clip(struct iovec *vectors, int count, size_t *bytes) {
 }
 
 static void send_reply_to(struct udp *udp, const char *id, struct msghdr *message) {
-    struct reply *reply = &udp->station->reply;
+    struct reply *reply = &udp->worker->reply;
     size_t length = reply_length(reply), sent = 0, bytes;
     size_t parts = (length + UDP_DATA - 1) / UDP_DATA;
     if (parts > UDP_PARTS_MAX)
@@ -96,37 +96,37 @@ static void send_reply_to(struct udp *udp, const char *id, struct msghdr *messag
 /* --- requests --- */
 
 /* The block's bytes are in the datagram, or it is dropped. */
-static bool take_block(struct station *station, struct cmd_block *block, struct rest *rest,
+static bool take_block(struct worker *worker, struct cmd_block *block, struct rest *rest,
                        bool binary) {
     size_t end = binary ? 0 : 2;
     if (rest->length < block->length + end) {
-        cmd_block_drop(&station->turn, block);
+        cmd_block_drop(&worker->turn, block);
         return false;
     }
     if (block->at && block->here < block->length)
-        cmd_block_more(&station->turn, block, block->length);
+        cmd_block_more(&worker->turn, block, block->length);
     if (block->at)
         memcpy(block->at, rest->at, block->length);
     const char *tail = rest->at + block->length;
     bool crlf = binary || (tail[0] == '\r' && tail[1] == '\n');
     advance(rest, block->length + end);
-    timing_carried_out(&station->timing, block->verb);
-    cmd_block_done(&station->turn, block, crlf);
+    timing_carried_out(&worker->timing, block->verb);
+    cmd_block_done(&worker->turn, block, crlf);
     return true;
 }
 
 /* Instead of everything: there is no answer of many turns, nor one larger than the buffer. */
-static bool give_up(struct station *station, struct ebb_span sentence) {
-    if (station->turn.stream)
-        cmd_stream_close(station->turn.stream);
-    station->turn.stream = NULL;
-    reply_clear(&station->reply);
-    reply_line(&station->reply, sentence);
+static bool give_up(struct worker *worker, struct ebb_span sentence) {
+    if (worker->turn.stream)
+        cmd_stream_close(worker->turn.stream);
+    worker->turn.stream = NULL;
+    reply_clear(&worker->reply);
+    reply_line(&worker->reply, sentence);
     return false;
 }
 
 /* False: nothing more of this datagram. */
-static bool one_line(struct station *station, struct rest *rest) {
+static bool one_line(struct worker *worker, struct rest *rest) {
     struct cmd_block block = {0};
     struct ebb_span line;
     struct request request;
@@ -136,22 +136,22 @@ static bool one_line(struct station *station, struct rest *rest) {
     request_parse(line, &request);
     rest->verb = request.verb;
     advance(rest, taken);
-    switch (cmd_run(&station->turn, &request, &block)) {
+    switch (cmd_run(&worker->turn, &request, &block)) {
     case CMD_DONE:
-        timing_carried_out(&station->timing, request.verb);
+        timing_carried_out(&worker->timing, request.verb);
         return true;
     case CMD_BLOCK:
-        return take_block(station, &block, rest, false);
+        return take_block(worker, &block, rest, false);
     case CMD_AGAIN:
-        return give_up(station, EBB_SPAN("SERVER_ERROR the answer is too large for UDP"));
+        return give_up(worker, EBB_SPAN("SERVER_ERROR the answer is too large for UDP"));
     case CMD_STREAM:
-        return give_up(station, EBB_SPAN("CLIENT_ERROR not over UDP"));
+        return give_up(worker, EBB_SPAN("CLIENT_ERROR not over UDP"));
     default:
         return false;
     }
 }
 
-static bool one_frame(struct station *station, struct rest *rest) {
+static bool one_frame(struct worker *worker, struct rest *rest) {
     struct cmd_block block = {0};
     struct binary frame;
     size_t taken;
@@ -159,21 +159,21 @@ static bool one_frame(struct station *station, struct rest *rest) {
         return false;
     rest->verb = frame.verb;
     advance(rest, taken);
-    switch (cmd_run_binary(&station->turn, &frame, &block)) {
+    switch (cmd_run_binary(&worker->turn, &frame, &block)) {
     case CMD_DONE:
-        timing_carried_out(&station->timing, frame.verb);
+        timing_carried_out(&worker->timing, frame.verb);
         return true;
     case CMD_BLOCK:
-        return take_block(station, &block, rest, true);
+        return take_block(worker, &block, rest, true);
     default:
         return false;
     }
 }
 
-static void carry_out(struct station *station, struct rest rest, struct timing_turn *told) {
+static void carry_out(struct worker *worker, struct rest rest, struct timing_turn *told) {
     bool binary = (unsigned char)rest.at[0] == BINARY_MAGIC, more = true;
-    for (; more && rest.length > 0 && !reply_full(&station->reply); told->requests++) {
-        more = binary ? one_frame(station, &rest) : one_line(station, &rest);
+    for (; more && rest.length > 0 && !reply_full(&worker->reply); told->requests++) {
+        more = binary ? one_frame(worker, &rest) : one_line(worker, &rest);
         if (told->requests == 0)
             told->verb = rest.verb;
     }
@@ -181,22 +181,22 @@ static void carry_out(struct station *station, struct rest rest, struct timing_t
 
 /* A datagram is a turn. */
 static void run_turn(struct udp *udp, size_t length, struct msghdr *message) {
-    struct station *station = udp->station;
-    uint64_t now_ns = ebb_loop_now_ns(station->loop);
-    station->turn.now = exptime_now(&station->server->shared.clock, now_ns);
-    station->turn.fd = ebb_fd_get(udp->fd);
+    struct worker *worker = udp->worker;
+    uint64_t now_ns = ebb_loop_now_ns(worker->loop);
+    worker->turn.now = exptime_now(&worker->server->shared.clock, now_ns);
+    worker->turn.fd = ebb_fd_get(udp->fd);
     __atomic_store_n(&udp->used_ns, now_ns, __ATOMIC_RELAXED);
-    timing_begin(&station->timing, now_ns);
+    timing_begin(&worker->timing, now_ns);
     struct timing_turn told = {.text = udp->in + UDP_HEADER, .length = length - UDP_HEADER};
-    carry_out(station, (struct rest){udp->in + UDP_HEADER, length - UDP_HEADER, REQUEST_NONE},
+    carry_out(worker, (struct rest){udp->in + UDP_HEADER, length - UDP_HEADER, REQUEST_NONE},
               &told);
-    told.bytes = length + reply_length(&station->reply);
-    timing_done(&station->timing, told.bytes > DATAGRAM_MAX);
+    told.bytes = length + reply_length(&worker->reply);
+    timing_done(&worker->timing, told.bytes > DATAGRAM_MAX);
     send_reply_to(udp, udp->in, message);
-    reply_clear(&station->reply);
-    timing_end(&station->timing, &told);
-    ebb_count(station->metrics.turns, 1);
-    ebb_count(station->metrics.requests, told.requests);
+    reply_clear(&worker->reply);
+    timing_end(&worker->timing, &told);
+    ebb_count(worker->metrics.turns, 1);
+    ebb_count(worker->metrics.requests, told.requests);
 }
 
 static void on_datagram(int events, void *arg) {
@@ -223,10 +223,10 @@ static void on_datagram(int events, void *arg) {
 
 static void begin(void *arg) {
     struct udp *udp = arg;
-    struct ebb_loop *loop = udp->station->loop;
+    struct ebb_loop *loop = udp->worker->loop;
     ebb_timer_close(udp->again);
     udp->again = NULL;
-    if (udp->station->closing ||
+    if (udp->worker->closing ||
         ebb_watch_open(&udp->watch, loop, udp->fd, EBB_READ, on_datagram, udp) == EBB_OK)
         return;
     ebb_tell(udp_waits, ebb_err_text(), UDP_AGAIN_MS);
@@ -241,11 +241,11 @@ enum ebb_err udp_open(struct server *server, const char *host, int port) {
     enum ebb_err error = ebb_datagram_open(sockets, &count, server->udp_scope, host, port);
     for (size_t i = 0; error == EBB_OK && i < count; i++) {
         struct udp *udp = ebb_new(udp);
-        udp->station = server->stations[server->udp_count % server->stations_count];
+        udp->worker = server->worker_list[server->udp_count % server->workers_count];
         udp->fd = sockets[i];
         udp->in = ebb_bytes(DATAGRAM_MAX);
         server->udp[server->udp_count++] = udp;
-        ebb_loop_post(udp->station->loop, begin, udp);
+        ebb_loop_post(udp->worker->loop, begin, udp);
     }
     return error;
 }
@@ -266,11 +266,11 @@ int udp_port(const struct server *server) {
                      : ((const struct sockaddr_in *)(const void *)&address)->sin_port);
 }
 
-void udp_stop(struct station *station) {
-    for (int i = 0; i < station->server->udp_count; i++)
-        if (station->server->udp[i]->station == station) {
-            ebb_watch_close(station->server->udp[i]->watch);
-            ebb_timer_close(station->server->udp[i]->again);
+void udp_stop(struct worker *worker) {
+    for (int i = 0; i < worker->server->udp_count; i++)
+        if (worker->server->udp[i]->worker == worker) {
+            ebb_watch_close(worker->server->udp[i]->watch);
+            ebb_timer_close(worker->server->udp[i]->again);
         }
 }
 

@@ -31,7 +31,7 @@ static void slow_turn(struct timing *timing, const char *request) {
 
 START_TEST(slow_turns_are_told_after_the_clock_was_set) {
     static struct timing timing;
-    struct timing *const stations[] = {&timing};
+    struct timing *const worker_list[] = {&timing};
     char text[TEXT];
     struct ebb_array_writer writer;
     timing_init(&timing, 1, 0);
@@ -41,7 +41,7 @@ START_TEST(slow_turns_are_told_after_the_clock_was_set) {
         ahead = set_to[i];
         slow_turn(&timing, "get after\r\n");
         ebb_array_writer_init(&writer, text, sizeof text);
-        timing_write_slowest(stations, 1, &writer.writer);
+        timing_write_slowest(worker_list, 1, &writer.writer);
         ck_assert_msg(strstr(text, "get before") && strstr(text, "get after"), "%s", text);
     }
 }
