@@ -73,7 +73,7 @@ void conn_close(struct conn *conn) {
         cmd_block_drop(&conn->worker->turn, &conn->block);
     ebb_list_remove(&conn->link);
     ebb_list_remove(&conn->later);
-    roster_remove(conn);
+    conn_list_remove(conn);
     ebb_tell(disconnected, ebb_fd_get(conn->fd));
     if (watch_on(WATCH_CONNEVENTS))
         watch_disconnected(ebb_fd_get(conn->fd), &conn->peer,
@@ -555,7 +555,7 @@ static void on_stream_timer(void *arg) {
 
 static void begin(void *arg) {
     struct conn *conn = arg;
-    roster_add(conn);
+    conn_list_add(conn);
     ebb_list_append(&conn->worker->conns, &conn->link);
     ebb_gauge_add(conn->worker->metrics.conns, 1);
     conn->used_ns = ebb_loop_now_ns(conn->worker->loop);

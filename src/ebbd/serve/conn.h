@@ -16,7 +16,7 @@ enum conn_protocol { CONN_UNDECIDED, CONN_TEXT, CONN_BINARY };
 
 struct conn {
     struct ebb_list link, later; /* in its worker's lists */
-    struct ebb_list roster;      /* see roster.c */
+    struct ebb_list conn_list;   /* see conn_list.c */
     uint64_t number;
     struct worker *worker;
     struct ebb_scope *scope;
@@ -57,10 +57,10 @@ enum send_result send_reply(struct conn *conn);
 /* Goes on with the backlog. */
 enum send_result send_backlog(struct conn *conn);
 
-/* roster.c: the list of all connections. Any thread. */
-void roster_add(struct conn *conn);
-void roster_remove(struct conn *conn);
+/* conn_list.c: the list of all connections. Any thread. */
+void conn_list_add(struct conn *conn);
+void conn_list_remove(struct conn *conn);
 /* For cmd_shared.list_conns. */
-uint64_t roster_list(struct cmd_turn *turn, uint64_t after);
+uint64_t conn_list_list(struct cmd_turn *turn, uint64_t after);
 
 #endif

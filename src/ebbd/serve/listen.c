@@ -77,7 +77,7 @@ void listen_pause(struct server *server, bool paused) {
 }
 
 void listen_close(struct server *server) {
-    roster_forget_sockets();
+    conn_list_forget_sockets();
     for (int i = 0; i < server->listeners_count; i++)
         ebb_listener_close(server->listeners[i]);
     server->listeners_count = 0;
@@ -222,14 +222,14 @@ static enum ebb_err open_udp(struct server *server) {
                                        : error;
 }
 
-static void add_to_roster(const struct server *server) {
+static void add_to_conn_list(const struct server *server) {
     int fds[SOCKETS_MAX];
     for (int i = 0; i < server->listeners_count; i++) {
         int count = ebb_listener_descriptors(server->listeners[i], fds, SOCKETS_MAX);
         for (int at = 0; at < count; at++)
-            roster_add_socket(fds[at], NULL);
+            conn_list_add_socket(fds[at], NULL);
     }
-    udp_add_to_roster(server);
+    udp_add_to_conn_list(server);
 }
 
 enum ebb_err listen_open(struct server *server) {
@@ -242,7 +242,7 @@ enum ebb_err listen_open(struct server *server) {
     for (int i = 0; i < server->listeners_count; i++)
         ebb_listener_when_full(server->listeners[i], leave_one);
     if (error == EBB_OK)
-        add_to_roster(server);
+        add_to_conn_list(server);
     return error ? error : ports_write(settings->user);
 }
 

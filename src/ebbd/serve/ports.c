@@ -46,7 +46,7 @@ static enum ebb_err write_aside(const char *path, const char *aside) {
     if (error == EBB_OK) {
         struct ebb_fd_writer file;
         ebb_fd_writer_init(&file, ebb_fd_get(handle));
-        roster_each_socket(write_line, &file.writer);
+        conn_list_each_socket(write_line, &file.writer);
         if (file.failed || rename(aside, path) != 0)
             error = ebb_err_set(EBB_ERR_SYSTEM, "cannot write %s: %s", path, strerror(errno));
     }

@@ -115,7 +115,7 @@ enum ebb_err server_open(struct settings *settings, size_t limit_bytes, struct e
     server->loop = loop;
     pthread_mutex_init(&server->shed.mutex, NULL);
     server->shared.settings = settings;
-    server->shared.list_conns = roster_list;
+    server->shared.list_conns = conn_list_list;
     if (settings->prefix_delimiter)
         prefix_delimiter_set(settings->prefix_delimiter);
     exptime_clock_init(&server->shared.clock, ebb_clock_ns(), ebb_clock_unix_ns());

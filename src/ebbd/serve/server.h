@@ -57,7 +57,7 @@ struct server {
     uint64_t paused_ns;          /* since when; the main loop's */
     bool house_is_on; /* the store has more to tidy up in coming turns; the main loop's */
     bool draining;
-    /* The search for the oldest idle connection, see leave.c. */
+    /* The search for the oldest idle connection, see idle.c. */
     struct {
         pthread_mutex_t mutex;
         _Atomic int asked; /* 1 while a search runs */
@@ -105,7 +105,7 @@ void alarms_prepare(void);
 
 /* udp.c: sockets for datagrams, each with a worker; on failure some may be open. */
 enum ebb_err udp_open(struct server *server, const char *host, int port) EBB_MUST_CHECK;
-void udp_add_to_roster(const struct server *server);
+void udp_add_to_conn_list(const struct server *server);
 /* That of the first socket; 0: there is none. */
 int udp_port(const struct server *server);
 /* Those of the worker take no more. When: its thread. */
@@ -113,15 +113,15 @@ void udp_stop(struct worker *worker);
 /* When: after the workers have stopped. */
 void udp_close(struct server *server);
 
-/* roster.c: sockets that `stats conns` lists before the connections. used_ns, NULL for a listener:
- * when a request came last; 0: none yet. */
-void roster_add_socket(int fd, const uint64_t *used_ns);
+/* conn_list.c: sockets that `stats conns` lists before the connections. used_ns, NULL for a
+ * listener: when a request came last; 0: none yet. */
+void conn_list_add_socket(int fd, const uint64_t *used_ns);
 /* When: before they are closed. */
-void roster_forget_sockets(void);
-void roster_each_socket(void (*see)(int fd, void *context), void *context);
+void conn_list_forget_sockets(void);
+void conn_list_each_socket(void (*see)(int fd, void *context), void *context);
 
 /* ports.c: writes the file that $MEMCACHED_PORT_FILENAME names, as user; without one nothing. When:
- * the roster has the sockets. */
+ * the conn_list has the sockets. */
 enum ebb_err ports_write(const char *user) EBB_MUST_CHECK;
 
 /* status.c: the daemon's members of /debug/status, and its page /debug/slow. */
@@ -130,7 +130,7 @@ void status_pages_add(struct server **server);
 /* The same, of the server that is open. */
 void server_status(struct ebb_writer *writer);
 
-/* leave.c: closes the connection that has been idle longest (arg: the server); closes all idle ones
+/* idle.c: closes the connection that has been idle longest (arg: the server); closes all idle ones
  * and says whether none is left. Main loop. */
 void leave_one(void *arg);
 bool leave_all(struct server *server);

@@ -250,9 +250,9 @@ enum ebb_err udp_open(struct server *server, const char *host, int port) {
     return error;
 }
 
-void udp_add_to_roster(const struct server *server) {
+void udp_add_to_conn_list(const struct server *server) {
     for (int i = 0; i < server->udp_count; i++)
-        roster_add_socket(ebb_fd_get(server->udp[i]->fd), &server->udp[i]->used_ns);
+        conn_list_add_socket(ebb_fd_get(server->udp[i]->fd), &server->udp[i]->used_ns);
 }
 
 int udp_port(const struct server *server) {

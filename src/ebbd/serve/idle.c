@@ -1,4 +1,4 @@
-/* leave -- connections that must leave although their peers did not ask for it: the one that has
+/* idle -- connections that must leave although their peers did not ask for it: the one that has
  * been idle longest, when descriptors have run out; those that were idle for longer than
  * --idle-timeout; all that are idle, when the daemon ends.
  *

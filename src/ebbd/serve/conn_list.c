@@ -1,4 +1,4 @@
-/* roster -- what listens, and all connections of all workers, for `stats conns`.
+/* conn_list -- what listens, and all connections of all workers, for `stats conns`.
  *
  * A connection is touched by its worker alone; here it only has a place in one list under one lock,
  * which is taken when it comes and when it goes, never for a request. What is told of others'
@@ -22,49 +22,49 @@
 #define LINE_MAX     256
 #define SOCKETS_MAX  256 /* more listen than are told of */
 
-struct roster_socket {
+struct conn_list_socket {
     int fd;
     const uint64_t *used_ns; /* of one for datagrams */
     uint64_t opened_ns;
 };
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static struct ebb_list roster = EBB_LIST_INIT(roster); /* of struct conn, by .roster */
+static struct ebb_list conn_list = EBB_LIST_INIT(conn_list); /* of struct conn, by .conn_list */
 static uint64_t numbers = SOCKETS_MAX;
-static struct roster_socket sockets[SOCKETS_MAX];
+static struct conn_list_socket sockets[SOCKETS_MAX];
 static size_t sockets_count;
 
-void roster_add_socket(int fd, const uint64_t *used_ns) {
+void conn_list_add_socket(int fd, const uint64_t *used_ns) {
     pthread_mutex_lock(&lock);
     if (sockets_count < SOCKETS_MAX)
-        sockets[sockets_count++] = (struct roster_socket){fd, used_ns, ebb_clock_ns()};
+        sockets[sockets_count++] = (struct conn_list_socket){fd, used_ns, ebb_clock_ns()};
     pthread_mutex_unlock(&lock);
 }
 
-void roster_forget_sockets(void) {
+void conn_list_forget_sockets(void) {
     pthread_mutex_lock(&lock);
     memset(sockets, 0, sizeof(sockets));
     sockets_count = 0;
     pthread_mutex_unlock(&lock);
 }
 
-void roster_each_socket(void (*see)(int fd, void *context), void *context) {
+void conn_list_each_socket(void (*see)(int fd, void *context), void *context) {
     pthread_mutex_lock(&lock);
     for (size_t i = 0; i < sockets_count; i++)
         see(sockets[i].fd, context);
     pthread_mutex_unlock(&lock);
 }
 
-void roster_add(struct conn *conn) {
+void conn_list_add(struct conn *conn) {
     pthread_mutex_lock(&lock);
     conn->number = ++numbers;
-    ebb_list_append(&roster, &conn->roster);
+    ebb_list_append(&conn_list, &conn->conn_list);
     pthread_mutex_unlock(&lock);
 }
 
-void roster_remove(struct conn *conn) {
+void conn_list_remove(struct conn *conn) {
     pthread_mutex_lock(&lock);
-    ebb_list_remove(&conn->roster);
+    ebb_list_remove(&conn->conn_list);
     pthread_mutex_unlock(&lock);
 }
 
@@ -117,7 +117,7 @@ static void tell_state(struct reply *reply, int fd, const char *state, uint64_t 
          (unsigned long long)(since_ns / EBB_NS_PER_SECOND));
 }
 
-static void tell_socket(struct reply *reply, const struct roster_socket *socket) {
+static void tell_socket(struct reply *reply, const struct conn_list_socket *socket) {
     bool datagrams = socket->used_ns != NULL;
     uint64_t used_ns = datagrams ? __atomic_load_n(socket->used_ns, __ATOMIC_RELAXED) : 0;
     if (datagrams)
@@ -148,14 +148,14 @@ static void tell_conn(const struct cmd_turn *turn, const struct conn *conn) {
                __atomic_load_n(&conn->used_ns, __ATOMIC_RELAXED));
 }
 
-uint64_t roster_list(struct cmd_turn *turn, uint64_t after) {
+uint64_t conn_list_list(struct cmd_turn *turn, uint64_t after) {
     uint64_t last = after;
     bool more = false;
     pthread_mutex_lock(&lock);
     for (size_t i = after; i < sockets_count && !(more = reply_full(turn->reply)); last = ++i)
         tell_socket(turn->reply, &sockets[i]);
-    EBB_LIST_EACH (&roster, link) {
-        const struct conn *conn = EBB_LIST_ENTRY(link, struct conn, roster);
+    EBB_LIST_EACH (&conn_list, link) {
+        const struct conn *conn = EBB_LIST_ENTRY(link, struct conn, conn_list);
         if (conn->number <= after)
             continue;
         more = more || reply_full(turn->reply);
