@@ -109,12 +109,12 @@ struct touched {
     uint64_t cas;
 };
 
-static void set_expires(struct store_edit *edit, void *context) {
+static void set_expires(struct store_update *update, void *context) {
     struct touched *touched = context;
-    edit->expires = touched->expires;
-    edit->accessed = true;
-    touched->client_flags = edit->item.client_flags;
-    touched->cas = edit->item.cas;
+    update->expires = touched->expires;
+    update->accessed = true;
+    touched->client_flags = update->item.client_flags;
+    touched->cas = update->item.cas;
 }
 
 static enum cmd_result run_get(struct cmd_turn *turn, const struct binary *frame,
@@ -125,7 +125,8 @@ static enum cmd_result run_get(struct cmd_turn *turn, const struct binary *frame
     if (touches) {
         struct touched touched = {.expires = second_of(turn, binary_u32(frame, 0))};
         if (hit)
-            store_edit(turn->worker, frame->key, turn->now, touched.expires, set_expires, &touched);
+            store_update(turn->worker, frame->key, turn->now, touched.expires, set_expires,
+                         &touched);
         ebb_count(hit ? &ebb_metric_touch_hits : &ebb_metric_touch_misses, 1);
     } else {
         ebb_count(hit ? &ebb_metric_get_hits : &ebb_metric_get_misses, 1);
@@ -142,7 +143,7 @@ static enum cmd_result run_touch(struct cmd_turn *turn, const struct binary *fra
     if (watch_on(WATCH_FETCHERS))
         watch_looked_up(turn, frame->key);
     bool hit =
-        store_edit(turn->worker, frame->key, turn->now, touched.expires, set_expires, &touched);
+        store_update(turn->worker, frame->key, turn->now, touched.expires, set_expires, &touched);
     count_prefix(frame, hit);
     ebb_count(hit ? &ebb_metric_touch_hits : &ebb_metric_touch_misses, 1);
     if (!hit)
@@ -159,11 +160,11 @@ struct removal {
     size_t length;
 };
 
-static void set_remove(struct store_edit *edit, void *context) {
+static void set_remove(struct store_update *update, void *context) {
     struct removal *removal = context;
-    removal->length = edit->item.value_length;
-    removal->other = removal->cas != 0 && removal->cas != edit->item.cas;
-    edit->remove = !removal->other;
+    removal->length = update->item.value_length;
+    removal->other = removal->cas != 0 && removal->cas != update->item.cas;
+    update->remove = !removal->other;
 }
 
 static enum cmd_result run_delete(struct cmd_turn *turn, const struct binary *frame,
@@ -174,7 +175,7 @@ static enum cmd_result run_delete(struct cmd_turn *turn, const struct binary *fr
         prefix_count(frame->key, PREFIX_DELETE);
     if (watch_on(WATCH_FETCHERS))
         watch_looked_up(turn, frame->key);
-    bool found = store_edit(turn->worker, frame->key, turn->now, 0, set_remove, &removal);
+    bool found = store_update(turn->worker, frame->key, turn->now, 0, set_remove, &removal);
     if (found && removal.other)
         return fail(turn, frame, BINARY_EXISTS);
     ebb_count(found ? &ebb_metric_delete_hits : &ebb_metric_delete_misses, 1);

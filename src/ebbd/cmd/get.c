@@ -75,9 +75,9 @@ static bool add_plain(struct cmd_turn *turn, struct ebb_span key, const struct r
     return hit;
 }
 
-static void set_expires(struct store_edit *edit, void *context) {
-    edit->expires = *(const uint32_t *)context;
-    edit->accessed = true;
+static void set_expires(struct store_update *update, void *context) {
+    update->expires = *(const uint32_t *)context;
+    update->accessed = true;
 }
 
 static bool add_touched(struct cmd_turn *turn, struct ebb_span key, const struct request *request,
@@ -87,7 +87,7 @@ static bool add_touched(struct cmd_turn *turn, struct ebb_span key, const struct
         count_prefix(key, hit);
     uint32_t expires = exptime_second(&turn->shared->clock, request->exptime, turn->now);
     if (hit)
-        store_edit(turn->worker, key, turn->now, expires, set_expires, &expires);
+        store_update(turn->worker, key, turn->now, expires, set_expires, &expires);
     ebb_count(hit ? &ebb_metric_touch_hits : &ebb_metric_touch_misses, 1);
     return hit;
 }
@@ -121,15 +121,15 @@ enum cmd_result cmd_touch(struct cmd_turn *turn, struct request *request, struct
     uint32_t expires = exptime_second(&turn->shared->clock, request->exptime, turn->now);
     if (watch_on(WATCH_FETCHERS))
         watch_looked_up(turn, request->key);
-    bool hit = store_edit(turn->worker, request->key, turn->now, expires, set_expires, &expires);
+    bool hit = store_update(turn->worker, request->key, turn->now, expires, set_expires, &expires);
     ebb_count(hit ? &ebb_metric_touch_hits : &ebb_metric_touch_misses, 1);
     cmd_answer(turn, request->noreply, hit ? EBB_SPAN("TOUCHED") : EBB_SPAN("NOT_FOUND"));
     return CMD_DONE;
 }
 
-static void set_remove(struct store_edit *edit, void *context) {
-    *(size_t *)context = edit->item.value_length;
-    edit->remove = true;
+static void set_remove(struct store_update *update, void *context) {
+    *(size_t *)context = update->item.value_length;
+    update->remove = true;
 }
 
 enum cmd_result cmd_delete(struct cmd_turn *turn, struct request *request,
@@ -138,7 +138,7 @@ enum cmd_result cmd_delete(struct cmd_turn *turn, struct request *request,
     if (watch_on(WATCH_FETCHERS))
         watch_looked_up(turn, request->key);
     size_t length = 0;
-    bool hit = store_edit(turn->worker, request->key, turn->now, 0, set_remove, &length);
+    bool hit = store_update(turn->worker, request->key, turn->now, 0, set_remove, &length);
     if (prefix_on())
         prefix_count(request->key, PREFIX_DELETE);
     if (hit && watch_on(WATCH_DELETIONS))

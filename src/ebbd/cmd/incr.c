@@ -45,20 +45,20 @@ static void write_padded(const struct delta *delta, char *at, size_t length) {
     memset(at + delta->digits_count, ' ', length - delta->digits_count);
 }
 
-static void edit_number(struct store_edit *edit, void *context) {
+static void update_number(struct store_update *update, void *context) {
     struct delta *delta = context;
-    if (!add_up(delta, &edit->item))
+    if (!add_up(delta, &update->item))
         return;
-    if (edit->value == NULL || delta->digits_count > edit->item.value_length) {
+    if (update->value == NULL || delta->digits_count > update->item.value_length) {
         delta->outcome = DELTA_GROWS;
         return;
     }
-    write_padded(delta, edit->value, edit->item.value_length);
-    edit->cas = delta->cas_new;
-    edit->cas_told = &delta->cas;
-    edit->changed = true;
+    write_padded(delta, update->value, update->item.value_length);
+    update->cas = delta->cas_new;
+    update->cas_told = &delta->cas;
+    update->changed = true;
     if (delta->sets_expires)
-        edit->expires = delta->expires;
+        update->expires = delta->expires;
     delta->outcome = DELTA_DONE;
 }
 
@@ -111,7 +111,7 @@ enum delta_outcome delta_add(struct cmd_turn *turn, struct ebb_span key, struct 
     delta->outcome = DELTA_MISS;
     delta->key_length = key.length;
     struct store_may may = {delta->expires, delta->cas_new};
-    if (store_edit_may(turn->worker, key, turn->now, may, edit_number, delta) &&
+    if (store_update_may(turn->worker, key, turn->now, may, update_number, delta) &&
         delta->outcome == DELTA_GROWS && grow(turn, key, delta) == STORE_NO_MEMORY) {
         ebb_count(&ebb_metric_no_memory, 1);
         return DELTA_NO_MEMORY;

@@ -44,7 +44,7 @@ static struct metaflags_item shown(const struct meta *meta, const struct store_i
 }
 
 /* The answer tells the item only, and changes nothing. */
-static bool needs_edit(const struct meta *meta, const struct store_item *item) {
+static bool needs_update(const struct meta *meta, const struct store_item *item) {
     return (meta->has & (META_FLAG('T') | META_FLAG('R'))) ||
            (item->marks & (STORE_STALE | STORE_WIN_SENT)) == STORE_STALE;
 }
@@ -63,7 +63,7 @@ static enum found read_only(struct cmd_turn *turn, const struct meta *meta) {
     struct reply_mark mark = reply_mark(turn->reply);
     struct store_read read;
     while (store_find(turn->worker, meta->key, turn->now, &read)) {
-        if (needs_edit(meta, &read.item)) {
+        if (needs_update(meta, &read.item)) {
             if (watch_on(WATCH_FETCHERS))
                 watch_fetched(turn, meta->key, true, read.item.value_length);
             return FOUND_NEEDS_EDIT;
@@ -86,20 +86,20 @@ static enum found read_only(struct cmd_turn *turn, const struct meta *meta) {
     return FOUND_NOT;
 }
 
-struct edit {
+struct update {
     const struct cmd_turn *turn;
     const struct meta *meta;
 };
 
-static void edit_item(struct store_edit *edit, void *context) {
-    const struct edit *asked = context;
-    struct metaflags_item item = shown(asked->meta, &edit->item);
+static void update_item(struct store_update *update, void *context) {
+    const struct update *asked = context;
+    struct metaflags_item item = shown(asked->meta, &update->item);
     metaflags_answer(asked->turn, asked->meta, FLAGS_SHOWN, &item);
     add_value(asked->turn->reply, asked->meta, &item);
-    edit->expires = item.item.expires;
+    update->expires = item.item.expires;
     if (item.won && !meta_is_cut(asked->meta))
-        edit->marks |= STORE_WIN_SENT;
-    edit->accessed = is_use(asked->meta);
+        update->marks |= STORE_WIN_SENT;
+    update->accessed = is_use(asked->meta);
 }
 
 /* An empty item as N makes it. */
@@ -137,13 +137,13 @@ static enum found create(struct cmd_turn *turn, const struct meta *meta) {
 }
 
 static bool answer_item(struct cmd_turn *turn, const struct meta *meta) {
-    struct edit edit = {turn, meta};
+    struct update update = {turn, meta};
     uint32_t expires =
         meta_has(meta, 'T') ? exptime_second(&turn->shared->clock, meta->ttl, turn->now) : 0;
     enum found found = read_only(turn, meta);
     for (;;) {
         if (found == FOUND_NEEDS_EDIT)
-            found = store_edit(turn->worker, meta->key, turn->now, expires, edit_item, &edit)
+            found = store_update(turn->worker, meta->key, turn->now, expires, update_item, &update)
                         ? FOUND
                         : FOUND_NOT;
         if (found == FOUND_NOT && meta_has(meta, 'N'))

@@ -136,7 +136,7 @@ void meta_set_answer(struct cmd_turn *turn, const struct cmd_block *block,
 
 enum removal { REMOVED, REMOVED_NOT_FOUND, REMOVED_EXISTS, REMOVED_MARKED };
 
-struct edit {
+struct update {
     const struct cmd_turn *turn;
     const struct meta *meta;
     uint32_t expires; /* what T asks for */
@@ -144,28 +144,28 @@ struct edit {
     size_t length;
 };
 
-static void edit_remove(struct store_edit *edit, void *context) {
-    struct edit *asked = context;
+static void update_remove(struct store_update *update, void *context) {
+    struct update *asked = context;
     const struct meta *meta = asked->meta;
-    asked->length = edit->item.value_length;
-    if (meta_has(meta, 'C') && edit->item.cas != meta->cas) {
+    asked->length = update->item.value_length;
+    if (meta_has(meta, 'C') && update->item.cas != meta->cas) {
         asked->result = REMOVED_EXISTS;
         return;
     }
     asked->result = meta_has(meta, 'I') ? REMOVED_MARKED : REMOVED;
-    edit->remove = asked->result == REMOVED;
-    if (edit->remove)
+    update->remove = asked->result == REMOVED;
+    if (update->remove)
         return;
     if (meta_has(meta, 'T'))
-        edit->expires = asked->expires;
-    edit->marks = (uint8_t)((edit->marks | STORE_STALE) & ~STORE_WIN_SENT);
-    edit->cas = meta->cas_new;
+        update->expires = asked->expires;
+    update->marks = (uint8_t)((update->marks | STORE_STALE) & ~STORE_WIN_SENT);
+    update->cas = meta->cas_new;
 }
 
 /* x: what is there is emptied instead. Without T its life has no end then, as in memcached. */
 static enum store_verdict decide_empty(const struct store_item *old, struct store_new *new,
                                        void *context) {
-    struct edit *asked = context;
+    struct update *asked = context;
     const struct meta *meta = asked->meta;
     asked->result = REMOVED_NOT_FOUND;
     if (old == NULL)
@@ -183,14 +183,14 @@ static enum store_verdict decide_empty(const struct store_item *old, struct stor
 }
 
 /* False: no memory. */
-static bool empty_item(struct cmd_turn *turn, struct edit *edit) {
-    const struct meta *meta = edit->meta;
+static bool empty_item(struct cmd_turn *turn, struct update *update) {
+    const struct meta *meta = update->meta;
     struct store_room room = {0};
     struct store_new new = {
-        .client_flags = meta->client_flags, .expires = edit->expires, .cas = meta->cas_new};
+        .client_flags = meta->client_flags, .expires = update->expires, .cas = meta->cas_new};
     if (store_reserve(turn->worker, meta->key, 0, &new, turn->now, &room) != STORE_STORED)
         return false;
-    return store_commit(turn->worker, &room, turn->now, &new, decide_empty, edit) !=
+    return store_commit(turn->worker, &room, turn->now, &new, decide_empty, update) !=
            STORE_NO_MEMORY;
 }
 
@@ -204,27 +204,27 @@ enum cmd_result cmd_md(struct cmd_turn *turn, struct request *request, struct cm
         reply_line(turn->reply, meta.error);
         return CMD_DONE;
     }
-    struct edit edit = {.turn = turn, .meta = &meta, .result = REMOVED_NOT_FOUND};
+    struct update update = {.turn = turn, .meta = &meta, .result = REMOVED_NOT_FOUND};
     if (meta_has(&meta, 'T'))
-        edit.expires = exptime_second(&turn->shared->clock, meta.ttl, turn->now);
+        update.expires = exptime_second(&turn->shared->clock, meta.ttl, turn->now);
     if (watch_on(WATCH_FETCHERS))
         watch_looked_up(turn, meta.key);
     if (!meta_has(&meta, 'x')) {
-        struct store_may may = {edit.expires, meta.cas_new};
-        store_edit_may(turn->worker, meta.key, turn->now, may, edit_remove, &edit);
-    } else if (!empty_item(turn, &edit)) {
+        struct store_may may = {update.expires, meta.cas_new};
+        store_update_may(turn->worker, meta.key, turn->now, may, update_remove, &update);
+    } else if (!empty_item(turn, &update)) {
         reply_line(turn->reply, EBB_SPAN("SERVER_ERROR out of memory"));
         return CMD_DONE;
     }
-    if (edit.result == REMOVED && watch_on(WATCH_DELETIONS))
-        watch_deleted(REQUEST_md, meta.key, edit.length);
-    if (edit.result == REMOVED)
+    if (update.result == REMOVED && watch_on(WATCH_DELETIONS))
+        watch_deleted(REQUEST_md, meta.key, update.length);
+    if (update.result == REMOVED)
         ebb_count(&ebb_metric_delete_hits, 1);
-    else if (edit.result != REMOVED_MARKED)
+    else if (update.result != REMOVED_MARKED)
         ebb_count(&ebb_metric_delete_misses, 1);
-    bool done = edit.result == REMOVED || edit.result == REMOVED_MARKED;
+    bool done = update.result == REMOVED || update.result == REMOVED_MARKED;
     if (!done)
-        metaflags_answer_code(turn, &meta, edit.result == REMOVED_EXISTS ? "EX" : "NF");
+        metaflags_answer_code(turn, &meta, update.result == REMOVED_EXISTS ? "EX" : "NF");
     else if (!meta_has(&meta, 'q'))
         metaflags_answer_code(turn, &meta, "HD");
     return CMD_DONE;

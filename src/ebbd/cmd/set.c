@@ -42,9 +42,9 @@ static bool too_large(const struct cmd_turn *turn, size_t key_length, uint32_t c
            turn->shared->settings->item_size_max;
 }
 
-static void set_remove(struct store_edit *edit, void *context) {
+static void set_remove(struct store_update *update, void *context) {
     (void)context;
-    edit->remove = true;
+    update->remove = true;
 }
 
 /* The block will come all the same: it is thrown away, and the error told then. */
@@ -58,7 +58,7 @@ static enum cmd_result refuse(struct cmd_turn *turn, const struct request *reque
     if (removes && watch_on(WATCH_FETCHERS))
         watch_looked_up(turn, request->key);
     if (removes)
-        store_edit(turn->worker, request->key, turn->now, 0, set_remove, NULL);
+        store_update(turn->worker, request->key, turn->now, 0, set_remove, NULL);
     struct cmd_block refused = {.length = request->value_length,
                                 .verb = request->verb,
                                 .noreply = request->noreply,

@@ -1,4 +1,4 @@
-/* store -- find, edit, commit.
+/* store -- find, update, commit.
  *
  * The problem: a cache that reads without locks needs to know when the last reader has left before
  * memory is used again. Here the collector knows. Items lie in large pointer-free segments
@@ -259,28 +259,29 @@ static bool drop_expired(struct store_worker *worker, struct ebb_span key, uint6
     return !lives;
 }
 
-/* The record is wide, or narrow and will hold what the edit may make of it. */
-static void edit_apply(struct store_worker *worker, struct place place, const struct target *target,
-                       const struct store_edit *edit, uint32_t now) {
+/* The record is wide, or narrow and will hold what the update may make of it. */
+static void update_apply(struct store_worker *worker, struct place place,
+                         const struct target *target, const struct store_update *update,
+                         uint32_t now) {
     struct store *store = worker->store;
     struct segment_entry *entry = target->entry;
     struct record *record = target->record;
-    struct stamps stamps = {edit->item.client_flags, edit->expires,
-                            edit->cas ? edit->cas : cas_next(store, edit->item.cas)};
+    struct stamps stamps = {update->item.client_flags, update->expires,
+                            update->cas ? update->cas : cas_next(store, update->item.cas)};
     stamps_write(entry, record, lead_wide(atomic_load(&record->lead)), &stamps);
-    if (edit->expires != edit->item.expires)
-        segment_expires_raise(entry, edit->expires);
-    if (edit->marks != edit->item.marks) {
+    if (update->expires != update->item.expires)
+        segment_expires_raise(entry, update->expires);
+    if (update->marks != update->item.marks) {
         uint64_t lead = atomic_load_explicit(&record->lead, memory_order_relaxed), wanted;
         do {
-            wanted = (lead & ~((uint64_t)LEAD_MARKS << LEAD_MARKS_SHIFT)) | (uint64_t)edit->marks
+            wanted = (lead & ~((uint64_t)LEAD_MARKS << LEAD_MARKS_SHIFT)) | (uint64_t)update->marks
                                                                                 << LEAD_MARKS_SHIFT;
         } while (!atomic_compare_exchange_weak(&record->lead, &lead, wanted));
     }
-    if (edit->cas_told)
-        *edit->cas_told = stamps.cas;
-    if (edit->accessed || edit->changed) {
-        record_accessed(record, edit->accessed ? STORE_FETCHED : 0, now);
+    if (update->cas_told)
+        *update->cas_told = stamps.cas;
+    if (update->accessed || update->changed) {
+        record_accessed(record, update->accessed ? STORE_FETCHED : 0, now);
         slot_used(worker, place.head, slot_load(place));
     }
 }
@@ -324,11 +325,11 @@ static enum store_verdict room_make(struct store_worker *worker, struct ebb_span
     return STORE_STORED;
 }
 
-/* ---- edit ---- */
+/* ---- update ---- */
 
-/* Whether an edit can keep its cas and expiry in the header that there is. */
-static bool edit_fits(const struct store *store, const struct target *target, uint64_t cas,
-                      struct store_may may) {
+/* Whether an update can keep its cas and expiry in the header that there is. */
+static bool update_fits(const struct store *store, const struct target *target, uint64_t cas,
+                        struct store_may may) {
     if (lead_wide(atomic_load_explicit(&target->record->lead, memory_order_relaxed)))
         return true;
     uint64_t latest = atomic_load_explicit(&store->cas, memory_order_relaxed);
@@ -363,35 +364,35 @@ static bool widen(struct store_worker *worker, struct ebb_span key, uint64_t has
     return true;
 }
 
-static void edit_there(struct store_worker *worker, struct bucket *bucket, struct place place,
-                       const struct target *target, struct store_edit *edit, uint32_t now,
-                       void (*edit_fn)(struct store_edit *, void *), void *context) {
-    edit->value =
-        edit->item.value_length <= STORE_COPY_MAX ? (char *)(uintptr_t)edit->item.value : NULL;
-    edit->expires = edit->item.expires;
-    edit->marks = edit->item.marks;
-    edit->cas = edit->item.cas;
-    edit_fn(edit, context);
-    if (edit->remove)
+static void update_there(struct store_worker *worker, struct bucket *bucket, struct place place,
+                         const struct target *target, struct store_update *update, uint32_t now,
+                         void (*update_fn)(struct store_update *, void *), void *context) {
+    update->value =
+        update->item.value_length <= STORE_COPY_MAX ? (char *)(uintptr_t)update->item.value : NULL;
+    update->expires = update->item.expires;
+    update->marks = update->item.marks;
+    update->cas = update->item.cas;
+    update_fn(update, context);
+    if (update->remove)
         unlink_slot(worker, bucket, place);
     else
-        edit_apply(worker, place, target, edit, now);
+        update_apply(worker, place, target, update, now);
 }
 
-bool store_edit_may(struct store_worker *worker, struct ebb_span key, uint32_t now,
-                    struct store_may may, void (*edit_fn)(struct store_edit *, void *),
-                    void *context) {
+bool store_update_may(struct store_worker *worker, struct ebb_span key, uint32_t now,
+                      struct store_may may, void (*update_fn)(struct store_update *, void *),
+                      void *context) {
     struct store *store = worker->store;
     flush_when_due(store, now);
     uint64_t hash = store_hash(store, key);
     for (;;) {
-        struct store_edit edit = {0};
+        struct store_update update = {0};
         struct target target;
         struct bucket *bucket = index_lock(store, hash);
-        struct place place = find_living(worker, bucket, key, hash, now, &target, &edit.item);
-        bool fits = place.head == NULL || edit_fits(store, &target, edit.item.cas, may);
+        struct place place = find_living(worker, bucket, key, hash, now, &target, &update.item);
+        bool fits = place.head == NULL || update_fits(store, &target, update.item.cas, may);
         if (place.head && fits)
-            edit_there(worker, bucket, place, &target, &edit, now, edit_fn, context);
+            update_there(worker, bucket, place, &target, &update, now, update_fn, context);
         index_unlock(bucket);
         if (fits)
             return place.head != NULL;

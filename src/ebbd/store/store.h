@@ -8,7 +8,7 @@
  * Three primitives carry every command:
  *   find    without a lock: a view of an item, valid once store_still says so; an item that has
  *           expired is taken away, under its bucket's lock
- *   edit    under the bucket's lock: expiry, marks, cas, a small value in place, removal
+ *   update    under the bucket's lock: expiry, marks, cas, a small value in place, removal
  *   commit  a new version out of a reserved room, if the caller's decide() agrees under the
  * bucket's lock
  */
@@ -91,7 +91,7 @@ bool store_still(const struct store_read *read);
  * store_still. */
 void store_touched(const struct store_read *read);
 
-struct store_edit {
+struct store_update {
     struct store_item
         item;    /* as it is; item.value may be written when item.value_length <= STORE_COPY_MAX */
     char *value; /* the same bytes, writable; NULL when they are too many */
@@ -104,21 +104,24 @@ struct store_edit {
     bool changed;       /* the same, but does not count as fetched */
     uint64_t *cas_told; /* not NULL: gets the cas that the item has afterwards */
 };
-/* What an edit may set; 0 where it leaves it, or takes a fresh cas. */
+/* What an update may set; 0 where it leaves it, or takes a fresh cas. */
 struct store_may {
     uint32_t expires;
     uint64_t cas;
 };
-/* Calls edit once under the bucket's lock (so: short, no allocation, no store call); false: a miss.
+/* Calls update once under the bucket's lock (so: short, no allocation, no store call); false: a
+ * miss.
  */
-bool store_edit_may(struct store_worker *worker, struct ebb_span key, uint32_t now,
-                    struct store_may may, void (*edit)(struct store_edit *edit, void *context),
-                    void *context);
+bool store_update_may(struct store_worker *worker, struct ebb_span key, uint32_t now,
+                      struct store_may may,
+                      void (*update)(struct store_update *update, void *context), void *context);
 /* The same for what leaves the cas, or takes a fresh one. */
-static inline bool store_edit(struct store_worker *worker, struct ebb_span key, uint32_t now,
-                              uint32_t expires,
-                              void (*edit)(struct store_edit *edit, void *context), void *context) {
-    return store_edit_may(worker, key, now, (struct store_may){.expires = expires}, edit, context);
+static inline bool store_update(struct store_worker *worker, struct ebb_span key, uint32_t now,
+                                uint32_t expires,
+                                void (*update)(struct store_update *update, void *context),
+                                void *context) {
+    return store_update_may(worker, key, now, (struct store_may){.expires = expires}, update,
+                            context);
 }
 
 enum store_verdict {

@@ -156,14 +156,14 @@ static void raise_to(_Atomic uint64_t *at, uint64_t wanted) {
         continue;
 }
 
-static void remove_it(struct store_edit *edit, void *context) {
+static void remove_it(struct store_update *update, void *context) {
     (void)context;
-    edit->remove = true;
+    update->remove = true;
 }
 
-static void touch_it(struct store_edit *edit, void *context) {
-    edit->expires = *(uint32_t *)context;
-    edit->accessed = true;
+static void touch_it(struct store_update *update, void *context) {
+    update->expires = *(uint32_t *)context;
+    update->accessed = true;
 }
 
 static uint32_t expiry_for(struct player *me) {
@@ -201,13 +201,13 @@ static void version_write(struct player *me) {
     uint64_t number = atomic_load(&state->started) + 1;
     atomic_store(&state->started, number);
     if (is_delete(number)) {
-        store_edit(me->worker, ebb_span_of(key), now_of(me), 0, remove_it, NULL);
+        store_update(me->worker, ebb_span_of(key), now_of(me), 0, remove_it, NULL);
     } else {
         while (!set_value(me, key, number_of_key, number))
             continue;
         uint32_t expires = expiry_for(me);
         if (chance(me, 4) == 0)
-            store_edit(me->worker, ebb_span_of(key), now_of(me), expires, touch_it, &expires);
+            store_update(me->worker, ebb_span_of(key), now_of(me), expires, touch_it, &expires);
     }
     atomic_store(&state->finished, number);
 }
@@ -285,16 +285,16 @@ struct increment {
     bool done;
 };
 
-static void increment_it(struct store_edit *edit, void *context) {
+static void increment_it(struct store_update *update, void *context) {
     struct increment *told = context;
-    if (edit->value == NULL)
+    if (update->value == NULL)
         return;
-    size_t length = edit->item.value_length;
-    struct value value = value_checked(edit->value, length, told->key);
-    value_write(edit->value, length, told->key, value.number, value.count + 1);
-    memcpy(&told->value, edit->value, sizeof told->value);
-    edit->cas = 0;
-    edit->cas_told = &told->cas;
+    size_t length = update->item.value_length;
+    struct value value = value_checked(update->value, length, told->key);
+    value_write(update->value, length, told->key, value.number, value.count + 1);
+    memcpy(&told->value, update->value, sizeof told->value);
+    update->cas = 0;
+    update->cas_told = &told->cas;
     told->done = true;
 }
 
@@ -307,11 +307,11 @@ static void counter_operation(struct player *me) {
         return;
     }
     if (chance(me, 200) == 0) {
-        store_edit(me->worker, ebb_span_of(key), now_of(me), 0, remove_it, NULL);
+        store_update(me->worker, ebb_span_of(key), now_of(me), 0, remove_it, NULL);
         return;
     }
     struct increment told = {.key = number_of_key};
-    if (store_edit(me->worker, ebb_span_of(key), now_of(me), 0, increment_it, &told) && told.done)
+    if (store_update(me->worker, ebb_span_of(key), now_of(me), 0, increment_it, &told) && told.done)
         success(me, number_of_key, &told.value, told.cas);
 }
 
@@ -322,7 +322,7 @@ static void wave_operation(struct player *me) {
     uint32_t at = me->wave++ % (2 * WAVE_KEYS);
     snprintf(key, sizeof key, "wave-%d-%u", me->index, at % WAVE_KEYS);
     if (at >= WAVE_KEYS) {
-        store_edit(me->worker, ebb_span_of(key), now_of(me), 0, remove_it, NULL);
+        store_update(me->worker, ebb_span_of(key), now_of(me), 0, remove_it, NULL);
         return;
     }
     struct store_room room = {0};

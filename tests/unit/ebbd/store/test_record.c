@@ -111,15 +111,15 @@ START_TEST(a_new_version_over_any_other_is_exact) {
 }
 END_TEST
 
-static void set_expires(struct store_edit *edit, void *context) {
-    edit->expires = *(const uint32_t *)context;
-    edit->accessed = true;
+static void set_expires(struct store_update *update, void *context) {
+    update->expires = *(const uint32_t *)context;
+    update->accessed = true;
 }
 
-static void renew(struct store_edit *edit, void *context) {
-    edit->cas = 0;
-    edit->marks ^= STORE_STALE | STORE_WIN_SENT;
-    edit->cas_told = context;
+static void renew(struct store_update *update, void *context) {
+    update->cas = 0;
+    update->marks ^= STORE_STALE | STORE_WIN_SENT;
+    update->cas_told = context;
 }
 
 START_TEST(an_edit_may_need_a_wider_header) {
@@ -130,11 +130,11 @@ START_TEST(an_edit_may_need_a_wider_header) {
             struct store_new is = kinds[old];
             uint32_t expires = kinds[kind].expires;
             put(worker, "k", &is, &is, NOW);
-            ck_assert(store_edit(worker, EBB_SPAN("k"), NOW, expires, set_expires, &expires));
+            ck_assert(store_update(worker, EBB_SPAN("k"), NOW, expires, set_expires, &expires));
             is.expires = expires;
             check_item(worker, "k", &is, NOW);
             uint64_t cas = 0;
-            ck_assert(store_edit(worker, EBB_SPAN("k"), NOW, 0, renew, &cas));
+            ck_assert(store_update(worker, EBB_SPAN("k"), NOW, 0, renew, &cas));
             ck_assert_uint_gt(cas, is.cas);
             is.cas = cas;
             check_item(worker, "k", &is, NOW);

@@ -264,8 +264,8 @@ START_TEST(what_moves_stays_what_it_was) {
 }
 END_TEST
 
-static void lengthen(struct store_edit *edit, void *context) {
-    edit->expires = *(uint32_t *)context;
+static void lengthen(struct store_update *update, void *context) {
+    update->expires = *(uint32_t *)context;
 }
 
 START_TEST(the_sweeper_returns_expired_memory_without_traffic) {
@@ -278,7 +278,7 @@ START_TEST(the_sweeper_returns_expired_memory_without_traffic) {
     put_many(store_worker_at(store, 0), "stays", 10, 100, 0, NOW);
     uint32_t longer = 200;
     ck_assert(
-        store_edit(store_worker_at(store, 0), EBB_SPAN("a-5"), NOW, longer, lengthen, &longer));
+        store_update(store_worker_at(store, 0), EBB_SPAN("a-5"), NOW, longer, lengthen, &longer));
     ck_assert_uint_gt(stats_of(store).segment_bytes, 4 << 20);
     while (store_tick(store, 99))
         continue;
@@ -386,9 +386,9 @@ START_TEST(a_ghost_is_forgotten_when_as_many_left_as_there_are_items) {
 }
 END_TEST
 
-static void remove_it(struct store_edit *edit, void *context) {
+static void remove_it(struct store_update *update, void *context) {
     (void)context;
-    edit->remove = true;
+    update->remove = true;
 }
 
 /* Without eviction (-M) what lives stays, also where cleaning finds no room for it: values of a bit
@@ -403,7 +403,7 @@ START_TEST(without_eviction_nothing_that_lives_leaves) {
     put_many(worker, "small", KEYS, 300, 0, NOW);
     for (int i = 0; i < KEYS; i += EVERY) {
         snprintf(key, sizeof key, "small-%d", i);
-        ck_assert(store_edit(worker, ebb_span_of(key), NOW, 0, remove_it, NULL));
+        ck_assert(store_update(worker, ebb_span_of(key), NOW, 0, remove_it, NULL));
     }
     ck_assert(store_limit_set(store, 160 << 20, NOW));
     int stored = 0;

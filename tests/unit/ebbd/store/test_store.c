@@ -103,16 +103,16 @@ START_TEST(the_index_takes_less_than_nine_bytes_an_item_whatever_their_number) {
 }
 END_TEST
 
-static void remove_it(struct store_edit *edit, void *context) {
+static void remove_it(struct store_update *update, void *context) {
     (void)context;
-    edit->remove = true;
+    update->remove = true;
 }
 
-static void bump(struct store_edit *edit, void *context) {
+static void bump(struct store_update *update, void *context) {
     (void)context;
-    edit->value[0]++;
-    edit->expires = 99;
-    edit->cas = 0;
+    update->value[0]++;
+    update->expires = 99;
+    update->cas = 0;
 }
 
 START_TEST(an_edit_changes_in_place_and_removes) {
@@ -122,7 +122,7 @@ START_TEST(an_edit_changes_in_place_and_removes) {
     put(worker, "k", "a", 1, 0, 2);
     struct store_read before, after;
     ck_assert(store_find(worker, EBB_SPAN("k"), 2, &before));
-    ck_assert(store_edit(worker, EBB_SPAN("k"), 2, 0, bump, NULL));
+    ck_assert(store_update(worker, EBB_SPAN("k"), 2, 0, bump, NULL));
     ck_assert(!store_still(&before));
     ck_assert(store_find(worker, EBB_SPAN("k"), 2, &after));
     ck_assert_uint_gt(after.item.cas, before.item.cas);
@@ -130,8 +130,8 @@ START_TEST(an_edit_changes_in_place_and_removes) {
     ck_assert_uint_eq(after.item.client_flags, 7);
     ck_assert_int_eq(take(worker, "k", 2, out, sizeof out), 1);
     ck_assert_int_eq(out[0], 'b');
-    ck_assert(store_edit(worker, EBB_SPAN("k"), 2, 0, remove_it, NULL));
-    ck_assert(!store_edit(worker, EBB_SPAN("k"), 2, 0, remove_it, NULL));
+    ck_assert(store_update(worker, EBB_SPAN("k"), 2, 0, remove_it, NULL));
+    ck_assert(!store_update(worker, EBB_SPAN("k"), 2, 0, remove_it, NULL));
     store_check(store);
     store_close(store);
 }
@@ -453,7 +453,7 @@ static void stress_run(void *arg) {
             ebb_assert(verdict == STORE_STORED, "set: %d", verdict);
             me->sets++;
         } else {
-            store_edit(worker, ebb_span_of(key), 2, 0, remove_it, NULL);
+            store_update(worker, ebb_span_of(key), 2, 0, remove_it, NULL);
         }
     }
 }
