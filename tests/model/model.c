@@ -247,7 +247,7 @@ static void room_take(void) {
 /* What a thread no longer needs would only make more states. */
 static void forget(void) {
     T->data = (struct pointer){0, 0};
-    T->bucket = T->buckets = T->version = T->i = T->slot = T->lead = T->a = T->b = T->found = 0;
+    T->bucket = T->buckets = T->version = T->i = T->slot = T->header = T->a = T->b = T->found = 0;
     T->key = T->index = T->layout = 0;
 }
 
@@ -278,8 +278,8 @@ again:
                 goto again;
         }
         STEP;
-        T->lead = load(at(T->data, PLACE_CELL(T->slot), LEAD));
-        if (T->lead != K)
+        T->header = load(at(T->data, PLACE_CELL(T->slot), LEAD));
+        if (T->header != K)
             continue;
         STEP;
         T->a = load(at(T->data, PLACE_CELL(T->slot), A));
@@ -287,8 +287,8 @@ again:
         T->b = load(at(T->data, PLACE_CELL(T->slot), B));
         T->data = (struct pointer){0, 0};
         if (mutant != NO_CHECK_AFTER_COPYING) {
-            LOAD(T->lead, VERSION(T->bucket));
-            if (T->lead != T->version)
+            LOAD(T->header, VERSION(T->bucket));
+            if (T->header != T->version)
                 goto again;
         }
         CHECK(T->a == T->b, "a torn value");
@@ -318,7 +318,7 @@ done:
     END;
 }
 
-/* The room's record: lead, key and value. */
+/* The room's record: header, key and value. */
 #define FILL(value)                                                                                \
     do {                                                                                           \
         STEP;                                                                                      \
@@ -357,8 +357,8 @@ static void writer(void) {
             LOAD(T->a, ROOT(PLACE_ID(T->slot)));
             T->data = pointer_of(T->a);
             STEP;
-            T->lead = load(at(T->data, PLACE_CELL(T->slot), LEAD));
-            if (T->lead == K)
+            T->header = load(at(T->data, PLACE_CELL(T->slot), LEAD));
+            if (T->header == K)
                 T->found = T->i + 1;
         }
         for (T->i = 0; !T->found; T->i++) {
@@ -386,7 +386,7 @@ static void writer(void) {
     END;
 }
 
-/* Under the bucket's lock: copies the record to the room and lets the slot lead there. */
+/* Under the bucket's lock: copies the record to the room and lets the slot header there. */
 #define MOVE(victim)                                                                               \
     do {                                                                                           \
         STEP;                                                                                      \
@@ -398,7 +398,7 @@ static void writer(void) {
         STEP;                                                                                      \
         store(at(T->room, T->room_cell, B), T->b);                                                 \
         STEP;                                                                                      \
-        store(at(T->room, T->room_cell, LEAD), T->lead);                                           \
+        store(at(T->room, T->room_cell, LEAD), T->header);                                         \
         STORE(SLOT(T->bucket, T->found - 1), PLACE(T->room_id, T->room_cell));                     \
     } while (0)
 
@@ -419,16 +419,16 @@ static void evictor(void) {
             FENCE;
         for (T->cell = 0; T->cell < CELLS; T->cell++) {
             STEP;
-            T->lead = load(at(T->data, T->cell, LEAD));
-            if (T->lead == 0)
+            T->header = load(at(T->data, T->cell, LEAD));
+            if (T->header == 0)
                 continue;
-            LOCK_HOME(T->lead);
+            LOCK_HOME(T->header);
             FIND_PLACE(PLACE(T->number, T->cell));
             T->key = T->found;
             if (T->found && plan.keeps[T->pass]) {
                 UNLOCK(T->bucket);
                 RESERVE(false);
-                LOCK_HOME(T->lead);
+                LOCK_HOME(T->header);
                 if (mutant == MOVE_WITHOUT_LOOKING_AGAIN)
                     T->found = T->key;
                 else
@@ -445,9 +445,10 @@ static void evictor(void) {
             if (T->key)
                 STORE(SLOT(T->bucket, T->found - 1), 0);
             UNLOCK(T->bucket);
-            if (T->key && T->lead == K)
+            if (T->key && T->header == K)
                 current_is(0);
-            T->bucket = T->buckets = T->i = T->slot = T->lead = T->a = T->b = T->found = T->key = 0;
+            T->bucket = T->buckets = T->i = T->slot = T->header = T->a = T->b = T->found = T->key =
+                0;
         }
         forget();
         if (mutant == WALK_BEFORE_MARK)
@@ -487,9 +488,9 @@ static void splitter(void) {
             LOAD(T->a, ROOT(PLACE_ID(T->taken[T->i])));
             T->data = pointer_of(T->a);
             STEP;
-            T->lead = load(at(T->data, PLACE_CELL(T->taken[T->i]), LEAD));
+            T->header = load(at(T->data, PLACE_CELL(T->taken[T->i]), LEAD));
             T->data = (struct pointer){0, 0};
-            T->found = home(T->lead, 3 - T->number);
+            T->found = home(T->header, 3 - T->number);
             STEP;
             store(empty_slot(T->found), T->taken[T->i]);
             T->taken[T->i] = 0;

@@ -49,7 +49,7 @@ static bool show_meta(struct cmd_stream *stream, struct ebb_span key,
                    " exp=%lld la=%lld cas=%llu fetch=%s cls=1 size=%zu flags=%u \n",
                    item->expires == 0 ? -1LL : (long long)(item->expires + unix_start),
                    (long long)(item->last_access + unix_start), (unsigned long long)item->cas,
-                   item->marks & STORE_FETCHED ? "yes" : "no",
+                   item->item_flags & STORE_FETCHED ? "yes" : "no",
                    cmd_item_size(key.length, item->client_flags, item->value_length),
                    item->client_flags);
     reply_bytes(turn->reply, line, (size_t)(at - line));
@@ -59,7 +59,7 @@ static bool show_meta(struct cmd_stream *stream, struct ebb_span key,
 static bool show_get(struct cmd_stream *stream, struct ebb_span key,
                      const struct store_item *item) {
     struct reply *reply = stream->turn->reply;
-    bool encoded = (item->marks & STORE_KEY_BASE64) || !request_is_word(key);
+    bool encoded = (item->item_flags & STORE_KEY_BASE64) || !request_is_word(key);
     char *at = reply->text + reply->used;
     memcpy(at, "mg ", 3);
     if (encoded)
@@ -74,7 +74,7 @@ static bool show_get(struct cmd_stream *stream, struct ebb_span key,
 static bool show_cache(struct cmd_stream *stream, struct ebb_span key,
                        const struct store_item *item) {
     char line[LINE_MAX];
-    if ((item->marks & STORE_KEY_BASE64) || !request_is_word(key))
+    if ((item->item_flags & STORE_KEY_BASE64) || !request_is_word(key))
         return true;
     int64_t unix_start = stream->turn->shared->clock.unix_start;
     int length = snprintf(line, sizeof(line), " [%zu b; %lld s]\r\n", item->value_length,

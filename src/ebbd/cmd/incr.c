@@ -73,7 +73,7 @@ static enum store_verdict decide_number(const struct store_item *old, struct sto
     write_padded(delta, delta->room->value, delta->room->value_length);
     new->client_flags = old->client_flags;
     new->expires = delta->sets_expires ? delta->expires : old->expires;
-    new->marks = old->marks &STORE_KEY_BASE64;
+    new->item_flags = old->item_flags &STORE_KEY_BASE64;
     delta->outcome = DELTA_DONE;
     return STORE_STORED;
 }

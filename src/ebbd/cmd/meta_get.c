@@ -38,7 +38,7 @@ static void add_value(struct reply *reply, const struct meta *meta,
 
 static struct metaflags_item shown(const struct meta *meta, const struct store_item *item) {
     return (struct metaflags_item){.key = meta->key,
-                                   .key_is_base64 = (item->marks & STORE_KEY_BASE64) != 0,
+                                   .key_is_base64 = (item->item_flags & STORE_KEY_BASE64) != 0,
                                    .known = meta_has(meta, 'C') && item->cas == meta->cas,
                                    .item = *item};
 }
@@ -46,7 +46,7 @@ static struct metaflags_item shown(const struct meta *meta, const struct store_i
 /* The answer tells the item only, and changes nothing. */
 static bool needs_update(const struct meta *meta, const struct store_item *item) {
     return (meta->has & (META_FLAG('T') | META_FLAG('R'))) ||
-           (item->marks & (STORE_STALE | STORE_WIN_SENT)) == STORE_STALE;
+           (item->item_flags & (STORE_STALE | STORE_WIN_SENT)) == STORE_STALE;
 }
 
 /* Does a hit count as a use of the item? memcached counts at once, or, with flags that tell how it
@@ -98,7 +98,7 @@ static void update_item(struct store_update *update, void *context) {
     add_value(asked->turn->reply, asked->meta, &item);
     update->expires = item.item.expires;
     if (item.won && !meta_is_cut(asked->meta))
-        update->marks |= STORE_WIN_SENT;
+        update->item_flags |= STORE_WIN_SENT;
     update->accessed = is_use(asked->meta);
 }
 
@@ -119,8 +119,9 @@ static enum found create(struct cmd_turn *turn, const struct meta *meta) {
     struct store_new new = {.expires = item.item.expires, .cas = meta->cas_new};
     if (store_reserve(turn->worker, meta->key, 0, &new, turn->now, &room) != STORE_STORED)
         return FOUND_NOT;
-    new.marks = (item.won && !meta_is_cut(meta) ? STORE_WIN_SENT : 0) |
-                (meta->key_is_base64 ? STORE_KEY_BASE64 : 0) | (is_use(meta) ? STORE_FETCHED : 0);
+    new.item_flags = (item.won && !meta_is_cut(meta) ? STORE_WIN_SENT : 0) |
+                     (meta->key_is_base64 ? STORE_KEY_BASE64 : 0) |
+                     (is_use(meta) ? STORE_FETCHED : 0);
     switch (store_commit(turn->worker, &room, turn->now, &new, cmd_decide_absent, NULL)) {
     case STORE_STORED:
         item = empty_item(turn, meta);
@@ -187,7 +188,7 @@ static void answer_debug(struct cmd_turn *turn, struct ebb_span key,
     char *at = reply->text + reply->used;
     memcpy(at, "ME ", 3);
     at += 3;
-    if ((item->marks & STORE_KEY_BASE64) || !request_is_word(key))
+    if ((item->item_flags & STORE_KEY_BASE64) || !request_is_word(key))
         at = ebb_base64_write(at, key);
     else
         at = (char *)memcpy(at, key.at, key.length) + key.length;
@@ -196,7 +197,7 @@ static void answer_debug(struct cmd_turn *turn, struct ebb_span key,
     int length = snprintf(line, sizeof(line), " exp=%d la=%u cas=%llu fetch=%s cls=%u size=%zu\r\n",
                           item->expires == 0 ? -1 : (int)(item->expires - turn->now),
                           turn->now - item->last_access, (unsigned long long)item->cas,
-                          item->marks & STORE_FETCHED ? "yes" : "no", 1u, size);
+                          item->item_flags & STORE_FETCHED ? "yes" : "no", 1u, size);
     reply_bytes(reply, line, (size_t)length);
 }
 

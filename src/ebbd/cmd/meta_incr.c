@@ -29,7 +29,7 @@ static enum store_verdict create(struct cmd_turn *turn, const struct meta *meta,
     metaflags_apply(turn, meta, FLAGS_SHOWN, &item);
     struct store_new new = {.expires = item.item.expires,
                             .cas = meta->cas_new,
-                            .marks = meta->key_is_base64 ? STORE_KEY_BASE64 : 0};
+                            .item_flags = meta->key_is_base64 ? STORE_KEY_BASE64 : 0};
     return delta_create(turn, meta->key, meta->initial, &new, delta);
 }
 

@@ -158,7 +158,7 @@ static void update_remove(struct store_update *update, void *context) {
         return;
     if (meta_has(meta, 'T'))
         update->expires = asked->expires;
-    update->marks = (uint8_t)((update->marks | STORE_STALE) & ~STORE_WIN_SENT);
+    update->item_flags = (uint8_t)((update->item_flags | STORE_STALE) & ~STORE_WIN_SENT);
     update->cas = meta->cas_new;
 }
 
@@ -173,11 +173,11 @@ static enum store_verdict decide_empty(const struct store_item *old, struct stor
     asked->result = REMOVED_EXISTS;
     if (meta_has(meta, 'C') && old->cas != meta->cas)
         return STORE_EXISTS;
-    bool marks = meta_has(meta, 'I');
+    bool item_flags = meta_has(meta, 'I');
     asked->length = old->value_length;
-    asked->result = marks ? REMOVED_MARKED : REMOVED;
-    new->marks = (old->marks & STORE_KEY_BASE64) | (marks ? STORE_STALE : 0);
-    if (new->cas == 0 && !marks)
+    asked->result = item_flags ? REMOVED_MARKED : REMOVED;
+    new->item_flags = (old->item_flags & STORE_KEY_BASE64) | (item_flags ? STORE_STALE : 0);
+    if (new->cas == 0 && !item_flags)
         new->cas = old->cas;
     return STORE_STORED;
 }

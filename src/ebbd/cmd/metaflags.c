@@ -59,7 +59,7 @@ static void apply(const struct cmd_turn *turn, const struct meta *meta, char let
         item->item.expires = second(turn, meta->vivify_ttl);
         item->won = true;
     }
-    if (letter == 'R' && !item->created && !(item->item.marks & STORE_WIN_SENT) &&
+    if (letter == 'R' && !item->created && !(item->item.item_flags & STORE_WIN_SENT) &&
         item->item.expires != 0 && item->item.expires < second(turn, meta->recache_ttl))
         item->won = true;
 }
@@ -78,7 +78,7 @@ static char *write_flag(char *at, const struct cmd_turn *turn, const struct meta
     case 'l':
         return write_number(at, 'l', turn->now - item->item.last_access);
     case 'h':
-        return write_number(at, 'h', (item->item.marks & STORE_FETCHED) != 0);
+        return write_number(at, 'h', (item->item.item_flags & STORE_FETCHED) != 0);
     case 'O':
         return write_span(at, flag);
     case 'k':
@@ -100,12 +100,12 @@ static char *walk(char *at, const struct cmd_turn *turn, const struct meta *meta
 
 /* Z: another one was told to recache; X: stale; W: you shall recache. */
 static char *write_wins(char *at, struct metaflags_item *item) {
-    uint8_t marks = item->item.marks;
-    if (marks & STORE_WIN_SENT)
+    uint8_t item_flags = item->item.item_flags;
+    if (item_flags & STORE_WIN_SENT)
         at = write_mark(at, 'Z');
-    if (marks & STORE_STALE) {
+    if (item_flags & STORE_STALE) {
         at = write_mark(at, 'X');
-        item->won |= !(marks & STORE_WIN_SENT);
+        item->won |= !(item_flags & STORE_WIN_SENT);
     }
     return item->won ? write_mark(at, 'W') : at;
 }

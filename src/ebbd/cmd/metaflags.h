@@ -15,7 +15,7 @@ struct metaflags_item {
     struct store_item item;
 };
 
-/* Answers "VA length" (for v, unless known) or "HD", the flags, win marks and CRLF. shows:
+/* Answers "VA length" (for v, unless known) or "HD", the flags, win flags and CRLF. shows:
  * META_FLAG of the flags that this command tells. */
 void metaflags_answer(const struct cmd_turn *turn, const struct meta *meta, uint64_t shows,
                       struct metaflags_item *item);

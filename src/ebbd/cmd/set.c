@@ -220,7 +220,7 @@ static enum store_verdict decide_cas(const struct store_item *old, struct store_
     if (block->invalidates && block->cas != 0 && block->cas < old->cas) {
         /* Meta: who recached an older version may still leave it, as a stale one. */
         new->expires = old->expires;
-        new->marks |= STORE_STALE | (old->marks & STORE_WIN_SENT);
+        new->item_flags |= STORE_STALE | (old->item_flags & STORE_WIN_SENT);
         return STORE_STORED;
     }
     return old->cas == block->cas ? STORE_STORED : STORE_EXISTS;
@@ -236,7 +236,7 @@ static enum store_verdict decide_join(const struct store_item *old, struct store
         return STORE_AGAIN;
     new->client_flags = old->client_flags;
     new->expires = old->expires;
-    new->marks = old->marks &STORE_KEY_BASE64;
+    new->item_flags = old->item_flags &STORE_KEY_BASE64;
     return STORE_STORED;
 }
 
@@ -261,7 +261,7 @@ static enum store_verdict join_to_nothing(struct cmd_turn *turn, const struct cm
     *new = (struct store_new){.client_flags = block->client_flags,
                               .expires = block->expires,
                               .cas = block->cas_new,
-                              .marks = block->key_is_base64 ? STORE_KEY_BASE64 : 0};
+                              .item_flags = block->key_is_base64 ? STORE_KEY_BASE64 : 0};
     if (store_reserve(turn->worker, key, block->length, new, turn->now, &room) != STORE_STORED)
         return STORE_NOT_STORED;
     memcpy(room.value, block->at, block->length);
@@ -374,7 +374,7 @@ void cmd_block_done(struct cmd_turn *turn, struct cmd_block *block, bool crlf) {
     struct store_new new = {.client_flags = block->client_flags,
                             .expires = block->expires,
                             .cas = block->cas_new,
-                            .marks = block->key_is_base64 ? STORE_KEY_BASE64 : 0};
+                            .item_flags = block->key_is_base64 ? STORE_KEY_BASE64 : 0};
     if (is_join(block))
         verdict = join(turn, block, &new, &length);
     else

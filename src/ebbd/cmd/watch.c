@@ -159,7 +159,7 @@ void watch_evicted(struct ebb_span key, const struct store_item *item, uint32_t 
     if (!watch_on(WATCH_EVICTIONS))
         return;
     tell_line(WATCH_EVICTIONS, "eviction key=%s fetch=%s ttl=%lld la=%u clsid=%u size=%zu\n",
-              encoded(text, key), item->marks & STORE_FETCHED ? "yes" : "no",
+              encoded(text, key), item->item_flags & STORE_FETCHED ? "yes" : "no",
               item->expires ? (long long)item->expires - now : -1LL, now - item->last_access, 1u,
               item->value_length);
 }

@@ -22,16 +22,16 @@ static void check_slot(struct store *store, uint32_t number, uint64_t slot) {
     ebb_assert(offset < entry->used, "segment %u: offset %u, used %u", segment, offset,
                entry->used);
     const struct record *record = (const struct record *)(segment_data(store, segment) + offset);
-    struct ebb_span key = {record_key(record, record->lead), lead_key_length(record->lead)};
+    struct ebb_span key = {record_key(record, record->header), header_key_length(record->header)};
     uint64_t hash = store_hash(store, key);
     ebb_assert(key.length > 0 && tag_of(store, hash) == (slot & tag_mask(store)),
                "bucket %u: tag differs", number);
-    struct stamps stamps = stamps_read(entry, record, record->lead);
-    uint32_t expires = stamps.expires;
+    struct attributes attributes = attributes_read(entry, record, record->header);
+    uint32_t expires = attributes.expires;
     ebb_assert((expires ? expires : UINT32_MAX) <= entry->expires_last,
                "segment %u: an item expires at %u, the segment at %u", segment, expires,
                entry->expires_last);
-    ebb_assert(stamps.cas != 0, "segment %u at %u: no cas", segment, offset);
+    ebb_assert(attributes.cas != 0, "segment %u at %u: no cas", segment, offset);
     struct bucket *home = index_lock(store, hash);
     struct place found = index_find(store, home, key, hash);
     index_unlock(home);
@@ -109,10 +109,10 @@ static void check_pages(const struct store *store) {
 /* Bytes of the record at `offset` that a slot points to: all of it or 0. */
 static uint32_t live_at(struct store *store, uint32_t segment, uint32_t offset, uint32_t size) {
     const struct record *record = (const struct record *)(segment_data(store, segment) + offset);
-    uint32_t length = lead_key_length(record->lead);
+    uint32_t length = header_key_length(record->header);
     if (length == 0)
         return 0;
-    struct ebb_span key = {record_key(record, record->lead), length};
+    struct ebb_span key = {record_key(record, record->header), length};
     uint64_t hash = store_hash(store, key);
     struct bucket *home = index_lock(store, hash);
     struct place place = index_find_place(store, home, hash, place_make(store, segment, offset));
@@ -138,7 +138,7 @@ static void check_segment(struct store *store, uint32_t segment, struct sums *su
     if (entry->huge)
         live = live_at(store, segment, 0, entry->capacity);
     for (uint32_t offset = 0, size; !entry->huge && offset < entry->used; offset += size) {
-        size = segment_record_size(entry, ((const struct record *)(data + offset))->lead);
+        size = segment_record_size(entry, ((const struct record *)(data + offset))->header);
         ebb_assert(size > 0 && offset + size <= entry->used, "segment %u cannot be walked at %u",
                    segment, offset);
         live += live_at(store, segment, offset, size);

@@ -76,8 +76,8 @@ bool evict_probation_full(const struct store *store) {
 }
 
 static void count_gone(struct store *store, const struct record *record, bool expired) {
-    bool fetched =
-        lead_marks(atomic_load_explicit(&record->lead, memory_order_relaxed)) & STORE_FETCHED;
+    bool fetched = header_item_flags(atomic_load_explicit(&record->header, memory_order_relaxed)) &
+                   STORE_FETCHED;
     atomic_fetch_add_explicit(expired ? &store->reclaimed : &store->evictions, 1,
                               memory_order_relaxed);
     if (!fetched)
@@ -86,9 +86,9 @@ static void count_gone(struct store *store, const struct record *record, bool ex
     atomic_fetch_sub_explicit(&store->items_other, 1, memory_order_relaxed);
 }
 
-static struct stamps record_stamps(const struct walk *walk, const struct record *record) {
-    return stamps_read(walk->entry, record,
-                       atomic_load_explicit(&record->lead, memory_order_relaxed));
+static struct attributes record_attributes(const struct walk *walk, const struct record *record) {
+    return attributes_read(walk->entry, record,
+                           atomic_load_explicit(&record->header, memory_order_relaxed));
 }
 
 /* A record's size is compared with the mean of all that live: up to a third of it, three quarters,
@@ -103,7 +103,7 @@ static uint64_t reads_asked(const struct walk *walk, uint64_t size) {
 }
 
 static bool record_expired(const struct walk *walk, const struct record *record) {
-    return is_expired(record_stamps(walk, record).expires, walk->now);
+    return is_expired(record_attributes(walk, record).expires, walk->now);
 }
 
 /* What becomes of the item behind a slot; under the bucket's lock. */
@@ -171,17 +171,17 @@ static bool leave(const struct walk *walk, uint64_t hash, struct record *record,
 
 /* False: it stays, as nothing may be evicted and there is no room for it elsewhere. */
 static bool leave_or_move(const struct walk *walk, struct record *record, uint64_t hash) {
-    uint64_t lead = atomic_load_explicit(&record->lead, memory_order_relaxed);
-    uint32_t size = segment_record_size(walk->entry, lead);
-    uint32_t value_length = segment_value_length(walk->entry, lead);
+    uint64_t header = atomic_load_explicit(&record->header, memory_order_relaxed);
+    uint32_t size = segment_record_size(walk->entry, header);
+    uint32_t value_length = segment_value_length(walk->entry, header);
     if (leave(walk, hash, record, size, NULL))
         return true;
-    struct stamps stamps = record_stamps(walk, record);
+    struct attributes attributes = record_attributes(walk, record);
     enum pool pool = walk->leaving == BY_CLEANING ? walk->entry->pool : MAIN;
-    for (bool wide = !stamps_likely_narrow(walk->store, &stamps, walk->now);; wide = true) {
+    for (bool wide = !attributes_likely_narrow(walk->store, &attributes, walk->now);; wide = true) {
         struct store_room room = {.wide = wide};
-        uint32_t room_size = record_size(wide, lead_key_length(lead), value_length);
-        segment_reserve_survivor(walk->store, pool, stamps.expires, room_size, value_length,
+        uint32_t room_size = record_size(wide, header_key_length(header), value_length);
+        segment_reserve_survivor(walk->store, pool, attributes.expires, room_size, value_length,
                                  walk->now, &room);
         if (room.record == NULL && !walk->store->config.evict)
             return false;
@@ -202,13 +202,13 @@ static void walk_records(struct walk *walk, uint32_t until) {
         int n = 0;
         while (at < used && n < WALK_GROUP) {
             struct record *record = (struct record *)(data + at);
-            uint64_t lead = atomic_load_explicit(&record->lead, memory_order_acquire);
-            uint32_t size = segment_record_size(walk->entry, lead);
+            uint64_t header = atomic_load_explicit(&record->header, memory_order_acquire);
+            uint32_t size = segment_record_size(walk->entry, header);
             ebb_assert(size > 0 && at + size <= used,
                        "segment %u: record at %u of %u bytes, used %u", walk->segment, at, size,
                        used);
             at += size;
-            if (lead_key_length(lead) == 0)
+            if (header_key_length(header) == 0)
                 continue;
             hash[n] = record_hash(store, record);
             index_prefetch(store, hash[n]);
@@ -227,7 +227,7 @@ static void walk_records(struct walk *walk, uint32_t until) {
 static bool huge_stays(const struct walk *walk) {
     struct store *store = walk->store;
     struct record *record = (struct record *)segment_data(store, walk->segment);
-    if (lead_key_length(atomic_load_explicit(&record->lead, memory_order_acquire)) == 0)
+    if (header_key_length(atomic_load_explicit(&record->header, memory_order_acquire)) == 0)
         return false;
     uint64_t hash = record_hash(store, record);
     struct bucket *bucket = index_lock(store, hash);
@@ -248,7 +248,7 @@ static bool huge_stays(const struct walk *walk) {
 static void huge_leaves(const struct walk *walk) {
     struct record *record = (struct record *)segment_data(walk->store, walk->segment);
     struct store_room none = {0};
-    if (lead_key_length(atomic_load_explicit(&record->lead, memory_order_acquire)) != 0)
+    if (header_key_length(atomic_load_explicit(&record->header, memory_order_acquire)) != 0)
         leave(walk, record_hash(walk->store, record), record, walk->entry->capacity, &none);
 }
 
@@ -298,16 +298,16 @@ static void walk_give_up(struct store *store) {
 }
 
 /* Under a lower limit it got a segment of its own, under this one it is one of many. */
-static bool is_huge_no_more(const struct walk *walk, uint64_t lead) {
-    uint32_t length = segment_value_length(walk->entry, lead);
-    return !segment_is_huge(walk->store, record_size(false, lead_key_length(lead), length));
+static bool is_huge_no_more(const struct walk *walk, uint64_t header) {
+    uint32_t length = segment_value_length(walk->entry, header);
+    return !segment_is_huge(walk->store, record_size(false, header_key_length(header), length));
 }
 
 static uint64_t walk_huge(struct store *store) {
     struct walk *walk = &store->walk;
     struct record *record = (struct record *)segment_data(store, walk->segment);
-    uint64_t lead = atomic_load_explicit(&record->lead, memory_order_acquire);
-    if (lead_key_length(lead) != 0 && is_huge_no_more(walk, lead)) {
+    uint64_t header = atomic_load_explicit(&record->header, memory_order_acquire);
+    if (header_key_length(header) != 0 && is_huge_no_more(walk, header)) {
         walk->stuck = !leave_or_move(walk, record, record_hash(store, record));
     } else if (huge_stays(walk)) {
         walk->entry = NULL;

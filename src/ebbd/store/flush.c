@@ -1,6 +1,6 @@
 /* flush -- all items at once.
  *
- * A flush only marks the segments: from then on all in them is over, and no writer ends in them. A
+ * A flush only flags the segments: from then on all in them is over, and no writer ends in them. A
  * sweep of the index clears their slots by and by, and then they are dropped without a walk. Where
  * memory is needed before, they are walked as any dead segment.
  *

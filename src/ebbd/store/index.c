@@ -221,9 +221,9 @@ void index_unlock(struct bucket *bucket) {
 /* ---- slots, under the lock ---- */
 
 static bool record_has_key(const struct record *record, struct ebb_span key) {
-    uint64_t lead = atomic_load_explicit(&record->lead, memory_order_relaxed);
-    return lead_key_length(lead) == key.length &&
-           memcmp(record_key(record, lead), key.at, key.length) == 0;
+    uint64_t header = atomic_load_explicit(&record->header, memory_order_relaxed);
+    return header_key_length(header) == key.length &&
+           memcmp(record_key(record, header), key.at, key.length) == 0;
 }
 
 /* Bits that say from the head alone that a slot cannot be the one. */

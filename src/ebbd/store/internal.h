@@ -21,9 +21,9 @@
  * for years writes headers as short as on its first day. What does not fit is wide. */
 
 struct record {
-    _Atomic uint64_t lead;  /* key length 8 | marks 7, wide 1 | value length 24 | last access 24 */
-    _Atomic uint64_t stamp; /* narrow: cas 40 | expires 24, both relative; wide: cas 64 */
-    _Atomic uint64_t times; /* only when wide: client flags 32 | expires 32 */
+    _Atomic uint64_t header; /* key length 8 | flags 7, wide 1 | value length 24 | last access 24 */
+    _Atomic uint64_t stamp;  /* narrow: cas 40 | expires 24, both relative; wide: cas 64 */
+    _Atomic uint64_t times;  /* only when wide: client flags 32 | expires 32 */
 };
 enum {
     RECORD_NARROW = 16, /* bytes of a header */
@@ -42,33 +42,33 @@ enum {
 };
 _Static_assert(sizeof(struct record) == RECORD_WIDE, "a wide header is the whole struct");
 
-/* What a header keeps besides the lead. */
-struct stamps {
+/* What a header keeps besides the header. */
+struct attributes {
     uint32_t client_flags, expires; /* second; 0: never */
     uint64_t cas;
 };
 
-static inline uint64_t lead_make(uint32_t key_length, uint8_t marks, bool wide,
-                                 uint32_t value_length, uint32_t now) {
-    return key_length | (uint64_t)marks << LEAD_MARKS_SHIFT | (wide ? LEAD_WIDE : 0) |
+static inline uint64_t header_make(uint32_t key_length, uint8_t item_flags, bool wide,
+                                   uint32_t value_length, uint32_t now) {
+    return key_length | (uint64_t)item_flags << LEAD_MARKS_SHIFT | (wide ? LEAD_WIDE : 0) |
            (uint64_t)value_length << LEAD_VALUE_SHIFT |
            (uint64_t)(now & LEAD_24_BITS) << LEAD_ACCESS_SHIFT;
 }
 
-static inline uint32_t lead_key_length(uint64_t lead) {
-    return lead & 0xFF;
+static inline uint32_t header_key_length(uint64_t header) {
+    return header & 0xFF;
 }
 
-static inline uint8_t lead_marks(uint64_t lead) {
-    return lead >> LEAD_MARKS_SHIFT & LEAD_MARKS;
+static inline uint8_t header_item_flags(uint64_t header) {
+    return header >> LEAD_MARKS_SHIFT & LEAD_MARKS;
 }
 
-static inline uint32_t lead_value_length(uint64_t lead) {
-    return lead >> LEAD_VALUE_SHIFT & LEAD_24_BITS;
+static inline uint32_t header_value_length(uint64_t header) {
+    return header >> LEAD_VALUE_SHIFT & LEAD_24_BITS;
 }
 
-static inline bool lead_wide(uint64_t lead) {
-    return lead & LEAD_WIDE;
+static inline bool header_wide(uint64_t header) {
+    return header & LEAD_WIDE;
 }
 
 static inline uint32_t header_size(bool wide) {
@@ -81,13 +81,13 @@ static inline uint32_t record_size(bool wide, uint32_t key_length, uint64_t valu
                       ~(uint64_t)(RECORD_ALIGN - 1));
 }
 
-static inline char *record_key(const struct record *record, uint64_t lead) {
-    return (char *)(uintptr_t)record + header_size(lead_wide(lead));
+static inline char *record_key(const struct record *record, uint64_t header) {
+    return (char *)(uintptr_t)record + header_size(header_wide(header));
 }
 
 /* A filler has key length 0; its value length counts units of RECORD_ALIGN, itself included. */
 static inline uint64_t filler_make(uint32_t bytes) {
-    return lead_make(0, 0, false, bytes / RECORD_ALIGN, 0);
+    return header_make(0, 0, false, bytes / RECORD_ALIGN, 0);
 }
 
 /* ---- Segments ---- */
@@ -446,17 +446,18 @@ static inline struct record *slot_record(const struct store *store, uint64_t slo
 /* ---- record.c ---- */
 
 /* Under store->lock, before the first record. */
-void stamps_start(const struct store *store, struct segment_entry *entry, uint32_t now);
+void attributes_start(const struct store *store, struct segment_entry *entry, uint32_t now);
 /* Reads and writes what a header of this segment's keeps. A narrow one must fit. */
-struct stamps stamps_read(const struct segment_entry *entry, const struct record *record,
-                          uint64_t lead);
-void stamps_write(const struct segment_entry *entry, struct record *record, bool wide,
-                  const struct stamps *stamps);
-bool stamps_fit(const struct segment_entry *entry, const struct stamps *stamps);
+struct attributes attributes_read(const struct segment_entry *entry, const struct record *record,
+                                  uint64_t header);
+void attributes_write(const struct segment_entry *entry, struct record *record, bool wide,
+                      const struct attributes *attributes);
+bool attributes_fit(const struct segment_entry *entry, const struct attributes *attributes);
 /* Whether they will most likely fit a segment that is open now. */
-bool stamps_likely_narrow(const struct store *store, const struct stamps *stamps, uint32_t now);
+bool attributes_likely_narrow(const struct store *store, const struct attributes *attributes,
+                              uint32_t now);
 /* Under the lock of the slot's bucket: the record behind the slot is copied to `room`, whose header
- * may be of the other width, and the slot leads there from then on, with this frequency (in
+ * may be of the other width, and the slot headers there from then on, with this frequency (in
  * SLOT_FREQ_ALL). False: what the header keeps does not fit the room's. */
 bool record_move(struct store *store, struct place place, const struct store_room *room,
                  uint64_t freq);
@@ -478,11 +479,11 @@ static inline bool segment_alive(const struct segment_entry *entry, uint32_t gen
 static inline uint64_t segment_slot_bits(const struct segment_entry *entry) {
     return (entry->huge ? SLOT_HUGE : 0) | (entry->pool == MAIN ? SLOT_MAIN : 0);
 }
-/* Of the record that begins with this lead: bytes of its value, and of all of it. */
-static inline uint32_t segment_value_length(const struct segment_entry *entry, uint64_t lead) {
-    return entry->huge ? entry->value_length : lead_value_length(lead);
+/* Of the record that begins with this header: bytes of its value, and of all of it. */
+static inline uint32_t segment_value_length(const struct segment_entry *entry, uint64_t header) {
+    return entry->huge ? entry->value_length : header_value_length(header);
 }
-uint32_t segment_record_size(const struct segment_entry *entry, uint64_t lead);
+uint32_t segment_record_size(const struct segment_entry *entry, uint64_t header);
 /* Room for a record of size bytes that goes to this pool; huge: in a segment of its own. */
 enum store_verdict segment_reserve(struct store_worker *worker, enum pool pool, uint32_t expires,
                                    uint32_t size, bool huge, uint64_t value_length, uint32_t now,
@@ -650,8 +651,8 @@ static inline uint64_t store_hash(const struct store *store, struct ebb_span key
     return ebb_hash(key.at, key.length, store->seed);
 }
 static inline struct ebb_span record_key_span(const struct record *record) {
-    uint64_t lead = atomic_load_explicit(&record->lead, memory_order_relaxed);
-    return (struct ebb_span){record_key(record, lead), lead_key_length(lead)};
+    uint64_t header = atomic_load_explicit(&record->header, memory_order_relaxed);
+    return (struct ebb_span){record_key(record, header), header_key_length(header)};
 }
 static inline uint64_t record_hash(const struct store *store, const struct record *record) {
     return store_hash(store, record_key_span(record));

@@ -19,7 +19,7 @@ enum {
     EXPIRES_LIKELY = STAMP_EXPIRES_MAX - 1000000, /* seconds: fits where it was open for 11 days */
 };
 
-void stamps_start(const struct store *store, struct segment_entry *entry, uint32_t now) {
+void attributes_start(const struct store *store, struct segment_entry *entry, uint32_t now) {
     uint64_t cas = atomic_load_explicit(&store->cas, memory_order_relaxed);
     atomic_store_explicit(&entry->born, now > BORN_EARLIER ? now - BORN_EARLIER : 0,
                           memory_order_relaxed);
@@ -27,55 +27,57 @@ void stamps_start(const struct store *store, struct segment_entry *entry, uint32
                           memory_order_relaxed);
 }
 
-static struct stamps read_header(const struct segment_entry *entry, const struct record *record,
-                                 uint64_t lead) {
+static struct attributes read_header(const struct segment_entry *entry, const struct record *record,
+                                     uint64_t header) {
     uint64_t stamp = atomic_load_explicit(&record->stamp, memory_order_relaxed);
-    if (lead_wide(lead)) {
+    if (header_wide(header)) {
         uint64_t times = atomic_load_explicit(&record->times, memory_order_relaxed);
-        return (struct stamps){(uint32_t)(times >> 32), (uint32_t)times, stamp};
+        return (struct attributes){(uint32_t)(times >> 32), (uint32_t)times, stamp};
     }
     uint32_t after = stamp & STAMP_EXPIRES_MAX;
     uint32_t born = atomic_load_explicit(&entry->born, memory_order_relaxed);
     uint64_t base = atomic_load_explicit(&entry->cas_base, memory_order_relaxed);
-    return (struct stamps){0, after ? born + after : 0, base + (stamp >> STAMP_CAS_SHIFT)};
+    return (struct attributes){0, after ? born + after : 0, base + (stamp >> STAMP_CAS_SHIFT)};
 }
 
-struct stamps stamps_read(const struct segment_entry *entry, const struct record *record,
-                          uint64_t lead) {
-    struct stamps stamps = read_header(entry, record, lead);
+struct attributes attributes_read(const struct segment_entry *entry, const struct record *record,
+                                  uint64_t header) {
+    struct attributes attributes = read_header(entry, record, header);
     if (atomic_load_explicit(&entry->flushed, memory_order_relaxed))
-        stamps.expires = LONG_OVER;
-    return stamps;
+        attributes.expires = LONG_OVER;
+    return attributes;
 }
 
-void stamps_write(const struct segment_entry *entry, struct record *record, bool wide,
-                  const struct stamps *stamps) {
+void attributes_write(const struct segment_entry *entry, struct record *record, bool wide,
+                      const struct attributes *attributes) {
     if (wide) {
-        atomic_store_explicit(&record->stamp, stamps->cas, memory_order_relaxed);
+        atomic_store_explicit(&record->stamp, attributes->cas, memory_order_relaxed);
         atomic_store_explicit(&record->times,
-                              (uint64_t)stamps->client_flags << 32 | stamps->expires,
+                              (uint64_t)attributes->client_flags << 32 | attributes->expires,
                               memory_order_relaxed);
         return;
     }
     uint32_t after = 0;
-    if (stamps->expires != 0)
-        after = stamps->expires > entry->born ? stamps->expires - entry->born : 1;
+    if (attributes->expires != 0)
+        after = attributes->expires > entry->born ? attributes->expires - entry->born : 1;
     atomic_store_explicit(&record->stamp,
-                          (stamps->cas - entry->cas_base) << STAMP_CAS_SHIFT | after,
+                          (attributes->cas - entry->cas_base) << STAMP_CAS_SHIFT | after,
                           memory_order_relaxed);
 }
 
-bool stamps_fit(const struct segment_entry *entry, const struct stamps *stamps) {
-    return stamps->client_flags == 0 && stamps->cas >= entry->cas_base &&
-           (stamps->cas - entry->cas_base) >> STAMP_CAS_BITS == 0 &&
-           (stamps->expires < entry->born || stamps->expires - entry->born <= STAMP_EXPIRES_MAX);
+bool attributes_fit(const struct segment_entry *entry, const struct attributes *attributes) {
+    return attributes->client_flags == 0 && attributes->cas >= entry->cas_base &&
+           (attributes->cas - entry->cas_base) >> STAMP_CAS_BITS == 0 &&
+           (attributes->expires < entry->born ||
+            attributes->expires - entry->born <= STAMP_EXPIRES_MAX);
 }
 
-bool stamps_likely_narrow(const struct store *store, const struct stamps *stamps, uint32_t now) {
+bool attributes_likely_narrow(const struct store *store, const struct attributes *attributes,
+                              uint32_t now) {
     uint64_t cas = atomic_load_explicit(&store->cas, memory_order_relaxed);
-    uint64_t apart = stamps->cas > cas ? stamps->cas - cas : cas - stamps->cas;
-    return stamps->client_flags == 0 && (stamps->cas == 0 || apart < CAS_AHEAD / 2) &&
-           (stamps->expires < now || stamps->expires - now < EXPIRES_LIKELY);
+    uint64_t apart = attributes->cas > cas ? attributes->cas - cas : cas - attributes->cas;
+    return attributes->client_flags == 0 && (attributes->cas == 0 || apart < CAS_AHEAD / 2) &&
+           (attributes->expires < now || attributes->expires - now < EXPIRES_LIKELY);
 }
 
 bool record_move(struct store *store, struct place place, const struct store_room *room,
@@ -84,19 +86,19 @@ bool record_move(struct store *store, struct place place, const struct store_roo
     struct target target = slot_target(store, slot);
     struct record *from = target.record, *to = room->record;
     struct segment_entry *to_entry = room->entry;
-    uint64_t lead = atomic_load_explicit(&from->lead, memory_order_relaxed);
-    struct stamps stamps = stamps_read(target.entry, from, lead);
-    if (!room->wide && !stamps_fit(to_entry, &stamps))
+    uint64_t header = atomic_load_explicit(&from->header, memory_order_relaxed);
+    struct attributes attributes = attributes_read(target.entry, from, header);
+    if (!room->wide && !attributes_fit(to_entry, &attributes))
         return false;
-    uint32_t key_length = lead_key_length(lead),
-             value_length = segment_value_length(target.entry, lead);
-    uint64_t fresh = lead_make(key_length, lead_marks(lead), room->wide,
-                               to_entry->huge ? RECORD_HUGE : value_length,
-                               (uint32_t)(lead >> LEAD_ACCESS_SHIFT));
-    memcpy(record_key(to, fresh), record_key(from, lead), key_length + value_length);
-    stamps_write(to_entry, to, room->wide, &stamps);
-    atomic_store_explicit(&to->lead, fresh, memory_order_release);
-    segment_expires_raise(to_entry, stamps.expires);
+    uint32_t key_length = header_key_length(header),
+             value_length = segment_value_length(target.entry, header);
+    uint64_t fresh = header_make(key_length, header_item_flags(header), room->wide,
+                                 to_entry->huge ? RECORD_HUGE : value_length,
+                                 (uint32_t)(header >> LEAD_ACCESS_SHIFT));
+    memcpy(record_key(to, fresh), record_key(from, header), key_length + value_length);
+    attributes_write(to_entry, to, room->wide, &attributes);
+    atomic_store_explicit(&to->header, fresh, memory_order_release);
+    segment_expires_raise(to_entry, attributes.expires);
     segment_live_add(to_entry, room->size);
     slot_store(place, (slot & tag_mask(store)) | freq | segment_slot_bits(to_entry) |
                           place_make(store, room->segment_id, room->offset));

@@ -29,13 +29,13 @@ static bool find(struct store *store, const char *data, uint32_t segment, uint32
 
 /* The record's size, 0 when it cannot be one. */
 static uint32_t step(const struct segment_entry *entry, const char *data, uint32_t at,
-                     uint32_t used, uint64_t *lead) {
+                     uint32_t used, uint64_t *header) {
     const struct record *record = (const struct record *)(data + at);
-    *lead = atomic_load_explicit(&record->lead, memory_order_acquire);
-    uint32_t size = segment_record_size(entry, *lead), key_length = lead_key_length(*lead);
+    *header = atomic_load_explicit(&record->header, memory_order_acquire);
+    uint32_t size = segment_record_size(entry, *header), key_length = header_key_length(*header);
     bool fits = size > 0 && size % RECORD_ALIGN == 0 && size <= used - at &&
                 key_length <= STORE_KEY_MAX &&
-                (key_length == 0 || header_size(lead_wide(*lead)) + key_length <= size);
+                (key_length == 0 || header_size(header_wide(*header)) + key_length <= size);
     return fits ? size : 0;
 }
 
@@ -49,16 +49,16 @@ static bool walk(struct store *store, struct store_scan *scan, uint32_t now, uns
         return true;
     uint32_t used = atomic_load_explicit(&entry->used, memory_order_acquire);
     while (scan->offset<used && * records> 0) {
-        uint64_t lead;
-        uint32_t at = scan->offset, size = step(entry, data, at, used, &lead);
+        uint64_t header;
+        uint32_t at = scan->offset, size = step(entry, data, at, used, &header);
         struct store_item item;
         const struct record *record = (const struct record *)(data + at);
-        struct ebb_span key = {record_key(record, lead), lead_key_length(lead)};
+        struct ebb_span key = {record_key(record, header), header_key_length(header)};
         if (size == 0)
             return true;
         --*records;
         bool lives = key.length > 0 && find(store, data, scan->segment, at, key, now, &item);
-        if (!lives && atomic_load_explicit(&record->lead, memory_order_acquire) != lead)
+        if (!lives && atomic_load_explicit(&record->header, memory_order_acquire) != header)
             continue;
         scan->offset = at + size;
         bool more = !lives || see(key, &item, context);

@@ -8,7 +8,7 @@
  *
  * 1. [0, used) of a segment is a row of whole records and fillers at every moment: a chunk is one
  * filler when carved, and an append writes the new remainder's filler, then key and value bytes,
- * then the record's lead (release).
+ * then the record's header (release).
  * 2. Only data[n] holds a segment. When it is cleared the memory lives on until the last reader or
  * room forgets it: the collector is the reclamation scheme.
  * 3. An entry's generation rises when it is given out again, so a chunk or room knows that its
@@ -175,12 +175,12 @@ uint64_t segment_budget(const struct store *store) {
     return limit > index ? limit - index : 0;
 }
 
-uint32_t segment_record_size(const struct segment_entry *entry, uint64_t lead) {
-    if (lead_key_length(lead) == 0)
-        return lead_value_length(lead) * RECORD_ALIGN;
-    return entry->huge
-               ? entry->capacity
-               : record_size(lead_wide(lead), lead_key_length(lead), lead_value_length(lead));
+uint32_t segment_record_size(const struct segment_entry *entry, uint64_t header) {
+    if (header_key_length(header) == 0)
+        return header_value_length(header) * RECORD_ALIGN;
+    return entry->huge ? entry->capacity
+                       : record_size(header_wide(header), header_key_length(header),
+                                     header_value_length(header));
 }
 
 void segment_live_add(struct segment_entry *entry, uint32_t bytes) {
@@ -202,8 +202,8 @@ void segment_expires_raise(struct segment_entry *entry, uint32_t expires) {
 
 void segment_slot_gone(struct store *store, uint64_t slot) {
     struct target target = slot_target(store, slot);
-    uint64_t lead = atomic_load(&target.record->lead);
-    segment_live_remove(target.entry, segment_record_size(target.entry, lead));
+    uint64_t header = atomic_load(&target.record->header);
+    segment_live_remove(target.entry, segment_record_size(target.entry, header));
 }
 
 /* ---- under store->lock ---- */
@@ -266,7 +266,7 @@ static uint32_t segment_new(struct store *store, uint32_t capacity, bool huge, e
     entry->capacity = capacity;
     entry->value_length = 0;
     entry->flushed = false;
-    stamps_start(store, entry, now);
+    attributes_start(store, entry, now);
     atomic_store_explicit(&entry->used, 0, memory_order_relaxed);
     atomic_store_explicit(&entry->live_bytes, 0, memory_order_relaxed);
     atomic_store_explicit(&entry->expires_last, 0, memory_order_relaxed);
@@ -313,7 +313,7 @@ void segment_seal(struct store *store, uint32_t segment) {
 
 static void filler_write(char *data, uint32_t at, uint32_t end) {
     if (at < end)
-        atomic_store_explicit(&((struct record *)(data + at))->lead, filler_make(end - at),
+        atomic_store_explicit(&((struct record *)(data + at))->header, filler_make(end - at),
                               memory_order_release);
 }
 

@@ -5,7 +5,7 @@
  * (segment.c); an index of cache-line buckets points into them (index.c); when room is needed whole
  * segments leave (evict.c).
  *
- * 1. A published record's key, lengths and place never change; expiry, marks, cas, and values up to
+ * 1. A published record's key, lengths and place never change; expiry, flags, cas, and values up to
  * STORE_COPY_MAX may, under the bucket's lock, which changes the bucket's version.
  * 2. A key has at most one slot; it is in the bucket of its hash. A slot points to a whole record
  * of a segment that is not free.
@@ -135,16 +135,16 @@ static void flush_when_due(struct store *store, uint32_t now) {
 void store_view(const struct target *target, uint64_t slot, uint32_t now, struct store_item *item) {
     const struct record *record = target->record;
     const struct segment_entry *entry = target->entry;
-    uint64_t lead = atomic_load_explicit(&record->lead, memory_order_relaxed);
-    struct stamps stamps = stamps_read(entry, record, lead);
-    item->value = record_key(record, lead) + lead_key_length(lead);
-    item->value_length = slot & SLOT_HUGE ? entry->value_length : lead_value_length(lead);
-    item->client_flags = stamps.client_flags;
-    item->expires = stamps.expires;
-    uint32_t since = (now - (uint32_t)(lead >> LEAD_ACCESS_SHIFT)) & LEAD_24_BITS;
+    uint64_t header = atomic_load_explicit(&record->header, memory_order_relaxed);
+    struct attributes attributes = attributes_read(entry, record, header);
+    item->value = record_key(record, header) + header_key_length(header);
+    item->value_length = slot & SLOT_HUGE ? entry->value_length : header_value_length(header);
+    item->client_flags = attributes.client_flags;
+    item->expires = attributes.expires;
+    uint32_t since = (now - (uint32_t)(header >> LEAD_ACCESS_SHIFT)) & LEAD_24_BITS;
     item->last_access = since > LEAD_24_BITS - LAG_MOST ? now : now - since;
-    item->marks = lead_marks(lead);
-    item->cas = stamps.cas;
+    item->item_flags = header_item_flags(header);
+    item->cas = attributes.cas;
     item->pin = target->data;
 }
 
@@ -189,13 +189,13 @@ bool store_still(const struct store_read *read) {
 }
 
 static void record_accessed(struct record *record, uint8_t mark, uint32_t now) {
-    uint64_t lead = atomic_load_explicit(&record->lead, memory_order_relaxed);
-    uint64_t wanted = lead | (uint64_t)mark << LEAD_MARKS_SHIFT;
+    uint64_t header = atomic_load_explicit(&record->header, memory_order_relaxed);
+    uint64_t wanted = header | (uint64_t)mark << LEAD_MARKS_SHIFT;
     wanted = (wanted & (((uint64_t)1 << LEAD_ACCESS_SHIFT) - 1)) | (uint64_t)(now & LEAD_24_BITS)
                                                                        << LEAD_ACCESS_SHIFT;
-    if (wanted != lead) /* a lost race is as good: the other one wrote the same second */
-        atomic_compare_exchange_weak_explicit(&record->lead, &lead, wanted, memory_order_relaxed,
-                                              memory_order_relaxed);
+    if (wanted != header) /* a lost race is as good: the other one wrote the same second */
+        atomic_compare_exchange_weak_explicit(&record->header, &header, wanted,
+                                              memory_order_relaxed, memory_order_relaxed);
 }
 
 static void slot_used(struct store_worker *worker, _Atomic uint16_t *head, uint64_t slot) {
@@ -266,20 +266,20 @@ static void update_apply(struct store_worker *worker, struct place place,
     struct store *store = worker->store;
     struct segment_entry *entry = target->entry;
     struct record *record = target->record;
-    struct stamps stamps = {update->item.client_flags, update->expires,
-                            update->cas ? update->cas : cas_next(store, update->item.cas)};
-    stamps_write(entry, record, lead_wide(atomic_load(&record->lead)), &stamps);
+    struct attributes attributes = {update->item.client_flags, update->expires,
+                                    update->cas ? update->cas : cas_next(store, update->item.cas)};
+    attributes_write(entry, record, header_wide(atomic_load(&record->header)), &attributes);
     if (update->expires != update->item.expires)
         segment_expires_raise(entry, update->expires);
-    if (update->marks != update->item.marks) {
-        uint64_t lead = atomic_load_explicit(&record->lead, memory_order_relaxed), wanted;
+    if (update->item_flags != update->item.item_flags) {
+        uint64_t header = atomic_load_explicit(&record->header, memory_order_relaxed), wanted;
         do {
-            wanted = (lead & ~((uint64_t)LEAD_MARKS << LEAD_MARKS_SHIFT)) | (uint64_t)update->marks
-                                                                                << LEAD_MARKS_SHIFT;
-        } while (!atomic_compare_exchange_weak(&record->lead, &lead, wanted));
+            wanted = (header & ~((uint64_t)LEAD_MARKS << LEAD_MARKS_SHIFT)) |
+                     (uint64_t)update->item_flags << LEAD_MARKS_SHIFT;
+        } while (!atomic_compare_exchange_weak(&record->header, &header, wanted));
     }
     if (update->cas_told)
-        *update->cas_told = stamps.cas;
+        *update->cas_told = attributes.cas;
     if (update->accessed || update->changed) {
         record_accessed(record, update->accessed ? STORE_FETCHED : 0, now);
         slot_used(worker, place.head, slot_load(place));
@@ -314,14 +314,14 @@ static enum store_verdict room_make(struct store_worker *worker, struct ebb_span
         return verdict;
     }
     struct record *record = room->record;
-    uint64_t lead = lead_make((uint32_t)key.length, 0, room->wide,
-                              huge ? RECORD_HUGE : (uint32_t)value_length, now);
-    memcpy(record_key(record, lead), key.at, key.length);
-    room->value = record_key(record, lead) + key.length;
+    uint64_t header = header_make((uint32_t)key.length, 0, room->wide,
+                                  huge ? RECORD_HUGE : (uint32_t)value_length, now);
+    memcpy(record_key(record, header), key.at, key.length);
+    room->value = record_key(record, header) + key.length;
     room->value_length = value_length;
     room->key_length = (uint8_t)key.length;
     room->hash = hash;
-    atomic_store_explicit(&record->lead, lead, memory_order_release);
+    atomic_store_explicit(&record->header, header, memory_order_release);
     return STORE_STORED;
 }
 
@@ -330,12 +330,13 @@ static enum store_verdict room_make(struct store_worker *worker, struct ebb_span
 /* Whether an update can keep its cas and expiry in the header that there is. */
 static bool update_fits(const struct store *store, const struct target *target, uint64_t cas,
                         struct store_may may) {
-    if (lead_wide(atomic_load_explicit(&target->record->lead, memory_order_relaxed)))
+    if (header_wide(atomic_load_explicit(&target->record->header, memory_order_relaxed)))
         return true;
     uint64_t latest = atomic_load_explicit(&store->cas, memory_order_relaxed);
-    struct stamps later = {0, may.expires, (cas > latest ? cas : latest) + CAS_MARGIN};
-    struct stamps asked = {0, may.expires, may.cas};
-    return stamps_fit(target->entry, &later) && (may.cas == 0 || stamps_fit(target->entry, &asked));
+    struct attributes later = {0, may.expires, (cas > latest ? cas : latest) + CAS_MARGIN};
+    struct attributes asked = {0, may.expires, may.cas};
+    return attributes_fit(target->entry, &later) &&
+           (may.cas == 0 || attributes_fit(target->entry, &asked));
 }
 
 /* Gives the key's item a wide header. False: there is no memory for that. */
@@ -354,8 +355,8 @@ static bool widen(struct store_worker *worker, struct ebb_span key, uint64_t has
     if (place.head && segment_alive(room.entry, room.segment_generation)) {
         uint64_t slot = slot_load(place);
         struct target target = slot_target(store, slot);
-        uint64_t lead = atomic_load_explicit(&target.record->lead, memory_order_relaxed);
-        moved = segment_value_length(target.entry, lead) == room.value_length &&
+        uint64_t header = atomic_load_explicit(&target.record->header, memory_order_relaxed);
+        moved = segment_value_length(target.entry, header) == room.value_length &&
                 record_move(store, place, &room, slot & SLOT_FREQ_ALL);
     }
     index_unlock(bucket);
@@ -370,7 +371,7 @@ static void update_there(struct store_worker *worker, struct bucket *bucket, str
     update->value =
         update->item.value_length <= STORE_COPY_MAX ? (char *)(uintptr_t)update->item.value : NULL;
     update->expires = update->item.expires;
-    update->marks = update->item.marks;
+    update->item_flags = update->item.item_flags;
     update->cas = update->item.cas;
     update_fn(update, context);
     if (update->remove)
@@ -403,8 +404,8 @@ bool store_update_may(struct store_worker *worker, struct ebb_span key, uint32_t
 
 /* ---- commit ---- */
 
-static struct stamps stamps_of(const struct store_new *new) {
-    return (struct stamps){new->client_flags, new->expires, new->cas};
+static struct attributes attributes_of(const struct store_new *new) {
+    return (struct attributes){new->client_flags, new->expires, new->cas};
 }
 
 static struct ebb_span room_key(const struct store_room *room) {
@@ -431,13 +432,13 @@ enum store_verdict store_reserve(struct store_worker *worker, struct ebb_span ke
                                  size_t value_length, const struct store_new *likely, uint32_t now,
                                  struct store_room *room) {
     struct store *store = worker->store;
-    struct stamps stamps = stamps_of(likely);
+    struct attributes attributes = attributes_of(likely);
     ebb_assert(key.length > 0 && key.length <= STORE_KEY_MAX, "key of %zu bytes", key.length);
     room->record = NULL;
     if (value_length + key.length + MEMCACHED_ITEM_HEADER > store->config.value_size_max)
         return STORE_TOO_LARGE;
     index_provision(store);
-    room->wide = !stamps_likely_narrow(store, &stamps, now);
+    room->wide = !attributes_likely_narrow(store, &attributes, now);
     return room_make(worker, key, store_hash(store, key), value_length, likely->expires, now, room);
 }
 
@@ -453,13 +454,13 @@ static void publish(struct store_worker *worker, struct store_room *room, struct
     struct store *store = worker->store;
     struct record *record = room->record;
     struct segment_entry *entry = room->entry;
-    uint64_t lead = atomic_load_explicit(&record->lead, memory_order_relaxed);
-    struct stamps stamps = stamps_of(new);
-    atomic_store_explicit(
-        &record->lead,
-        lead_make(room->key_length, new->marks, room->wide, lead_value_length(lead), now),
-        memory_order_relaxed);
-    stamps_write(entry, record, room->wide, &stamps);
+    uint64_t header = atomic_load_explicit(&record->header, memory_order_relaxed);
+    struct attributes attributes = attributes_of(new);
+    atomic_store_explicit(&record->header,
+                          header_make(room->key_length, new->item_flags, room->wide,
+                                      header_value_length(header), now),
+                          memory_order_relaxed);
+    attributes_write(entry, record, room->wide, &attributes);
     segment_expires_raise(entry, new->expires);
     segment_live_add(entry, room->size);
     uint64_t old = place.head ? slot_load(place) : 0;
@@ -486,19 +487,19 @@ static bool overwrite(struct store *store, const struct target *target,
                       const struct store_room *room, const struct store_item *old,
                       const struct store_new *new, uint32_t now) {
     struct segment_entry *entry = target->entry;
-    struct stamps stamps = stamps_of(new);
+    struct attributes attributes = attributes_of(new);
     struct record *record = target->record;
-    bool wide = lead_wide(atomic_load_explicit(&record->lead, memory_order_relaxed));
-    if ((!wide && !stamps_fit(entry, &stamps)) || room->value_length != old->value_length ||
+    bool wide = header_wide(atomic_load_explicit(&record->header, memory_order_relaxed));
+    if ((!wide && !attributes_fit(entry, &attributes)) || room->value_length != old->value_length ||
         room->value_length > OVERWRITE_MAX || entry->huge ||
         atomic_load(&entry->state) == SEGMENT_LEAVING ||
         entry->ttl_class != segment_ttl_class(store, new->expires, now))
         return false;
     value_overwrite(old, room);
     segment_expires_raise(entry, new->expires);
-    stamps_write(entry, record, wide, &stamps);
-    atomic_store(&record->lead,
-                 lead_make(room->key_length, new->marks, wide, (uint32_t)room->value_length, now));
+    attributes_write(entry, record, wide, &attributes);
+    atomic_store(&record->header, header_make(room->key_length, new->item_flags, wide,
+                                              (uint32_t)room->value_length, now));
     return true;
 }
 
@@ -531,8 +532,8 @@ static enum tried commit_there(struct store_worker *worker, struct store_room *r
         new->cas = cas_next(store, place.head ? old.cas : 0);
     if (place.head && overwrite(store, &target, room, &old, new, now))
         return TRIED_IN_PLACE;
-    struct stamps stamps = stamps_of(new);
-    if (!room->wide && !stamps_fit(room->entry, &stamps))
+    struct attributes attributes = attributes_of(new);
+    if (!room->wide && !attributes_fit(room->entry, &attributes))
         return TRY_WIDER;
     publish(worker, room, bucket, place, new, now);
     return TRIED;

@@ -8,7 +8,7 @@
  * Three primitives carry every command:
  *   find    without a lock: a view of an item, valid once store_still says so; an item that has
  *           expired is taken away, under its bucket's lock
- *   update    under the bucket's lock: expiry, marks, cas, a small value in place, removal
+ *   update    under the bucket's lock: expiry, flags, cas, a small value in place, removal
  *   commit  a new version out of a reserved room, if the caller's decide() agrees under the
  * bucket's lock
  */
@@ -65,7 +65,7 @@ struct store_item {
     uint32_t client_flags;
     uint32_t expires;     /* second from which it is gone; 0: never */
     uint32_t last_access; /* second */
-    uint8_t marks;
+    uint8_t item_flags;
     uint64_t cas;
     const void *pin; /* start of the memory that holds value */
 };
@@ -97,7 +97,7 @@ struct store_update {
     char *value; /* the same bytes, writable; NULL when they are too many */
     /* What it shall be; preset to what it is. */
     uint32_t expires;
-    uint8_t marks;
+    uint8_t item_flags;
     uint64_t cas; /* set to 0 for a fresh one */
     bool remove;
     bool accessed;      /* counts as a use, as store_touched */
@@ -152,7 +152,7 @@ struct store_room {
 /* What a new version gets. */
 struct store_new {
     uint32_t client_flags, expires;
-    uint8_t marks;
+    uint8_t item_flags;
     uint64_t cas; /* 0: a fresh one; filled in afterwards */
 };
 

@@ -53,7 +53,8 @@ static void check_item(struct store_worker *worker, const char *key, const struc
     ck_assert_msg(item.expires == is->expires, "%s: expires %u, not %u", key, item.expires,
                   is->expires);
     ck_assert_msg(item.cas == is->cas, "%s: cas %lu, not %lu", key, item.cas, is->cas);
-    ck_assert_msg((item.marks & STORE_KEY_BASE64) == is->marks, "%s: marks %u", key, item.marks);
+    ck_assert_msg((item.item_flags & STORE_KEY_BASE64) == is->item_flags, "%s: marks %u", key,
+                  item.item_flags);
 }
 
 static const struct store_new kinds[] = {
@@ -118,7 +119,7 @@ static void set_expires(struct store_update *update, void *context) {
 
 static void renew(struct store_update *update, void *context) {
     update->cas = 0;
-    update->marks ^= STORE_STALE | STORE_WIN_SENT;
+    update->item_flags ^= STORE_STALE | STORE_WIN_SENT;
     update->cas_told = context;
 }
 

@@ -233,7 +233,7 @@ END_TEST
 START_TEST(what_moves_stays_what_it_was) {
     struct store *store = open_store(2 << 20, 1, VALUE_MAX);
     struct store_worker *worker = store_worker_at(store, 0);
-    struct store_new new = {.client_flags = 77, .expires = 5000, .marks = STORE_STALE};
+    struct store_new new = {.client_flags = 77, .expires = 5000, .item_flags = STORE_STALE};
     ck_assert_int_eq(put(worker, "kept", 100, 5000, NOW, &new), STORE_STORED);
     struct store_item before, after;
     struct store_read read;
@@ -256,7 +256,7 @@ START_TEST(what_moves_stays_what_it_was) {
     ck_assert_uint_eq(after.expires, 5000);
     ck_assert_uint_eq(after.client_flags, 77);
     ck_assert_uint_eq(after.last_access, NOW + 1);
-    ck_assert_uint_eq(after.marks, STORE_STALE | STORE_FETCHED);
+    ck_assert_uint_eq(after.item_flags, STORE_STALE | STORE_FETCHED);
     ck_assert(read_now(worker, "kept", 4999, &after));
     ck_assert(!read_now(worker, "kept", 5000, &after));
     store_check(store);
