@@ -30,7 +30,7 @@ int LLVMFuzzerInitialize(int *argc, char ***argv);
 static struct settings settings;
 static struct cmd_shared shared;
 static struct reply reply;
-static struct cmd_turn turn;
+static struct cmd_context cmd;
 static struct cmd_block block;
 
 int LLVMFuzzerInitialize(int *argc, char ***argv) {
@@ -58,10 +58,10 @@ int LLVMFuzzerInitialize(int *argc, char ***argv) {
     exptime_clock_init(&shared.clock, ebb_clock_ns(), ebb_clock_unix_ns());
     reply.text = ebb_bytes(REPLY_TEXT_SIZE);
     reply.size = REPLY_TEXT_SIZE;
-    turn = (struct cmd_turn){.shared = &shared,
-                             .worker = store_worker_at(shared.store, 0),
-                             .reply = &reply,
-                             .now = EXPTIME_CLOCK_START};
+    cmd = (struct cmd_context){.shared = &shared,
+                               .worker = store_worker_at(shared.store, 0),
+                               .reply = &reply,
+                               .now = EXPTIME_CLOCK_START};
     return 0;
 }
 
@@ -71,17 +71,17 @@ static size_t feed_block(const char *at, size_t left) {
     if (block.at)
         memcpy(block.at, at, bytes);
     if (left < whole) {
-        cmd_block_drop(&turn, &block);
+        cmd_block_drop(&cmd, &block);
         return left;
     }
-    cmd_block_done(&turn, &block, memcmp(at + block.length, "\r\n", 2) == 0);
+    cmd_block_done(&cmd, &block, memcmp(at + block.length, "\r\n", 2) == 0);
     return whole;
 }
 
 static void run_stream(void) {
-    struct cmd_stream *stream = turn.stream;
-    turn.stream = NULL;
-    for (int i = 0; i < STEPS_MAX && cmd_stream_step(&turn, stream) == CMD_STEP_MORE; i++)
+    struct cmd_stream *stream = cmd.stream;
+    cmd.stream = NULL;
+    for (int i = 0; i < STEPS_MAX && cmd_stream_step(&cmd, stream) == CMD_STEP_MORE; i++)
         reply_clear(&reply);
     cmd_stream_close(stream);
 }
@@ -96,13 +96,13 @@ static size_t one(char *at, size_t left) {
         struct binary frame;
         if (binary_find(at, left, &frame, &taken) != BINARY_FRAME)
             return 0;
-        result = cmd_run_binary(&turn, &frame, &block);
+        result = cmd_run_binary(&cmd, &frame, &block);
     } else {
         if (request_find_line(at, left, &line, &taken) != REQUEST_LINE)
             return 0;
         request_parse(line, &request);
         asked = request;
-        result = cmd_run(&turn, &request, &block);
+        result = cmd_run(&cmd, &request, &block);
     }
     switch (result) {
     case CMD_BLOCK:
@@ -122,7 +122,7 @@ static size_t one(char *at, size_t left) {
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     static unsigned inputs;
     if (++inputs % SECONDS_A_TIME == 0)
-        turn.now++;
+        cmd.now++;
     char *input = malloc(size + 1);
     memcpy(input, data, size);
     char *exact = realloc(input, size ? size : 1);

@@ -40,33 +40,33 @@ static bool has_room(const struct reply *reply, size_t bytes) {
     return reply->size - reply->used > bytes + 2 * BINARY_HEADER;
 }
 
-static void add_stat(struct cmd_turn *turn, const struct binary *frame, struct ebb_span name,
+static void add_stat(struct cmd_context *cmd, const struct binary *frame, struct ebb_span name,
                      struct ebb_span value) {
-    if (!has_room(turn->reply, name.length + value.length))
+    if (!has_room(cmd->reply, name.length + value.length))
         return;
     struct binary_body body = {.key = (uint16_t)name.length, .value = value.length};
-    binary_reply_head(turn->reply, &frame->origin, BINARY_OK, body, 0);
-    reply_bytes(turn->reply, name.at, name.length);
-    reply_bytes(turn->reply, value.at, value.length);
+    binary_reply_head(cmd->reply, &frame->origin, BINARY_OK, body, 0);
+    reply_bytes(cmd->reply, name.at, name.length);
+    reply_bytes(cmd->reply, value.at, value.length);
 }
 
 /* "STAT name value" to a frame. */
-static void add_line(struct cmd_turn *turn, const struct binary *frame, struct ebb_span line) {
+static void add_line(struct cmd_context *cmd, const struct binary *frame, struct ebb_span line) {
     const struct ebb_span stat = EBB_SPAN("STAT ");
     struct ebb_span name, rest = {line.at + stat.length, line.length - stat.length};
     if (!begins(line, stat) || !request_next_key(&rest, &name))
         return;
     if (rest.length > 0) /* the blank */
         rest = (struct ebb_span){rest.at + 1, rest.length - 1};
-    add_stat(turn, frame, name, rest);
+    add_stat(cmd, frame, name, rest);
 }
 
-static void add_lines(struct cmd_turn *turn, const struct binary *frame, struct ebb_span text) {
+static void add_lines(struct cmd_context *cmd, const struct binary *frame, struct ebb_span text) {
     while (text.length > 0) {
         const char *end = memchr(text.at, '\n', text.length);
         size_t length = end ? (size_t)(end - text.at) : text.length;
         size_t line = length > 0 && text.at[length - 1] == '\r' ? length - 1 : length;
-        add_line(turn, frame, (struct ebb_span){text.at, line});
+        add_line(cmd, frame, (struct ebb_span){text.at, line});
         length += end ? 1 : 0;
         text = (struct ebb_span){text.at + length, text.length - length};
     }
@@ -83,7 +83,7 @@ static struct ebb_span second_word(struct ebb_span key, struct ebb_span word) {
 }
 
 /* Answers of many turns are taken at once, as far as they fit. */
-static void run(struct cmd_turn *inner, struct request *request) {
+static void run(struct cmd_context *inner, struct request *request) {
     if (cmd_stats(inner, request, NULL) != CMD_STREAM)
         return;
     struct cmd_stream *stream = inner->stream;
@@ -92,15 +92,15 @@ static void run(struct cmd_turn *inner, struct request *request) {
     cmd_stream_close(stream);
 }
 
-void binary_stat(struct cmd_turn *turn, const struct binary *frame) {
+void binary_stat(struct cmd_context *cmd, const struct binary *frame) {
     struct ebb_span word;
     bool known = find_word(frame->key, &word);
     struct reply scratch = {.text = ebb_try_bytes(SCRATCH_SIZE), .size = SCRATCH_SIZE};
     if (scratch.text == NULL) {
-        binary_reply_error(turn->reply, &frame->origin, BINARY_NO_MEMORY, EBB_SPAN(""));
+        binary_reply_error(cmd->reply, &frame->origin, BINARY_NO_MEMORY, EBB_SPAN(""));
         return;
     }
-    struct cmd_turn inner = *turn;
+    struct cmd_context inner = *cmd;
     inner.reply = &scratch;
     struct request request = {.verb = REQUEST_stats, .words = word.length > 0 ? 2 : 1};
     request.word[1] = word;
@@ -112,16 +112,16 @@ void binary_stat(struct cmd_turn *turn, const struct binary *frame) {
         run(&inner, &request);
     struct ebb_span text = {scratch.text, scratch.used};
     if (begins(text, EBB_SPAN("SERVER_ERROR"))) {
-        binary_reply_error(turn->reply, &frame->origin, BINARY_NO_MEMORY, EBB_SPAN(""));
+        binary_reply_error(cmd->reply, &frame->origin, BINARY_NO_MEMORY, EBB_SPAN(""));
         return;
     }
     if (!known || begins(text, EBB_SPAN("ERROR")) || begins(text, EBB_SPAN("CLIENT_ERROR"))) {
-        binary_reply_error(turn->reply, &frame->origin, BINARY_NOT_FOUND, EBB_SPAN(""));
+        binary_reply_error(cmd->reply, &frame->origin, BINARY_NOT_FOUND, EBB_SPAN(""));
         return;
     }
     if (ebb_span_equal(request.word[2], EBB_SPAN("dump")))
-        add_stat(turn, frame, EBB_SPAN("detailed"), text);
+        add_stat(cmd, frame, EBB_SPAN("detailed"), text);
     else
-        add_lines(turn, frame, text);
-    binary_reply_head(turn->reply, &frame->origin, BINARY_OK, (struct binary_body){0}, 0);
+        add_lines(cmd, frame, text);
+    binary_reply_head(cmd->reply, &frame->origin, BINARY_OK, (struct binary_body){0}, 0);
 }

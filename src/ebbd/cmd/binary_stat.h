@@ -5,6 +5,6 @@
 #include "cmd.h"
 
 /* Answers with a frame for each line that `stats KEY` has, and an empty one at the end. */
-void binary_stat(struct cmd_turn *turn, const struct binary *frame);
+void binary_stat(struct cmd_context *cmd, const struct binary *frame);
 
 #endif

@@ -15,9 +15,9 @@ void cmd_count(enum request_verb verb) {
     ebb_count(verb == REQUEST_NONE ? &ebb_metric_request_none : rows[verb].requests, 1);
 }
 
-void cmd_answer(struct cmd_turn *turn, bool noreply, struct ebb_span sentence) {
+void cmd_answer(struct cmd_context *cmd, bool noreply, struct ebb_span sentence) {
     if (!noreply)
-        reply_line(turn->reply, sentence);
+        reply_line(cmd->reply, sentence);
 }
 
 enum store_verdict cmd_decide_absent(const struct store_item *old, struct store_new *new,
@@ -27,7 +27,7 @@ enum store_verdict cmd_decide_absent(const struct store_item *old, struct store_
     return old ? STORE_AGAIN : STORE_STORED;
 }
 
-enum cmd_result cmd_run(struct cmd_turn *turn, struct request *request, struct cmd_block *block) {
+enum cmd_result cmd_run(struct cmd_context *cmd, struct request *request, struct cmd_block *block) {
     if (request->hang_up)
         return CMD_QUIT;
     if (request->error.length > 0) {
@@ -38,9 +38,9 @@ enum cmd_result cmd_run(struct cmd_turn *turn, struct request *request, struct c
                                         .refusal = request->error};
             return CMD_BLOCK;
         }
-        cmd_answer(turn, request->noreply, request->error);
+        cmd_answer(cmd, request->noreply, request->error);
         return CMD_DONE;
     }
     ebb_count(rows[request->verb].requests, 1);
-    return rows[request->verb].run(turn, request, block);
+    return rows[request->verb].run(cmd, request, block);
 }

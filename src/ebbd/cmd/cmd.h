@@ -18,7 +18,7 @@
  * old memcached, some a word behind the number for another server. ebb's own is in `stats`. */
 #define CMD_VERSION "1.6.18"
 
-struct cmd_turn;
+struct cmd_context;
 
 /* Bytes that memcached would take for the item: header with a cas number, client flags when they
  * are not 0, key and NUL, value and CRLF. */
@@ -37,11 +37,11 @@ struct cmd_shared {
     /* Adds the lines of `stats conns` behind the connection numbered `after` (0: from the start,
      * listeners first) until the reply is full; returns the last one's number, 0 when through.
      * NULL: there are no connections. */
-    uint64_t (*list_conns)(struct cmd_turn *turn, uint64_t after);
+    uint64_t (*list_conns)(struct cmd_context *cmd, uint64_t after);
 };
 
 /* One worker's turn. Lies in scanned memory. */
-struct cmd_turn {
+struct cmd_context {
     const struct cmd_shared *shared;
     struct store_worker *worker;
     struct reply *reply; /* answers are added here */
@@ -83,33 +83,33 @@ enum cmd_result {
     CMD_QUIT,   /* send the replies so far, then close */
 };
 
-typedef enum cmd_result cmd_function(struct cmd_turn *turn, struct request *request,
+typedef enum cmd_result cmd_function(struct cmd_context *cmd, struct request *request,
                                      struct cmd_block *block);
 #define EBB_COMMAND(id, ...) cmd_function cmd_##id;
 #include "tbl/commands.def"
 
 /* Carries a parsed request out. The reply must not be full. */
-enum cmd_result cmd_run(struct cmd_turn *turn, struct request *request, struct cmd_block *block);
+enum cmd_result cmd_run(struct cmd_context *cmd, struct request *request, struct cmd_block *block);
 
 /* Carries out a frame whose header, extras and key are there; its value is a block. CMD_QUIT: send,
  * then close. The reply must not be full. */
-enum cmd_result cmd_run_binary(struct cmd_turn *turn, const struct binary *frame,
+enum cmd_result cmd_run_binary(struct cmd_context *cmd, const struct binary *frame,
                                struct cmd_block *block);
 
 /* block->here bytes are at block->at and there are more to come: makes room for them, for `least`
  * in all if not more. Without memory the block is refused. */
-void cmd_block_more(struct cmd_turn *turn, struct cmd_block *block, size_t least);
+void cmd_block_more(struct cmd_context *cmd, struct cmd_block *block, size_t least);
 /* All bytes are at block->at (or thrown away), and crlf says whether CRLF followed them. Answers;
  * the block is zeroed. */
-void cmd_block_done(struct cmd_turn *turn, struct cmd_block *block, bool crlf);
+void cmd_block_done(struct cmd_context *cmd, struct cmd_block *block, bool crlf);
 /* The rest of the block will never come. The block is zeroed. */
-void cmd_block_drop(struct cmd_turn *turn, struct cmd_block *block);
+void cmd_block_drop(struct cmd_context *cmd, struct cmd_block *block);
 
 /* Counts a request of this kind. */
 void cmd_count(enum request_verb verb);
 
 /* Everything stored so far is gone, now (exptime 0 or less) or at that time. */
-void cmd_flush(struct cmd_turn *turn, int64_t exptime);
+void cmd_flush(struct cmd_context *cmd, int64_t exptime);
 
 /* An answer of many turns. OWNED; cmd_stream_close. */
 struct cmd_stream;
@@ -120,13 +120,13 @@ enum cmd_step {
     CMD_STEP_END,
 };
 /* The reply must not be full. */
-enum cmd_step cmd_stream_step(struct cmd_turn *turn, struct cmd_stream *stream);
+enum cmd_step cmd_stream_step(struct cmd_context *cmd, struct cmd_stream *stream);
 void cmd_stream_close(struct cmd_stream *stream);
 
 /* For store_commit: stores what is not there. STORE_AGAIN: it is. */
 store_decide cmd_decide_absent;
 
 /* A sentence as the answer, unless noreply. */
-void cmd_answer(struct cmd_turn *turn, bool noreply, struct ebb_span sentence);
+void cmd_answer(struct cmd_context *cmd, bool noreply, struct ebb_span sentence);
 
 #endif

@@ -11,47 +11,47 @@
 #define MEGABYTES_MIN 8          /* as memcached refuses */
 #define MEGABYTES_MAX 1000000000 /* more was meant as bytes */
 
-void cmd_flush(struct cmd_turn *turn, int64_t exptime) {
-    uint32_t at = turn->now;
+void cmd_flush(struct cmd_context *cmd, int64_t exptime) {
+    uint32_t at = cmd->now;
     if (exptime > 0) /* memcached flushes one second early: what is stored in the second before
                         still goes */
-        at = exptime_second(&turn->shared->clock, exptime, turn->now) - 1;
+        at = exptime_second(&cmd->shared->clock, exptime, cmd->now) - 1;
     ebb_count(&ebb_metric_flushes, 1);
-    store_flush(turn->shared->store, at, turn->now);
+    store_flush(cmd->shared->store, at, cmd->now);
 }
 
-enum cmd_result cmd_flush_all(struct cmd_turn *turn, struct request *request,
+enum cmd_result cmd_flush_all(struct cmd_context *cmd, struct request *request,
                               struct cmd_block *block) {
     (void)block;
-    if (turn->shared->settings->disable_flush) {
+    if (cmd->shared->settings->disable_flush) {
         ebb_count(&ebb_metric_flushes, 1);
-        cmd_answer(turn, request->noreply, EBB_SPAN("CLIENT_ERROR flush_all not allowed"));
+        cmd_answer(cmd, request->noreply, EBB_SPAN("CLIENT_ERROR flush_all not allowed"));
         return CMD_DONE;
     }
-    cmd_flush(turn, request->exptime);
-    cmd_answer(turn, request->noreply, EBB_SPAN("OK"));
+    cmd_flush(cmd, request->exptime);
+    cmd_answer(cmd, request->noreply, EBB_SPAN("OK"));
     return CMD_DONE;
 }
 
-enum cmd_result cmd_version(struct cmd_turn *turn, struct request *request,
+enum cmd_result cmd_version(struct cmd_context *cmd, struct request *request,
                             struct cmd_block *block) {
     (void)request;
     (void)block;
-    reply_line(turn->reply, EBB_SPAN("VERSION " CMD_VERSION));
+    reply_line(cmd->reply, EBB_SPAN("VERSION " CMD_VERSION));
     return CMD_DONE;
 }
 
-enum cmd_result cmd_verbosity(struct cmd_turn *turn, struct request *request,
+enum cmd_result cmd_verbosity(struct cmd_context *cmd, struct request *request,
                               struct cmd_block *block) {
     (void)block;
     uint64_t more = EBB_LOG_TRACE - EBB_LOG_INFO;
     ebb_log_level_set(
         (enum ebb_log_level)(EBB_LOG_INFO + (request->number < more ? request->number : more)));
-    cmd_answer(turn, request->noreply, EBB_SPAN("OK"));
+    cmd_answer(cmd, request->noreply, EBB_SPAN("OK"));
     return CMD_DONE;
 }
 
-enum cmd_result cmd_cache_memlimit(struct cmd_turn *turn, struct request *request,
+enum cmd_result cmd_cache_memlimit(struct cmd_context *cmd, struct request *request,
                                    struct cmd_block *block) {
     (void)block;
     struct ebb_span answer = EBB_SPAN("OK");
@@ -59,20 +59,20 @@ enum cmd_result cmd_cache_memlimit(struct cmd_turn *turn, struct request *reques
         answer = EBB_SPAN("MEMLIMIT_TOO_SMALL cannot set maxbytes to less than 8m");
     else if (request->number > MEGABYTES_MAX)
         answer = EBB_SPAN("MEMLIMIT_ADJUST_FAILED input value is megabytes not bytes");
-    else if (!store_limit_set(turn->shared->store, (size_t)request->number << 20, turn->now))
+    else if (!store_limit_set(cmd->shared->store, (size_t)request->number << 20, cmd->now))
         answer = EBB_SPAN("MEMLIMIT_ADJUST_FAILED out of bounds or unable to adjust");
-    cmd_answer(turn, request->noreply, answer);
+    cmd_answer(cmd, request->noreply, answer);
     return CMD_DONE;
 }
 
-enum cmd_result cmd_mn(struct cmd_turn *turn, struct request *request, struct cmd_block *block) {
+enum cmd_result cmd_mn(struct cmd_context *cmd, struct request *request, struct cmd_block *block) {
     (void)request;
     (void)block;
-    reply_line(turn->reply, EBB_SPAN("MN"));
+    reply_line(cmd->reply, EBB_SPAN("MN"));
     return CMD_DONE;
 }
 
-enum cmd_result cmd_shutdown(struct cmd_turn *turn, struct request *request,
+enum cmd_result cmd_shutdown(struct cmd_context *cmd, struct request *request,
                              struct cmd_block *block) {
     (void)block;
     int number = 0;
@@ -81,17 +81,18 @@ enum cmd_result cmd_shutdown(struct cmd_turn *turn, struct request *request,
         number = SIGINT;
     else if (request->words == 2 && ebb_span_equal(mode, EBB_SPAN("graceful")))
         number = SIGTERM;
-    if (!turn->shared->settings->enable_shutdown)
-        reply_line(turn->reply, EBB_SPAN("SERVER_ERROR: shutdown not enabled"));
+    if (!cmd->shared->settings->enable_shutdown)
+        reply_line(cmd->reply, EBB_SPAN("SERVER_ERROR: shutdown not enabled"));
     else if (number == 0)
-        reply_line(turn->reply, EBB_SPAN("CLIENT_ERROR invalid shutdown mode"));
+        reply_line(cmd->reply, EBB_SPAN("CLIENT_ERROR invalid shutdown mode"));
     else
         kill(getpid(), number);
-    return turn->shared->settings->enable_shutdown && number != 0 ? CMD_QUIT : CMD_DONE;
+    return cmd->shared->settings->enable_shutdown && number != 0 ? CMD_QUIT : CMD_DONE;
 }
 
-enum cmd_result cmd_quit(struct cmd_turn *turn, struct request *request, struct cmd_block *block) {
-    (void)turn;
+enum cmd_result cmd_quit(struct cmd_context *cmd, struct request *request,
+                         struct cmd_block *block) {
+    (void)cmd;
     (void)request;
     (void)block;
     return CMD_QUIT;

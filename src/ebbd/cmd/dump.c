@@ -29,20 +29,20 @@
 
 static bool see(struct ebb_span key, const struct store_item *item, void *context) {
     struct cmd_stream *stream = context;
-    return stream->show(stream, key, item) && !reply_full(stream->turn->reply);
+    return stream->show(stream, key, item) && !reply_full(stream->cmd->reply);
 }
 
 /* True: there is more. */
-static bool look(struct cmd_turn *turn, struct cmd_stream *stream) {
-    return store_scan(turn->shared->store, &stream->scan, turn->now, STEP_RECORDS, see, stream);
+static bool look(struct cmd_context *cmd, struct cmd_stream *stream) {
+    return store_scan(cmd->shared->store, &stream->scan, cmd->now, STEP_RECORDS, see, stream);
 }
 
 /* --- lines --- */
 
 static bool show_meta(struct cmd_stream *stream, struct ebb_span key,
                       const struct store_item *item) {
-    const struct cmd_turn *turn = stream->turn;
-    int64_t unix_start = turn->shared->clock.unix_start;
+    const struct cmd_context *cmd = stream->cmd;
+    int64_t unix_start = cmd->shared->clock.unix_start;
     char line[LINE_MAX] = "key=";
     char *at = stream_write_uri(line + 4, key);
     at += snprintf(at, (size_t)(line + LINE_MAX - at),
@@ -52,13 +52,13 @@ static bool show_meta(struct cmd_stream *stream, struct ebb_span key,
                    item->item_flags & STORE_FETCHED ? "yes" : "no",
                    cmd_item_size(key.length, item->client_flags, item->value_length),
                    item->client_flags);
-    reply_bytes(turn->reply, line, (size_t)(at - line));
+    reply_bytes(cmd->reply, line, (size_t)(at - line));
     return true;
 }
 
 static bool show_get(struct cmd_stream *stream, struct ebb_span key,
                      const struct store_item *item) {
-    struct reply *reply = stream->turn->reply;
+    struct reply *reply = stream->cmd->reply;
     bool encoded = (item->item_flags & STORE_KEY_BASE64) || !request_is_word(key);
     char *at = reply->text + reply->used;
     memcpy(at, "mg ", 3);
@@ -76,12 +76,12 @@ static bool show_cache(struct cmd_stream *stream, struct ebb_span key,
     char line[LINE_MAX];
     if ((item->item_flags & STORE_KEY_BASE64) || !request_is_word(key))
         return true;
-    int64_t unix_start = stream->turn->shared->clock.unix_start;
+    int64_t unix_start = stream->cmd->shared->clock.unix_start;
     int length = snprintf(line, sizeof(line), " [%zu b; %lld s]\r\n", item->value_length,
                           item->expires == 0 ? 0LL : (long long)(item->expires + unix_start));
-    reply_bytes(stream->turn->reply, "ITEM ", 5);
-    reply_bytes(stream->turn->reply, key.at, key.length);
-    reply_bytes(stream->turn->reply, line, (size_t)length);
+    reply_bytes(stream->cmd->reply, "ITEM ", 5);
+    reply_bytes(stream->cmd->reply, key.at, key.length);
+    reply_bytes(stream->cmd->reply, line, (size_t)length);
     return --stream->left > 0;
 }
 
@@ -96,36 +96,36 @@ static bool show_size(struct cmd_stream *stream, struct ebb_span key,
 
 /* --- streams --- */
 
-static enum cmd_step step_dump(struct cmd_turn *turn, struct cmd_stream *stream) {
-    if (stream->left > 0 && look(turn, stream))
+static enum cmd_step step_dump(struct cmd_context *cmd, struct cmd_stream *stream) {
+    if (stream->left > 0 && look(cmd, stream))
         return CMD_STEP_MORE;
-    reply_line(turn->reply, stream->show == show_get ? EBB_SPAN("EN") : EBB_SPAN("END"));
+    reply_line(cmd->reply, stream->show == show_get ? EBB_SPAN("EN") : EBB_SPAN("END"));
     return CMD_STEP_END;
 }
 
-static enum cmd_step step_sizes(struct cmd_turn *turn, struct cmd_stream *stream) {
+static enum cmd_step step_sizes(struct cmd_context *cmd, struct cmd_stream *stream) {
     if (stream->left == 0) {
-        if (!look(turn, stream))
+        if (!look(cmd, stream))
             stream->left = 1;
         return CMD_STEP_MORE;
     }
-    for (; stream->left < SIZES && !reply_full(turn->reply); stream->left++) {
+    for (; stream->left < SIZES && !reply_full(cmd->reply); stream->left++) {
         char line[64];
         if (stream->sizes[stream->left] == 0)
             continue;
         int length = snprintf(line, sizeof(line), "STAT %u %u\r\n", stream->left * SIZE_STEP,
                               stream->sizes[stream->left]);
-        reply_bytes(turn->reply, line, (size_t)length);
+        reply_bytes(cmd->reply, line, (size_t)length);
     }
     if (stream->left < SIZES)
         return CMD_STEP_MORE;
-    reply_line(turn->reply, EBB_SPAN("END"));
+    reply_line(cmd->reply, EBB_SPAN("END"));
     return CMD_STEP_END;
 }
 
 /* NULL: there is no memory, and that is the answer. */
-static struct cmd_stream *dump_try(struct cmd_turn *turn) {
-    struct cmd_stream *stream = stream_try(turn);
+static struct cmd_stream *dump_try(struct cmd_context *cmd) {
+    struct cmd_stream *stream = stream_try(cmd);
     if (stream != NULL) {
         stream->step = step_dump;
         stream->left = UINT32_MAX;
@@ -133,30 +133,30 @@ static struct cmd_stream *dump_try(struct cmd_turn *turn) {
     return stream;
 }
 
-enum cmd_result dump_sizes(struct cmd_turn *turn) {
+enum cmd_result dump_sizes(struct cmd_context *cmd) {
     void *sizes = ebb_try_bytes(SIZES * sizeof(uint32_t));
     if (sizes == NULL) {
-        reply_line(turn->reply, EBB_SPAN("SERVER_ERROR out of memory writing stats"));
+        reply_line(cmd->reply, EBB_SPAN("SERVER_ERROR out of memory writing stats"));
         return CMD_DONE;
     }
     memset(sizes, 0, SIZES * sizeof(uint32_t));
-    struct cmd_stream *stream = dump_try(turn);
+    struct cmd_stream *stream = dump_try(cmd);
     if (stream == NULL)
         return CMD_DONE;
     stream->step = step_sizes;
     stream->show = show_size;
     stream->sizes = sizes;
     stream->left = 0;
-    return stream_begin(turn, stream);
+    return stream_begin(cmd, stream);
 }
 
-enum cmd_result dump_cache(struct cmd_turn *turn, uint32_t class_id, uint32_t limit) {
-    struct cmd_stream *stream = dump_try(turn);
+enum cmd_result dump_cache(struct cmd_context *cmd, uint32_t class_id, uint32_t limit) {
+    struct cmd_stream *stream = dump_try(cmd);
     if (stream == NULL)
         return CMD_DONE;
     stream->show = show_cache;
     stream->left = class_id != 1 ? 0 : limit == 0 ? UINT32_MAX : limit;
-    return stream_begin(turn, stream);
+    return stream_begin(cmd, stream);
 }
 
 /* --- lru_crawler --- */
@@ -181,59 +181,59 @@ static bool read_classes(struct ebb_span text, bool *ours) {
     return true;
 }
 
-static enum cmd_result say(struct cmd_turn *turn, struct ebb_span sentence) {
-    reply_line(turn->reply, sentence);
+static enum cmd_result say(struct cmd_context *cmd, struct ebb_span sentence) {
+    reply_line(cmd->reply, sentence);
     return CMD_DONE;
 }
 
-static enum cmd_result crawl(struct cmd_turn *turn, const struct request *request) {
+static enum cmd_result crawl(struct cmd_context *cmd, const struct request *request) {
     struct ebb_span what = request->word[1];
     bool ours, gets = ebb_span_equal(what, EBB_SPAN("mgdump"));
     bool dumps = gets || ebb_span_equal(what, EBB_SPAN("metadump"));
-    if (dumps && turn->shared->settings->disable_dumping)
-        return say(turn, gets ? EBB_SPAN("ERROR key dump not allowed")
-                              : EBB_SPAN("ERROR metadump not allowed"));
+    if (dumps && cmd->shared->settings->disable_dumping)
+        return say(cmd, gets ? EBB_SPAN("ERROR key dump not allowed")
+                             : EBB_SPAN("ERROR metadump not allowed"));
     if (!read_classes(request->word[2], &ours))
-        return say(turn, EBB_SPAN("BADCLASS invalid class id"));
+        return say(cmd, EBB_SPAN("BADCLASS invalid class id"));
     if (!dumps)
-        return say(turn, EBB_SPAN("OK"));
-    struct cmd_stream *stream = dump_try(turn);
+        return say(cmd, EBB_SPAN("OK"));
+    struct cmd_stream *stream = dump_try(cmd);
     if (stream == NULL)
         return CMD_DONE;
-    reply_line(turn->reply, EBB_SPAN("OK"));
+    reply_line(cmd->reply, EBB_SPAN("OK"));
     stream->show = gets ? show_get : show_meta;
     if (!ours)
         stream->left = 0;
-    return stream_begin(turn, stream);
+    return stream_begin(cmd, stream);
 }
 
-static enum cmd_result crawler_number(struct cmd_turn *turn, const struct request *request,
+static enum cmd_result crawler_number(struct cmd_context *cmd, const struct request *request,
                                       bool sleeps) {
     uint32_t number;
     if (!number_u32(request->word[2], &number))
-        return say(turn, EBB_SPAN("CLIENT_ERROR bad command line format"));
+        return say(cmd, EBB_SPAN("CLIENT_ERROR bad command line format"));
     if (sleeps && number > SLEEP_MAX)
-        return say(turn, EBB_SPAN("CLIENT_ERROR sleep must be one second or less"));
-    return say(turn, EBB_SPAN("OK"));
+        return say(cmd, EBB_SPAN("CLIENT_ERROR sleep must be one second or less"));
+    return say(cmd, EBB_SPAN("OK"));
 }
 
 static bool is(struct ebb_span word, const char *text) {
     return ebb_span_equal(word, ebb_span_of(text));
 }
 
-enum cmd_result cmd_lru_crawler(struct cmd_turn *turn, struct request *request,
+enum cmd_result cmd_lru_crawler(struct cmd_context *cmd, struct request *request,
                                 struct cmd_block *block) {
     (void)block;
     struct ebb_span what = request->words > 1 ? request->word[1] : EBB_SPAN("");
     if (request->words == 2 && (is(what, "enable") || is(what, "disable")))
-        return say(turn, EBB_SPAN("OK"));
+        return say(cmd, EBB_SPAN("OK"));
     if (request->words != 3)
-        return say(turn, EBB_SPAN("ERROR"));
+        return say(cmd, EBB_SPAN("ERROR"));
     if (is(what, "crawl") || is(what, "metadump") || is(what, "mgdump"))
-        return crawl(turn, request);
+        return crawl(cmd, request);
     if (is(what, "sleep") || is(what, "tocrawl"))
-        return crawler_number(turn, request, is(what, "sleep"));
-    return say(turn, EBB_SPAN("ERROR"));
+        return crawler_number(cmd, request, is(what, "sleep"));
+    return say(cmd, EBB_SPAN("ERROR"));
 }
 
 /* --- lru, slabs: checked, and nothing to do --- */
@@ -251,7 +251,7 @@ static struct ebb_span tune(const struct request *request) {
     return EBB_SPAN("OK");
 }
 
-enum cmd_result cmd_lru(struct cmd_turn *turn, struct request *request, struct cmd_block *block) {
+enum cmd_result cmd_lru(struct cmd_context *cmd, struct request *request, struct cmd_block *block) {
     (void)block;
     struct ebb_span what = request->word[1], answer = EBB_SPAN("ERROR");
     int32_t ttl;
@@ -262,7 +262,7 @@ enum cmd_result cmd_lru(struct cmd_turn *turn, struct request *request, struct c
         answer = EBB_SPAN("OK");
     else if (is(what, "temp_ttl") && request->words >= 3 && number_i32(request->word[2], &ttl))
         answer = EBB_SPAN("OK");
-    cmd_answer(turn, request->noreply, answer);
+    cmd_answer(cmd, request->noreply, answer);
     return CMD_DONE;
 }
 
@@ -295,14 +295,15 @@ static struct ebb_span reassign(const struct request *request) {
                : EBB_SPAN("NOSPARE source class has no spare pages");
 }
 
-enum cmd_result cmd_slabs(struct cmd_turn *turn, struct request *request, struct cmd_block *block) {
+enum cmd_result cmd_slabs(struct cmd_context *cmd, struct request *request,
+                          struct cmd_block *block) {
     (void)block;
     struct ebb_span what = request->words > 1 ? request->word[1] : EBB_SPAN("");
     if (request->words == 4 && is(what, "reassign"))
-        return say(turn, reassign(request));
+        return say(cmd, reassign(request));
     if (request->words >= 3 && is(what, "automove")) {
-        cmd_answer(turn, request->noreply, automove(request));
+        cmd_answer(cmd, request->noreply, automove(request));
         return CMD_DONE;
     }
-    return say(turn, EBB_SPAN("ERROR"));
+    return say(cmd, EBB_SPAN("ERROR"));
 }

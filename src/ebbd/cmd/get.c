@@ -16,11 +16,11 @@
 #include "watch.h"
 
 /* Adds the item of key to the reply. False: a miss. */
-static bool add_value(struct cmd_turn *turn, struct ebb_span key, bool with_cas) {
-    struct reply *reply = turn->reply;
+static bool add_value(struct cmd_context *cmd, struct ebb_span key, bool with_cas) {
+    struct reply *reply = cmd->reply;
     struct reply_mark mark = reply_mark(reply);
     struct store_read read;
-    while (store_find(turn->worker, key, turn->now, &read)) {
+    while (store_find(cmd->worker, key, cmd->now, &read)) {
         const struct store_item *item = &read.item;
         reply_value_head(reply, key, item->client_flags, item->value_length,
                          with_cas ? &item->cas : NULL);
@@ -33,13 +33,13 @@ static bool add_value(struct cmd_turn *turn, struct ebb_span key, bool with_cas)
         if (store_still(&read)) {
             store_touched(&read);
             if (watch_on(WATCH_FETCHERS))
-                watch_fetched(turn, key, true, length);
+                watch_fetched(cmd, key, true, length);
             return true;
         }
         reply_take_back(reply, mark);
     }
     if (watch_on(WATCH_FETCHERS))
-        watch_fetched(turn, key, false, 0);
+        watch_fetched(cmd, key, false, 0);
     return false;
 }
 
@@ -49,26 +49,26 @@ static void count_prefix(struct ebb_span key, bool hit) {
         prefix_count(key, PREFIX_HIT);
 }
 
-static enum cmd_result answer_keys(struct cmd_turn *turn, struct request *request, bool with_cas,
-                                   bool (*add)(struct cmd_turn *, struct ebb_span,
+static enum cmd_result answer_keys(struct cmd_context *cmd, struct request *request, bool with_cas,
+                                   bool (*add)(struct cmd_context *, struct ebb_span,
                                                const struct request *, bool)) {
     struct ebb_span key;
     while (request_next_key(&request->keys, &key)) {
-        add(turn, key, request, with_cas);
-        if (reply_full(turn->reply) && request->keys.length > 0) {
+        add(cmd, key, request, with_cas);
+        if (reply_full(cmd->reply) && request->keys.length > 0) {
             struct ebb_span rest = request->keys, next;
             if (request_next_key(&rest, &next))
                 return CMD_AGAIN;
         }
     }
-    reply_bytes(turn->reply, "END\r\n", 5);
+    reply_bytes(cmd->reply, "END\r\n", 5);
     return CMD_DONE;
 }
 
-static bool add_plain(struct cmd_turn *turn, struct ebb_span key, const struct request *request,
+static bool add_plain(struct cmd_context *cmd, struct ebb_span key, const struct request *request,
                       bool with_cas) {
     (void)request;
-    bool hit = add_value(turn, key, with_cas);
+    bool hit = add_value(cmd, key, with_cas);
     if (prefix_on())
         count_prefix(key, hit);
     ebb_count(hit ? &ebb_metric_get_hits : &ebb_metric_get_misses, 1);
@@ -80,50 +80,54 @@ static void set_expires(struct store_update *update, void *context) {
     update->accessed = true;
 }
 
-static bool add_touched(struct cmd_turn *turn, struct ebb_span key, const struct request *request,
+static bool add_touched(struct cmd_context *cmd, struct ebb_span key, const struct request *request,
                         bool with_cas) {
-    bool hit = add_value(turn, key, with_cas);
+    bool hit = add_value(cmd, key, with_cas);
     if (prefix_on())
         count_prefix(key, hit);
-    uint32_t expires = exptime_second(&turn->shared->clock, request->exptime, turn->now);
+    uint32_t expires = exptime_second(&cmd->shared->clock, request->exptime, cmd->now);
     if (hit)
-        store_update(turn->worker, key, turn->now, expires, set_expires, &expires);
+        store_update(cmd->worker, key, cmd->now, expires, set_expires, &expires);
     ebb_count(hit ? &ebb_metric_touch_hits : &ebb_metric_touch_misses, 1);
     return hit;
 }
 
-enum cmd_result cmd_get(struct cmd_turn *turn, struct request *request, struct cmd_block *block) {
+enum cmd_result cmd_get(struct cmd_context *cmd, struct request *request, struct cmd_block *block) {
     (void)block;
-    return answer_keys(turn, request, false, add_plain);
+    return answer_keys(cmd, request, false, add_plain);
 }
 
-enum cmd_result cmd_gets(struct cmd_turn *turn, struct request *request, struct cmd_block *block) {
+enum cmd_result cmd_gets(struct cmd_context *cmd, struct request *request,
+                         struct cmd_block *block) {
     (void)block;
-    return answer_keys(turn, request, true, add_plain);
+    return answer_keys(cmd, request, true, add_plain);
 }
 
-enum cmd_result cmd_gat(struct cmd_turn *turn, struct request *request, struct cmd_block *block) {
+enum cmd_result cmd_gat(struct cmd_context *cmd, struct request *request, struct cmd_block *block) {
     (void)block;
-    return answer_keys(turn, request, false, add_touched);
+    return answer_keys(cmd, request, false, add_touched);
 }
 
-enum cmd_result cmd_gats(struct cmd_turn *turn, struct request *request, struct cmd_block *block) {
+enum cmd_result cmd_gats(struct cmd_context *cmd, struct request *request,
+                         struct cmd_block *block) {
     (void)block;
-    return answer_keys(turn, request, true, add_touched);
+    return answer_keys(cmd, request, true, add_touched);
 }
 
-enum cmd_result cmd_bget(struct cmd_turn *turn, struct request *request, struct cmd_block *block) {
-    return cmd_get(turn, request, block);
+enum cmd_result cmd_bget(struct cmd_context *cmd, struct request *request,
+                         struct cmd_block *block) {
+    return cmd_get(cmd, request, block);
 }
 
-enum cmd_result cmd_touch(struct cmd_turn *turn, struct request *request, struct cmd_block *block) {
+enum cmd_result cmd_touch(struct cmd_context *cmd, struct request *request,
+                          struct cmd_block *block) {
     (void)block;
-    uint32_t expires = exptime_second(&turn->shared->clock, request->exptime, turn->now);
+    uint32_t expires = exptime_second(&cmd->shared->clock, request->exptime, cmd->now);
     if (watch_on(WATCH_FETCHERS))
-        watch_looked_up(turn, request->key);
-    bool hit = store_update(turn->worker, request->key, turn->now, expires, set_expires, &expires);
+        watch_looked_up(cmd, request->key);
+    bool hit = store_update(cmd->worker, request->key, cmd->now, expires, set_expires, &expires);
     ebb_count(hit ? &ebb_metric_touch_hits : &ebb_metric_touch_misses, 1);
-    cmd_answer(turn, request->noreply, hit ? EBB_SPAN("TOUCHED") : EBB_SPAN("NOT_FOUND"));
+    cmd_answer(cmd, request->noreply, hit ? EBB_SPAN("TOUCHED") : EBB_SPAN("NOT_FOUND"));
     return CMD_DONE;
 }
 
@@ -132,18 +136,18 @@ static void set_remove(struct store_update *update, void *context) {
     update->remove = true;
 }
 
-enum cmd_result cmd_delete(struct cmd_turn *turn, struct request *request,
+enum cmd_result cmd_delete(struct cmd_context *cmd, struct request *request,
                            struct cmd_block *block) {
     (void)block;
     if (watch_on(WATCH_FETCHERS))
-        watch_looked_up(turn, request->key);
+        watch_looked_up(cmd, request->key);
     size_t length = 0;
-    bool hit = store_update(turn->worker, request->key, turn->now, 0, set_remove, &length);
+    bool hit = store_update(cmd->worker, request->key, cmd->now, 0, set_remove, &length);
     if (prefix_on())
         prefix_count(request->key, PREFIX_DELETE);
     if (hit && watch_on(WATCH_DELETIONS))
         watch_deleted(REQUEST_delete, request->key, length);
     ebb_count(hit ? &ebb_metric_delete_hits : &ebb_metric_delete_misses, 1);
-    cmd_answer(turn, request->noreply, hit ? EBB_SPAN("DELETED") : EBB_SPAN("NOT_FOUND"));
+    cmd_answer(cmd, request->noreply, hit ? EBB_SPAN("DELETED") : EBB_SPAN("NOT_FOUND"));
     return CMD_DONE;
 }

@@ -79,7 +79,7 @@ static enum store_verdict decide_number(const struct store_item *old, struct sto
 }
 
 /* Stores a new version; delta->length_needed is a guess at first. */
-static enum store_verdict grow(struct cmd_turn *turn, struct ebb_span key, struct delta *delta) {
+static enum store_verdict grow(struct cmd_context *cmd, struct ebb_span key, struct delta *delta) {
     enum store_verdict verdict;
     do {
         struct store_room room = {0};
@@ -88,11 +88,11 @@ static enum store_verdict grow(struct cmd_turn *turn, struct ebb_span key, struc
             .expires = delta->sets_expires ? delta->expires : delta->expires_before,
             .cas = delta->cas_new,
         };
-        verdict = store_reserve(turn->worker, key, delta->length_needed, &new, turn->now, &room);
+        verdict = store_reserve(cmd->worker, key, delta->length_needed, &new, cmd->now, &room);
         if (verdict != STORE_STORED)
             return STORE_NO_MEMORY;
         delta->room = &room;
-        verdict = store_commit(turn->worker, &room, turn->now, &new, decide_number, delta);
+        verdict = store_commit(cmd->worker, &room, cmd->now, &new, decide_number, delta);
         delta->cas = new.cas;
     } while (verdict == STORE_AGAIN);
     return verdict;
@@ -105,14 +105,14 @@ static void count(const struct delta *delta) {
         ebb_count(delta->negative ? &ebb_metric_decr_hits : &ebb_metric_incr_hits, 1);
 }
 
-enum delta_outcome delta_add(struct cmd_turn *turn, struct ebb_span key, struct delta *delta) {
+enum delta_outcome delta_add(struct cmd_context *cmd, struct ebb_span key, struct delta *delta) {
     if (watch_on(WATCH_FETCHERS))
-        watch_looked_up(turn, key);
+        watch_looked_up(cmd, key);
     delta->outcome = DELTA_MISS;
     delta->key_length = key.length;
     struct store_may may = {delta->expires, delta->cas_new};
-    if (store_update_may(turn->worker, key, turn->now, may, update_number, delta) &&
-        delta->outcome == DELTA_GROWS && grow(turn, key, delta) == STORE_NO_MEMORY) {
+    if (store_update_may(cmd->worker, key, cmd->now, may, update_number, delta) &&
+        delta->outcome == DELTA_GROWS && grow(cmd, key, delta) == STORE_NO_MEMORY) {
         ebb_count(&ebb_metric_no_memory, 1);
         return DELTA_NO_MEMORY;
     }
@@ -120,49 +120,51 @@ enum delta_outcome delta_add(struct cmd_turn *turn, struct ebb_span key, struct 
     return delta->outcome;
 }
 
-enum store_verdict delta_create(struct cmd_turn *turn, struct ebb_span key, uint64_t initial,
+enum store_verdict delta_create(struct cmd_context *cmd, struct ebb_span key, uint64_t initial,
                                 struct store_new *new, struct delta *delta) {
     struct store_room room = {0};
     delta->digits_count = number_write(delta->digits, initial);
-    if (store_reserve(turn->worker, key, delta->digits_count, new, turn->now, &room) !=
-        STORE_STORED)
+    if (store_reserve(cmd->worker, key, delta->digits_count, new, cmd->now, &room) != STORE_STORED)
         return STORE_NO_MEMORY;
     memcpy(room.value, delta->digits, delta->digits_count);
     enum store_verdict verdict =
-        store_commit(turn->worker, &room, turn->now, new, cmd_decide_absent, NULL);
+        store_commit(cmd->worker, &room, cmd->now, new, cmd_decide_absent, NULL);
     delta->cas = new->cas;
     if (verdict == STORE_STORED && watch_on(WATCH_FETCHERS))
-        watch_fetched(turn, key, false, 0);
+        watch_fetched(cmd, key, false, 0);
     if (verdict == STORE_STORED && watch_on(WATCH_MUTATIONS))
-        watch_stored(turn, REQUEST_add, key, verdict, new->expires, delta->digits_count);
+        watch_stored(cmd, REQUEST_add, key, verdict, new->expires, delta->digits_count);
     return verdict;
 }
 
-static enum cmd_result change(struct cmd_turn *turn, const struct request *request, bool negative) {
+static enum cmd_result change(struct cmd_context *cmd, const struct request *request,
+                              bool negative) {
     struct delta delta = {.negative = negative, .amount = request->number};
-    switch (delta_add(turn, request->key, &delta)) {
+    switch (delta_add(cmd, request->key, &delta)) {
     case DELTA_DONE:
-        cmd_answer(turn, request->noreply, (struct ebb_span){delta.digits, delta.digits_count});
+        cmd_answer(cmd, request->noreply, (struct ebb_span){delta.digits, delta.digits_count});
         break;
     case DELTA_NOT_NUMERIC:
-        cmd_answer(turn, request->noreply,
+        cmd_answer(cmd, request->noreply,
                    EBB_SPAN("CLIENT_ERROR cannot increment or decrement non-numeric value"));
         break;
     case DELTA_NO_MEMORY:
-        cmd_answer(turn, request->noreply, EBB_SPAN("SERVER_ERROR out of memory"));
+        cmd_answer(cmd, request->noreply, EBB_SPAN("SERVER_ERROR out of memory"));
         break;
     default:
-        cmd_answer(turn, request->noreply, EBB_SPAN("NOT_FOUND"));
+        cmd_answer(cmd, request->noreply, EBB_SPAN("NOT_FOUND"));
     }
     return CMD_DONE;
 }
 
-enum cmd_result cmd_incr(struct cmd_turn *turn, struct request *request, struct cmd_block *block) {
+enum cmd_result cmd_incr(struct cmd_context *cmd, struct request *request,
+                         struct cmd_block *block) {
     (void)block;
-    return change(turn, request, false);
+    return change(cmd, request, false);
 }
 
-enum cmd_result cmd_decr(struct cmd_turn *turn, struct request *request, struct cmd_block *block) {
+enum cmd_result cmd_decr(struct cmd_context *cmd, struct request *request,
+                         struct cmd_block *block) {
     (void)block;
-    return change(turn, request, true);
+    return change(cmd, request, true);
 }

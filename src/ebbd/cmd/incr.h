@@ -34,9 +34,9 @@ struct delta {
 };
 
 /* Adds and counts hits and misses. */
-enum delta_outcome delta_add(struct cmd_turn *turn, struct ebb_span key, struct delta *delta);
+enum delta_outcome delta_add(struct cmd_context *cmd, struct ebb_span key, struct delta *delta);
 /* Makes the number that was missing, as `new` says. STORE_AGAIN: it is there now. */
-enum store_verdict delta_create(struct cmd_turn *turn, struct ebb_span key, uint64_t initial,
+enum store_verdict delta_create(struct cmd_context *cmd, struct ebb_span key, uint64_t initial,
                                 struct store_new *new, struct delta *delta);
 
 #endif

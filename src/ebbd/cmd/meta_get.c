@@ -59,43 +59,43 @@ static bool is_use(const struct meta *meta) {
 
 enum found { FOUND, FOUND_NOT, FOUND_NEEDS_EDIT };
 
-static enum found read_only(struct cmd_turn *turn, const struct meta *meta) {
-    struct reply_mark mark = reply_mark(turn->reply);
+static enum found read_only(struct cmd_context *cmd, const struct meta *meta) {
+    struct reply_mark mark = reply_mark(cmd->reply);
     struct store_read read;
-    while (store_find(turn->worker, meta->key, turn->now, &read)) {
+    while (store_find(cmd->worker, meta->key, cmd->now, &read)) {
         if (needs_update(meta, &read.item)) {
             if (watch_on(WATCH_FETCHERS))
-                watch_fetched(turn, meta->key, true, read.item.value_length);
+                watch_fetched(cmd, meta->key, true, read.item.value_length);
             return FOUND_NEEDS_EDIT;
         }
         struct metaflags_item item = shown(meta, &read.item);
-        metaflags_answer(turn, meta, FLAGS_SHOWN, &item);
-        add_value(turn->reply, meta, &item);
+        metaflags_answer(cmd, meta, FLAGS_SHOWN, &item);
+        add_value(cmd->reply, meta, &item);
         size_t length = read.item.value_length;
         if (store_still(&read)) {
             if (is_use(meta))
                 store_touched(&read);
             if (watch_on(WATCH_FETCHERS))
-                watch_fetched(turn, meta->key, true, length);
+                watch_fetched(cmd, meta->key, true, length);
             return FOUND;
         }
-        reply_take_back(turn->reply, mark);
+        reply_take_back(cmd->reply, mark);
     }
     if (watch_on(WATCH_FETCHERS))
-        watch_fetched(turn, meta->key, false, 0);
+        watch_fetched(cmd, meta->key, false, 0);
     return FOUND_NOT;
 }
 
 struct update {
-    const struct cmd_turn *turn;
+    const struct cmd_context *cmd;
     const struct meta *meta;
 };
 
 static void update_item(struct store_update *update, void *context) {
     const struct update *asked = context;
     struct metaflags_item item = shown(asked->meta, &update->item);
-    metaflags_answer(asked->turn, asked->meta, FLAGS_SHOWN, &item);
-    add_value(asked->turn->reply, asked->meta, &item);
+    metaflags_answer(asked->cmd, asked->meta, FLAGS_SHOWN, &item);
+    add_value(asked->cmd->reply, asked->meta, &item);
     update->expires = item.item.expires;
     if (item.won && !meta_is_cut(asked->meta))
         update->item_flags |= STORE_WIN_SENT;
@@ -103,32 +103,32 @@ static void update_item(struct store_update *update, void *context) {
 }
 
 /* An empty item as N makes it. */
-static struct metaflags_item empty_item(const struct cmd_turn *turn, const struct meta *meta) {
+static struct metaflags_item empty_item(const struct cmd_context *cmd, const struct meta *meta) {
     return (struct metaflags_item){
         .key = meta->key,
         .key_is_base64 = meta->key_is_base64,
         .created = true,
-        .item = {.value = "", .last_access = turn->now},
+        .item = {.value = "", .last_access = cmd->now},
     };
 }
 
-static enum found create(struct cmd_turn *turn, const struct meta *meta) {
-    struct metaflags_item item = empty_item(turn, meta);
+static enum found create(struct cmd_context *cmd, const struct meta *meta) {
+    struct metaflags_item item = empty_item(cmd, meta);
     struct store_room room = {0};
-    metaflags_apply(turn, meta, FLAGS_SHOWN, &item);
+    metaflags_apply(cmd, meta, FLAGS_SHOWN, &item);
     struct store_new new = {.expires = item.item.expires, .cas = meta->cas_new};
-    if (store_reserve(turn->worker, meta->key, 0, &new, turn->now, &room) != STORE_STORED)
+    if (store_reserve(cmd->worker, meta->key, 0, &new, cmd->now, &room) != STORE_STORED)
         return FOUND_NOT;
     new.item_flags = (item.won && !meta_is_cut(meta) ? STORE_WIN_SENT : 0) |
                      (meta->key_is_base64 ? STORE_KEY_BASE64 : 0) |
                      (is_use(meta) ? STORE_FETCHED : 0);
-    switch (store_commit(turn->worker, &room, turn->now, &new, cmd_decide_absent, NULL)) {
+    switch (store_commit(cmd->worker, &room, cmd->now, &new, cmd_decide_absent, NULL)) {
     case STORE_STORED:
-        item = empty_item(turn, meta);
+        item = empty_item(cmd, meta);
         item.item.cas = new.cas;
         item.known = meta_has(meta, 'C') && new.cas == meta->cas;
-        metaflags_answer(turn, meta, FLAGS_SHOWN, &item);
-        add_value(turn->reply, meta, &item);
+        metaflags_answer(cmd, meta, FLAGS_SHOWN, &item);
+        add_value(cmd->reply, meta, &item);
         return FOUND;
     case STORE_AGAIN:
         return FOUND_NEEDS_EDIT;
@@ -137,18 +137,18 @@ static enum found create(struct cmd_turn *turn, const struct meta *meta) {
     }
 }
 
-static bool answer_item(struct cmd_turn *turn, const struct meta *meta) {
-    struct update update = {turn, meta};
+static bool answer_item(struct cmd_context *cmd, const struct meta *meta) {
+    struct update update = {cmd, meta};
     uint32_t expires =
-        meta_has(meta, 'T') ? exptime_second(&turn->shared->clock, meta->ttl, turn->now) : 0;
-    enum found found = read_only(turn, meta);
+        meta_has(meta, 'T') ? exptime_second(&cmd->shared->clock, meta->ttl, cmd->now) : 0;
+    enum found found = read_only(cmd, meta);
     for (;;) {
         if (found == FOUND_NEEDS_EDIT)
-            found = store_update(turn->worker, meta->key, turn->now, expires, update_item, &update)
+            found = store_update(cmd->worker, meta->key, cmd->now, expires, update_item, &update)
                         ? FOUND
                         : FOUND_NOT;
         if (found == FOUND_NOT && meta_has(meta, 'N'))
-            found = create(turn, meta);
+            found = create(cmd, meta);
         if (found != FOUND_NEEDS_EDIT)
             return found == FOUND;
     }
@@ -161,29 +161,29 @@ static void count(const struct meta *meta, bool hit) {
         ebb_count(meta_has(meta, 'T') ? &ebb_metric_touch_hits : &ebb_metric_get_hits, 1);
 }
 
-enum cmd_result cmd_mg(struct cmd_turn *turn, struct request *request, struct cmd_block *block) {
+enum cmd_result cmd_mg(struct cmd_context *cmd, struct request *request, struct cmd_block *block) {
     (void)block;
     struct meta meta;
     meta_parse(REQUEST_mg, request->keys, &meta);
     if (meta.error.length > 0) {
-        reply_line(turn->reply, meta.error);
+        reply_line(cmd->reply, meta.error);
         return CMD_DONE;
     }
-    struct reply_mark mark = reply_mark(turn->reply);
-    bool hit = answer_item(turn, &meta);
+    struct reply_mark mark = reply_mark(cmd->reply);
+    bool hit = answer_item(cmd, &meta);
     count(&meta, hit);
     if (meta_is_cut(&meta)) {
-        reply_take_back(turn->reply, mark);
-        reply_line(turn->reply, meta_error_opaque);
+        reply_take_back(cmd->reply, mark);
+        reply_line(cmd->reply, meta_error_opaque);
     } else if (!hit && !meta_has(&meta, 'q')) {
-        metaflags_answer_code(turn, &meta, "EN");
+        metaflags_answer_code(cmd, &meta, "EN");
     }
     return CMD_DONE;
 }
 
-static void answer_debug(struct cmd_turn *turn, struct ebb_span key,
+static void answer_debug(struct cmd_context *cmd, struct ebb_span key,
                          const struct store_item *item) {
-    struct reply *reply = turn->reply;
+    struct reply *reply = cmd->reply;
     char line[DEBUG_LINE_MAX];
     char *at = reply->text + reply->used;
     memcpy(at, "ME ", 3);
@@ -195,31 +195,31 @@ static void answer_debug(struct cmd_turn *turn, struct ebb_span key,
     reply->used = (size_t)(at - reply->text);
     size_t size = cmd_item_size(key.length, item->client_flags, item->value_length);
     int length = snprintf(line, sizeof(line), " exp=%d la=%u cas=%llu fetch=%s cls=%u size=%zu\r\n",
-                          item->expires == 0 ? -1 : (int)(item->expires - turn->now),
-                          turn->now - item->last_access, (unsigned long long)item->cas,
+                          item->expires == 0 ? -1 : (int)(item->expires - cmd->now),
+                          cmd->now - item->last_access, (unsigned long long)item->cas,
                           item->item_flags & STORE_FETCHED ? "yes" : "no", 1u, size);
     reply_bytes(reply, line, (size_t)length);
 }
 
-enum cmd_result cmd_me(struct cmd_turn *turn, struct request *request, struct cmd_block *block) {
+enum cmd_result cmd_me(struct cmd_context *cmd, struct request *request, struct cmd_block *block) {
     (void)block;
     char room[REQUEST_KEY_MAX];
     struct ebb_span key;
     if (!meta_parse_debug(request->keys, &key, room)) {
-        reply_line(turn->reply, EBB_SPAN("CLIENT_ERROR bad command line format"));
+        reply_line(cmd->reply, EBB_SPAN("CLIENT_ERROR bad command line format"));
         return CMD_DONE;
     }
     ebb_count(&ebb_metric_debugged, 1);
     if (watch_on(WATCH_FETCHERS))
-        watch_looked_up(turn, key);
+        watch_looked_up(cmd, key);
     struct store_read read;
-    while (store_find(turn->worker, key, turn->now, &read)) {
+    while (store_find(cmd->worker, key, cmd->now, &read)) {
         struct store_item item = read.item;
         if (store_still(&read)) {
-            answer_debug(turn, key, &item);
+            answer_debug(cmd, key, &item);
             return CMD_DONE;
         }
     }
-    reply_line(turn->reply, EBB_SPAN("EN"));
+    reply_line(cmd->reply, EBB_SPAN("EN"));
     return CMD_DONE;
 }

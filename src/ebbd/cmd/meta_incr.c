@@ -23,24 +23,24 @@ static struct metaflags_item shown(const struct meta *meta, const struct delta *
     };
 }
 
-static enum store_verdict create(struct cmd_turn *turn, const struct meta *meta,
+static enum store_verdict create(struct cmd_context *cmd, const struct meta *meta,
                                  struct delta *delta) {
     struct metaflags_item item = shown(meta, delta, true);
-    metaflags_apply(turn, meta, FLAGS_SHOWN, &item);
+    metaflags_apply(cmd, meta, FLAGS_SHOWN, &item);
     struct store_new new = {.expires = item.item.expires,
                             .cas = meta->cas_new,
                             .item_flags = meta->key_is_base64 ? STORE_KEY_BASE64 : 0};
-    return delta_create(turn, meta->key, meta->initial, &new, delta);
+    return delta_create(cmd, meta->key, meta->initial, &new, delta);
 }
 
-static struct delta delta_of(const struct cmd_turn *turn, const struct meta *meta) {
+static struct delta delta_of(const struct cmd_context *cmd, const struct meta *meta) {
     return (struct delta){
         .negative = meta->mode == 'D' || meta->mode == '-',
         .amount = meta->delta,
         .cas_wanted = meta->cas,
         .cas_new = meta->cas_new,
         .sets_expires = (meta->reached & META_FLAG('T')) != 0,
-        .expires = exptime_second(&turn->shared->clock, meta->ttl, turn->now),
+        .expires = exptime_second(&cmd->shared->clock, meta->ttl, cmd->now),
         .creates = meta_has(meta, 'N'),
     };
 }
@@ -53,34 +53,34 @@ static struct ebb_span check(const struct meta *meta) {
     return EBB_SPAN("");
 }
 
-static void answer(struct cmd_turn *turn, const struct meta *meta, const struct delta *delta,
+static void answer(struct cmd_context *cmd, const struct meta *meta, const struct delta *delta,
                    bool created) {
     struct metaflags_item item = shown(meta, delta, created);
     if (meta_has(meta, 'q'))
         return;
-    metaflags_answer(turn, meta, FLAGS_SHOWN, &item);
+    metaflags_answer(cmd, meta, FLAGS_SHOWN, &item);
     if (!meta_has(meta, 'v'))
         return;
-    reply_bytes(turn->reply, delta->digits, delta->digits_count);
-    reply_bytes(turn->reply, "\r\n", 2);
+    reply_bytes(cmd->reply, delta->digits, delta->digits_count);
+    reply_bytes(cmd->reply, "\r\n", 2);
 }
 
-enum cmd_result cmd_ma(struct cmd_turn *turn, struct request *request, struct cmd_block *block) {
+enum cmd_result cmd_ma(struct cmd_context *cmd, struct request *request, struct cmd_block *block) {
     (void)block;
     struct meta meta;
     meta_parse(REQUEST_ma, request->keys, &meta);
     struct ebb_span error = check(&meta);
     if (error.length > 0) {
-        reply_line(turn->reply, error);
+        reply_line(cmd->reply, error);
         return CMD_DONE;
     }
-    struct delta delta = delta_of(turn, &meta);
+    struct delta delta = delta_of(cmd, &meta);
     enum delta_outcome outcome;
     enum store_verdict made = STORE_NOT_FOUND;
     do {
-        outcome = delta_add(turn, meta.key, &delta);
+        outcome = delta_add(cmd, meta.key, &delta);
         made =
-            outcome == DELTA_MISS && delta.creates ? create(turn, &meta, &delta) : STORE_NOT_FOUND;
+            outcome == DELTA_MISS && delta.creates ? create(cmd, &meta, &delta) : STORE_NOT_FOUND;
     } while (made == STORE_AGAIN);
     if (outcome == DELTA_NOT_NUMERIC)
         error = EBB_SPAN("CLIENT_ERROR cannot increment or decrement non-numeric value");
@@ -91,10 +91,10 @@ enum cmd_result cmd_ma(struct cmd_turn *turn, struct request *request, struct cm
     else if (meta_is_cut(&meta))
         error = meta_error_opaque;
     if (error.length > 0)
-        reply_line(turn->reply, error);
+        reply_line(cmd->reply, error);
     else if (outcome == DELTA_DONE || made == STORE_STORED)
-        answer(turn, &meta, &delta, made == STORE_STORED);
+        answer(cmd, &meta, &delta, made == STORE_STORED);
     else
-        metaflags_answer_code(turn, &meta, outcome == DELTA_EXISTS ? "EX" : "NF");
+        metaflags_answer_code(cmd, &meta, outcome == DELTA_EXISTS ? "EX" : "NF");
     return CMD_DONE;
 }

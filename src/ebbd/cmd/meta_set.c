@@ -47,26 +47,26 @@ static enum request_verb verb_of(const struct meta *meta) {
     }
 }
 
-static enum cmd_result refuse(struct cmd_turn *turn, const struct meta *meta,
+static enum cmd_result refuse(struct cmd_context *cmd, const struct meta *meta,
                               struct cmd_block *block, struct ebb_span error) {
     if (!meta->has_block) {
-        reply_line(turn->reply, error);
+        reply_line(cmd->reply, error);
         return CMD_DONE;
     }
     *block = (struct cmd_block){.length = meta->value_length, .verb = REQUEST_ms, .refusal = error};
     return CMD_BLOCK;
 }
 
-enum cmd_result cmd_ms(struct cmd_turn *turn, struct request *request, struct cmd_block *block) {
+enum cmd_result cmd_ms(struct cmd_context *cmd, struct request *request, struct cmd_block *block) {
     struct meta meta;
     meta_parse(REQUEST_ms, request->keys, &meta);
     if (meta.error.length > 0)
-        return refuse(turn, &meta, block, meta.error);
+        return refuse(cmd, &meta, block, meta.error);
     enum request_verb verb = verb_of(&meta);
     if (verb == REQUEST_NONE)
-        return refuse(turn, &meta, block, EBB_SPAN("CLIENT_ERROR invalid mode for ms M token"));
+        return refuse(cmd, &meta, block, EBB_SPAN("CLIENT_ERROR invalid mode for ms M token"));
     if (meta_is_cut(&meta))
-        return refuse(turn, &meta, block, meta_error_opaque);
+        return refuse(cmd, &meta, block, meta_error_opaque);
     bool joins = verb == REQUEST_append || verb == REQUEST_prepend;
     bool creates = meta_has(&meta, 'N');
     struct request store = {
@@ -86,7 +86,7 @@ enum cmd_result cmd_ms(struct cmd_turn *turn, struct request *request, struct cm
     memcpy(block->key, meta.key.at, meta.key.length);
     remember_flags(&meta, block);
     enum cmd_result result =
-        joins ? set_begin_join(turn, &store, block) : set_begin(turn, &store, block);
+        joins ? set_begin_join(cmd, &store, block) : set_begin(cmd, &store, block);
     block->noreply = block->meta && meta_has(&meta, 'q'); /* q silences no error */
     return result;
 }
@@ -104,16 +104,16 @@ static const char *code_of(enum store_verdict verdict) {
     }
 }
 
-void meta_set_answer(struct cmd_turn *turn, const struct cmd_block *block,
+void meta_set_answer(struct cmd_context *cmd, const struct cmd_block *block,
                      enum store_verdict verdict, uint64_t cas, size_t length) {
     if (verdict == STORE_NO_MEMORY) {
-        reply_line(turn->reply, EBB_SPAN("SERVER_ERROR out of memory storing object"));
+        reply_line(cmd->reply, EBB_SPAN("SERVER_ERROR out of memory storing object"));
         return;
     }
     if (verdict == STORE_STORED && block->noreply)
         return;
     struct ebb_span flags = {block->echo, block->echo_length}, flag;
-    char *at = turn->reply->text + turn->reply->used;
+    char *at = cmd->reply->text + cmd->reply->used;
     memcpy(at, code_of(verdict), 2);
     at += 2;
     while (request_next_key(&flags, &flag)) {
@@ -131,13 +131,13 @@ void meta_set_answer(struct cmd_turn *turn, const struct cmd_block *block,
             at += number_write(at, length);
     }
     memcpy(at, "\r\n", 2);
-    turn->reply->used = (size_t)(at + 2 - turn->reply->text);
+    cmd->reply->used = (size_t)(at + 2 - cmd->reply->text);
 }
 
 enum removal { REMOVED, REMOVED_NOT_FOUND, REMOVED_EXISTS, REMOVED_MARKED };
 
 struct update {
-    const struct cmd_turn *turn;
+    const struct cmd_context *cmd;
     const struct meta *meta;
     uint32_t expires; /* what T asks for */
     enum removal result;
@@ -183,37 +183,37 @@ static enum store_verdict decide_empty(const struct store_item *old, struct stor
 }
 
 /* False: no memory. */
-static bool empty_item(struct cmd_turn *turn, struct update *update) {
+static bool empty_item(struct cmd_context *cmd, struct update *update) {
     const struct meta *meta = update->meta;
     struct store_room room = {0};
     struct store_new new = {
         .client_flags = meta->client_flags, .expires = update->expires, .cas = meta->cas_new};
-    if (store_reserve(turn->worker, meta->key, 0, &new, turn->now, &room) != STORE_STORED)
+    if (store_reserve(cmd->worker, meta->key, 0, &new, cmd->now, &room) != STORE_STORED)
         return false;
-    return store_commit(turn->worker, &room, turn->now, &new, decide_empty, update) !=
+    return store_commit(cmd->worker, &room, cmd->now, &new, decide_empty, update) !=
            STORE_NO_MEMORY;
 }
 
-enum cmd_result cmd_md(struct cmd_turn *turn, struct request *request, struct cmd_block *block) {
+enum cmd_result cmd_md(struct cmd_context *cmd, struct request *request, struct cmd_block *block) {
     (void)block;
     struct meta meta;
     meta_parse(REQUEST_md, request->keys, &meta);
     if (meta.error.length == 0 && meta_is_cut(&meta))
         meta.error = meta_error_opaque;
     if (meta.error.length > 0) {
-        reply_line(turn->reply, meta.error);
+        reply_line(cmd->reply, meta.error);
         return CMD_DONE;
     }
-    struct update update = {.turn = turn, .meta = &meta, .result = REMOVED_NOT_FOUND};
+    struct update update = {.cmd = cmd, .meta = &meta, .result = REMOVED_NOT_FOUND};
     if (meta_has(&meta, 'T'))
-        update.expires = exptime_second(&turn->shared->clock, meta.ttl, turn->now);
+        update.expires = exptime_second(&cmd->shared->clock, meta.ttl, cmd->now);
     if (watch_on(WATCH_FETCHERS))
-        watch_looked_up(turn, meta.key);
+        watch_looked_up(cmd, meta.key);
     if (!meta_has(&meta, 'x')) {
         struct store_may may = {update.expires, meta.cas_new};
-        store_update_may(turn->worker, meta.key, turn->now, may, update_remove, &update);
-    } else if (!empty_item(turn, &update)) {
-        reply_line(turn->reply, EBB_SPAN("SERVER_ERROR out of memory"));
+        store_update_may(cmd->worker, meta.key, cmd->now, may, update_remove, &update);
+    } else if (!empty_item(cmd, &update)) {
+        reply_line(cmd->reply, EBB_SPAN("SERVER_ERROR out of memory"));
         return CMD_DONE;
     }
     if (update.result == REMOVED && watch_on(WATCH_DELETIONS))
@@ -224,8 +224,8 @@ enum cmd_result cmd_md(struct cmd_turn *turn, struct request *request, struct cm
         ebb_count(&ebb_metric_delete_misses, 1);
     bool done = update.result == REMOVED || update.result == REMOVED_MARKED;
     if (!done)
-        metaflags_answer_code(turn, &meta, update.result == REMOVED_EXISTS ? "EX" : "NF");
+        metaflags_answer_code(cmd, &meta, update.result == REMOVED_EXISTS ? "EX" : "NF");
     else if (!meta_has(&meta, 'q'))
-        metaflags_answer_code(turn, &meta, "HD");
+        metaflags_answer_code(cmd, &meta, "HD");
     return CMD_DONE;
 }

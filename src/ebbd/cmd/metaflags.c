@@ -46,37 +46,37 @@ static char *write_ttl(char *at, uint32_t expires, uint32_t now) {
     return at + 4;
 }
 
-static uint32_t second(const struct cmd_turn *turn, int32_t exptime) {
-    return exptime_second(&turn->shared->clock, exptime, turn->now);
+static uint32_t second(const struct cmd_context *cmd, int32_t exptime) {
+    return exptime_second(&cmd->shared->clock, exptime, cmd->now);
 }
 
 /* T, N and R change the item, or who wins. */
-static void apply(const struct cmd_turn *turn, const struct meta *meta, char letter,
+static void apply(const struct cmd_context *cmd, const struct meta *meta, char letter,
                   struct metaflags_item *item) {
     if (letter == 'T')
-        item->item.expires = second(turn, meta->ttl);
+        item->item.expires = second(cmd, meta->ttl);
     if (letter == 'N' && item->created) {
-        item->item.expires = second(turn, meta->vivify_ttl);
+        item->item.expires = second(cmd, meta->vivify_ttl);
         item->won = true;
     }
     if (letter == 'R' && !item->created && !(item->item.item_flags & STORE_WIN_SENT) &&
-        item->item.expires != 0 && item->item.expires < second(turn, meta->recache_ttl))
+        item->item.expires != 0 && item->item.expires < second(cmd, meta->recache_ttl))
         item->won = true;
 }
 
-static char *write_flag(char *at, const struct cmd_turn *turn, const struct meta *meta,
+static char *write_flag(char *at, const struct cmd_context *cmd, const struct meta *meta,
                         struct ebb_span flag, struct metaflags_item *item) {
     switch (flag.at[0]) {
     case 's':
         return write_number(at, 's', item->item.value_length);
     case 't':
-        return write_ttl(at, item->item.expires, turn->now);
+        return write_ttl(at, item->item.expires, cmd->now);
     case 'c':
         return write_number(at, 'c', item->item.cas);
     case 'f':
         return write_number(at, 'f', item->item.client_flags);
     case 'l':
-        return write_number(at, 'l', turn->now - item->item.last_access);
+        return write_number(at, 'l', cmd->now - item->item.last_access);
     case 'h':
         return write_number(at, 'h', (item->item.item_flags & STORE_FETCHED) != 0);
     case 'O':
@@ -84,17 +84,17 @@ static char *write_flag(char *at, const struct cmd_turn *turn, const struct meta
     case 'k':
         return metaflags_write_key(at, item->key, item->key_is_base64);
     default:
-        apply(turn, meta, flag.at[0], item);
+        apply(cmd, meta, flag.at[0], item);
         return at;
     }
 }
 
-static char *walk(char *at, const struct cmd_turn *turn, const struct meta *meta, uint64_t shows,
+static char *walk(char *at, const struct cmd_context *cmd, const struct meta *meta, uint64_t shows,
                   struct metaflags_item *item) {
     item->won = false;
     for (unsigned i = 0; i < meta->shown; i++)
         if (shows & META_FLAG(meta->flag[i].at[0]))
-            at = write_flag(at, turn, meta, meta->flag[i], item);
+            at = write_flag(at, cmd, meta, meta->flag[i], item);
     return at;
 }
 
@@ -116,9 +116,9 @@ static void end_line(struct reply *reply, char *at) {
     reply->used = (size_t)(at - reply->text);
 }
 
-void metaflags_answer(const struct cmd_turn *turn, const struct meta *meta, uint64_t shows,
+void metaflags_answer(const struct cmd_context *cmd, const struct meta *meta, uint64_t shows,
                       struct metaflags_item *item) {
-    char *at = turn->reply->text + turn->reply->used;
+    char *at = cmd->reply->text + cmd->reply->used;
     if (meta_has(meta, 'v') && !item->known) {
         memcpy(at, "VA ", 3);
         at += 3;
@@ -127,19 +127,19 @@ void metaflags_answer(const struct cmd_turn *turn, const struct meta *meta, uint
         memcpy(at, "HD", 2);
         at += 2;
     }
-    at = walk(at, turn, meta, shows, item);
+    at = walk(at, cmd, meta, shows, item);
     if (shows & META_FLAG('R'))
         at = write_wins(at, item);
-    end_line(turn->reply, at);
+    end_line(cmd->reply, at);
 }
 
-void metaflags_apply(const struct cmd_turn *turn, const struct meta *meta, uint64_t shows,
+void metaflags_apply(const struct cmd_context *cmd, const struct meta *meta, uint64_t shows,
                      struct metaflags_item *item) {
-    walk(turn->reply->text + turn->reply->used, turn, meta, shows, item);
+    walk(cmd->reply->text + cmd->reply->used, cmd, meta, shows, item);
 }
 
-void metaflags_answer_code(struct cmd_turn *turn, const struct meta *meta, const char *code) {
-    char *at = turn->reply->text + turn->reply->used;
+void metaflags_answer_code(struct cmd_context *cmd, const struct meta *meta, const char *code) {
+    char *at = cmd->reply->text + cmd->reply->used;
     memcpy(at, code, 2);
     at += 2;
     for (unsigned i = 0; i < meta->flags; i++) {
@@ -148,5 +148,5 @@ void metaflags_answer_code(struct cmd_turn *turn, const struct meta *meta, const
         if (meta->flag[i].at[0] == 'k')
             at = metaflags_write_key(at, meta->key, meta->key_is_base64);
     }
-    end_line(turn->reply, at);
+    end_line(cmd->reply, at);
 }

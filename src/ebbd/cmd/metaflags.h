@@ -17,13 +17,13 @@ struct metaflags_item {
 
 /* Answers "VA length" (for v, unless known) or "HD", the flags, win flags and CRLF. shows:
  * META_FLAG of the flags that this command tells. */
-void metaflags_answer(const struct cmd_turn *turn, const struct meta *meta, uint64_t shows,
+void metaflags_answer(const struct cmd_context *cmd, const struct meta *meta, uint64_t shows,
                       struct metaflags_item *item);
 /* What metaflags_answer would do to item, without an answer. */
-void metaflags_apply(const struct cmd_turn *turn, const struct meta *meta, uint64_t shows,
+void metaflags_apply(const struct cmd_context *cmd, const struct meta *meta, uint64_t shows,
                      struct metaflags_item *item);
 /* Answers code (two letters) with O and k, which need no item. */
-void metaflags_answer_code(struct cmd_turn *turn, const struct meta *meta, const char *code);
+void metaflags_answer_code(struct cmd_context *cmd, const struct meta *meta, const char *code);
 /* Writes " k" and the key. */
 char *metaflags_write_key(char *at, struct ebb_span key, bool is_base64);
 

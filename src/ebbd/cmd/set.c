@@ -36,10 +36,10 @@
 static _Atomic uint64_t
     announced; /* bytes of the longer ones that have their room and are to come */
 
-static bool too_large(const struct cmd_turn *turn, size_t key_length, uint32_t client_flags,
+static bool too_large(const struct cmd_context *cmd, size_t key_length, uint32_t client_flags,
                       size_t value_length) {
     return cmd_item_size(key_length, client_flags, value_length) >
-           turn->shared->settings->item_size_max;
+           cmd->shared->settings->item_size_max;
 }
 
 static void set_remove(struct store_update *update, void *context) {
@@ -48,17 +48,17 @@ static void set_remove(struct store_update *update, void *context) {
 }
 
 /* The block will come all the same: it is thrown away, and the error told then. */
-static enum cmd_result refuse(struct cmd_turn *turn, const struct request *request,
+static enum cmd_result refuse(struct cmd_context *cmd, const struct request *request,
                               struct cmd_block *block, enum store_verdict verdict) {
     bool removes = request->verb == REQUEST_set || block->meta;
     bool large = verdict == STORE_TOO_LARGE;
     ebb_count(large ? &ebb_metric_too_large : &ebb_metric_no_memory, 1);
     if (watch_on(WATCH_MUTATIONS))
-        watch_stored(turn, request->verb, request->key, verdict, 0, 0);
+        watch_stored(cmd, request->verb, request->key, verdict, 0, 0);
     if (removes && watch_on(WATCH_FETCHERS))
-        watch_looked_up(turn, request->key);
+        watch_looked_up(cmd, request->key);
     if (removes)
-        store_update(turn->worker, request->key, turn->now, 0, set_remove, NULL);
+        store_update(cmd->worker, request->key, cmd->now, 0, set_remove, NULL);
     struct cmd_block refused = {.length = request->value_length,
                                 .verb = request->verb,
                                 .noreply = request->noreply,
@@ -72,13 +72,13 @@ static enum cmd_result refuse(struct cmd_turn *turn, const struct request *reque
     return CMD_BLOCK;
 }
 
-static void block_init(struct cmd_turn *turn, const struct request *request,
+static void block_init(struct cmd_context *cmd, const struct request *request,
                        struct cmd_block *block) {
     block->length = request->value_length;
     block->verb = request->verb;
     block->noreply = request->noreply;
     block->client_flags = request->client_flags;
-    block->expires = exptime_second(&turn->shared->clock, request->exptime, turn->now);
+    block->expires = exptime_second(&cmd->shared->clock, request->exptime, cmd->now);
     block->cas = request->number;
 }
 
@@ -88,8 +88,8 @@ static struct store_new likely_of(const struct cmd_block *block) {
 }
 
 /* How much of a block has its room at once. */
-static size_t room_at_first(const struct cmd_turn *turn, struct cmd_block *block) {
-    uint64_t most = store_limit_now(turn->shared->store) / ANNOUNCED_SHARE;
+static size_t room_at_first(const struct cmd_context *cmd, struct cmd_block *block) {
+    uint64_t most = store_limit_now(cmd->shared->store) / ANNOUNCED_SHARE;
     if (block->length <= ANNOUNCED_LEAST)
         return block->length;
     if (atomic_fetch_add(&announced, block->length) + block->length <= most) {
@@ -106,73 +106,74 @@ static void announced_end(struct cmd_block *block) {
     block->announced = 0;
 }
 
-static enum cmd_result begin_in_room(struct cmd_turn *turn, const struct request *request,
+static enum cmd_result begin_in_room(struct cmd_context *cmd, const struct request *request,
                                      struct cmd_block *block) {
     struct store_new likely = likely_of(block);
-    block->here = room_at_first(turn, block);
+    block->here = room_at_first(cmd, block);
     enum store_verdict verdict =
-        store_reserve(turn->worker, request->key, block->here, &likely, turn->now, &block->room);
+        store_reserve(cmd->worker, request->key, block->here, &likely, cmd->now, &block->room);
     if (verdict != STORE_STORED) {
         announced_end(block);
-        return refuse(turn, request, block, verdict);
+        return refuse(cmd, request, block, verdict);
     }
     block->at = block->room.value;
     return CMD_BLOCK;
 }
 
-enum cmd_result set_begin(struct cmd_turn *turn, struct request *request, struct cmd_block *block) {
+enum cmd_result set_begin(struct cmd_context *cmd, struct request *request,
+                          struct cmd_block *block) {
     if (prefix_on() && !block->meta)
         prefix_count(request->key, PREFIX_SET);
-    if (too_large(turn, request->key.length, request->client_flags, request->value_length))
-        return refuse(turn, request, block, STORE_TOO_LARGE);
-    block_init(turn, request, block);
-    return begin_in_room(turn, request, block);
+    if (too_large(cmd, request->key.length, request->client_flags, request->value_length))
+        return refuse(cmd, request, block, STORE_TOO_LARGE);
+    block_init(cmd, request, block);
+    return begin_in_room(cmd, request, block);
 }
 
-enum cmd_result set_begin_join(struct cmd_turn *turn, struct request *request,
+enum cmd_result set_begin_join(struct cmd_context *cmd, struct request *request,
                                struct cmd_block *block) {
     if (prefix_on() && !block->meta)
         prefix_count(request->key, PREFIX_SET);
-    if (too_large(turn, request->key.length, request->client_flags, request->value_length))
-        return refuse(turn, request, block, STORE_TOO_LARGE);
-    block_init(turn, request, block);
+    if (too_large(cmd, request->key.length, request->client_flags, request->value_length))
+        return refuse(cmd, request, block, STORE_TOO_LARGE);
+    block_init(cmd, request, block);
     block->key_length = (uint8_t)request->key.length;
     memcpy(block->key, request->key.at, request->key.length);
     if (request->value_length > JOIN_BUFFER_MAX)
-        return begin_in_room(turn, request, block);
+        return begin_in_room(cmd, request, block);
     block->here = request->value_length;
     block->at = ebb_try_bytes(request->value_length + CRLF);
-    return block->at ? CMD_BLOCK : refuse(turn, request, block, STORE_NO_MEMORY);
+    return block->at ? CMD_BLOCK : refuse(cmd, request, block, STORE_NO_MEMORY);
 }
 
-enum cmd_result cmd_set(struct cmd_turn *turn, struct request *request, struct cmd_block *block) {
-    return set_begin(turn, request, block);
+enum cmd_result cmd_set(struct cmd_context *cmd, struct request *request, struct cmd_block *block) {
+    return set_begin(cmd, request, block);
 }
 
-enum cmd_result cmd_add(struct cmd_turn *turn, struct request *request, struct cmd_block *block) {
-    return set_begin(turn, request, block);
+enum cmd_result cmd_add(struct cmd_context *cmd, struct request *request, struct cmd_block *block) {
+    return set_begin(cmd, request, block);
 }
 
-enum cmd_result cmd_replace(struct cmd_turn *turn, struct request *request,
+enum cmd_result cmd_replace(struct cmd_context *cmd, struct request *request,
                             struct cmd_block *block) {
-    return set_begin(turn, request, block);
+    return set_begin(cmd, request, block);
 }
 
-enum cmd_result cmd_cas(struct cmd_turn *turn, struct request *request, struct cmd_block *block) {
-    return set_begin(turn, request, block);
+enum cmd_result cmd_cas(struct cmd_context *cmd, struct request *request, struct cmd_block *block) {
+    return set_begin(cmd, request, block);
 }
 
-enum cmd_result cmd_append(struct cmd_turn *turn, struct request *request,
+enum cmd_result cmd_append(struct cmd_context *cmd, struct request *request,
                            struct cmd_block *block) {
-    return set_begin_join(turn, request, block);
+    return set_begin_join(cmd, request, block);
 }
 
-enum cmd_result cmd_prepend(struct cmd_turn *turn, struct request *request,
+enum cmd_result cmd_prepend(struct cmd_context *cmd, struct request *request,
                             struct cmd_block *block) {
-    return set_begin_join(turn, request, block);
+    return set_begin_join(cmd, request, block);
 }
 
-void cmd_block_more(struct cmd_turn *turn, struct cmd_block *block, size_t least) {
+void cmd_block_more(struct cmd_context *cmd, struct cmd_block *block, size_t least) {
     size_t bytes = 2 * block->here < least ? least : 2 * block->here;
     if (bytes > block->length)
         bytes = block->length;
@@ -180,7 +181,7 @@ void cmd_block_more(struct cmd_turn *turn, struct cmd_block *block, size_t least
     struct ebb_span key = {before.value - before.key_length, before.key_length};
     struct store_new likely = likely_of(block);
     enum store_verdict verdict =
-        store_reserve(turn->worker, key, bytes, &likely, turn->now, &block->room);
+        store_reserve(cmd->worker, key, bytes, &likely, cmd->now, &block->room);
     if (verdict == STORE_STORED) {
         memcpy(block->room.value, before.value, block->here);
         block->at = block->room.value;
@@ -190,10 +191,10 @@ void cmd_block_more(struct cmd_turn *turn, struct cmd_block *block, size_t least
                                   .key = key,
                                   .value_length = block->length,
                                   .noreply = block->noreply};
-        refuse(turn, &request, block, verdict);
+        refuse(cmd, &request, block, verdict);
     }
     ebb_keep(before.segment);
-    store_abandon(turn->worker, &before);
+    store_abandon(cmd->worker, &before);
 }
 
 /* --- under the bucket's lock --- */
@@ -254,7 +255,7 @@ static store_decide *decide_of(enum request_verb verb) {
 }
 
 /* Meta: what is not there is made of the block alone. */
-static enum store_verdict join_to_nothing(struct cmd_turn *turn, const struct cmd_block *block,
+static enum store_verdict join_to_nothing(struct cmd_context *cmd, const struct cmd_block *block,
                                           struct store_new *new) {
     struct ebb_span key = {block->key, block->key_length};
     struct store_room room = {0};
@@ -262,33 +263,33 @@ static enum store_verdict join_to_nothing(struct cmd_turn *turn, const struct cm
                               .expires = block->expires,
                               .cas = block->cas_new,
                               .item_flags = block->key_is_base64 ? STORE_KEY_BASE64 : 0};
-    if (store_reserve(turn->worker, key, block->length, new, turn->now, &room) != STORE_STORED)
+    if (store_reserve(cmd->worker, key, block->length, new, cmd->now, &room) != STORE_STORED)
         return STORE_NOT_STORED;
     memcpy(room.value, block->at, block->length);
-    return store_commit(turn->worker, &room, turn->now, new, cmd_decide_absent, NULL);
+    return store_commit(cmd->worker, &room, cmd->now, new, cmd_decide_absent, NULL);
 }
 
 /* One try to store old + added, *length bytes. What was copied while it changed has another cas
  * number by then, so it is not stored. The bucket's version is not asked for: it changes with its
  * other items, too, and a long copy would never be in time. */
-static enum store_verdict join_once(struct cmd_turn *turn, const struct cmd_block *block,
+static enum store_verdict join_once(struct cmd_context *cmd, const struct cmd_block *block,
                                     struct store_new *new, size_t *length) {
     struct ebb_span key = {block->key, block->key_length};
     struct store_read read;
-    if (!store_find(turn->worker, key, turn->now, &read))
-        return block->creates ? join_to_nothing(turn, block, new) : STORE_NOT_STORED;
+    if (!store_find(cmd->worker, key, cmd->now, &read))
+        return block->creates ? join_to_nothing(cmd, block, new) : STORE_NOT_STORED;
     struct store_item old = read.item;
     if (!store_still(&read))
         return STORE_AGAIN;
     if (block->cas != 0 && block->cas != old.cas)
         return STORE_EXISTS;
-    if (too_large(turn, key.length, old.client_flags, old.value_length + block->length))
+    if (too_large(cmd, key.length, old.client_flags, old.value_length + block->length))
         return STORE_NOT_STORED;
     struct store_room room = {0};
     *new = (struct store_new){
         .client_flags = old.client_flags, .expires = old.expires, .cas = block->cas_new};
     enum store_verdict verdict =
-        store_reserve(turn->worker, key, old.value_length + block->length, new, turn->now, &room);
+        store_reserve(cmd->worker, key, old.value_length + block->length, new, cmd->now, &room);
     if (verdict != STORE_STORED)
         return STORE_NOT_STORED;
     bool append = block->verb == REQUEST_append;
@@ -296,17 +297,17 @@ static enum store_verdict join_once(struct cmd_turn *turn, const struct cmd_bloc
     memcpy(room.value + (append ? old.value_length : 0), block->at, block->length);
     ebb_keep(old.pin);
     *length = old.value_length + block->length;
-    return store_commit(turn->worker, &room, turn->now, new, decide_join, &old.cas);
+    return store_commit(cmd->worker, &room, cmd->now, new, decide_join, &old.cas);
 }
 
-static enum store_verdict join(struct cmd_turn *turn, struct cmd_block *block,
+static enum store_verdict join(struct cmd_context *cmd, struct cmd_block *block,
                                struct store_new *new, size_t *length) {
     enum store_verdict verdict;
     do {
-        verdict = join_once(turn, block, new, length);
+        verdict = join_once(cmd, block, new, length);
     } while (verdict == STORE_AGAIN);
     if (block->room.record)
-        store_abandon(turn->worker, &block->room);
+        store_abandon(cmd->worker, &block->room);
     return verdict;
 }
 
@@ -347,20 +348,20 @@ static void remember_key(struct cmd_block *block) {
     memcpy(block->key, block->room.value - block->key_length, block->key_length);
 }
 
-void cmd_block_done(struct cmd_turn *turn, struct cmd_block *block, bool crlf) {
+void cmd_block_done(struct cmd_context *cmd, struct cmd_block *block, bool crlf) {
     if (block->at == NULL) {
         if (block->binary.is)
-            binary_reply_error(turn->reply, &block->binary, block->refusal_status, block->refusal);
+            binary_reply_error(cmd->reply, &block->binary, block->refusal_status, block->refusal);
         else
-            cmd_answer(turn, block->noreply, block->refusal);
+            cmd_answer(cmd, block->noreply, block->refusal);
         *block = (struct cmd_block){0};
         return;
     }
     if (!crlf) {
         bool noreply = block->noreply, meta = block->meta;
         ebb_count(&ebb_metric_set_stored, 1);
-        cmd_block_drop(turn, block);
-        cmd_answer(turn, noreply && !meta, EBB_SPAN("CLIENT_ERROR bad data chunk"));
+        cmd_block_drop(cmd, block);
+        cmd_answer(cmd, noreply && !meta, EBB_SPAN("CLIENT_ERROR bad data chunk"));
         return;
     }
     announced_end(block);
@@ -370,27 +371,27 @@ void cmd_block_done(struct cmd_turn *turn, struct cmd_block *block, bool crlf) {
     if (watched)
         remember_key(block);
     if (watch_on(WATCH_FETCHERS))
-        watch_looked_up(turn, (struct ebb_span){block->key, block->key_length});
+        watch_looked_up(cmd, (struct ebb_span){block->key, block->key_length});
     struct store_new new = {.client_flags = block->client_flags,
                             .expires = block->expires,
                             .cas = block->cas_new,
                             .item_flags = block->key_is_base64 ? STORE_KEY_BASE64 : 0};
     if (is_join(block))
-        verdict = join(turn, block, &new, &length);
+        verdict = join(cmd, block, &new, &length);
     else
-        verdict = store_commit(turn->worker, &block->room, turn->now, &new, decide_of(block->verb),
-                               block);
+        verdict =
+            store_commit(cmd->worker, &block->room, cmd->now, &new, decide_of(block->verb), block);
     count(block, verdict);
     if (watch_on(WATCH_MUTATIONS) && watched)
-        watch_stored(turn, block->verb, (struct ebb_span){block->key, block->key_length}, verdict,
+        watch_stored(cmd, block->verb, (struct ebb_span){block->key, block->key_length}, verdict,
                      new.expires, length);
     if (block->meta)
-        meta_set_answer(turn, block, verdict, new.cas,
+        meta_set_answer(cmd, block, verdict, new.cas,
                         verdict == STORE_STORED ? length : block->length);
     else if (block->binary.is)
-        binary_store_answer(turn, block, verdict, new.cas);
+        binary_store_answer(cmd, block, verdict, new.cas);
     else
-        cmd_answer(turn, block->noreply, sentence(verdict));
+        cmd_answer(cmd, block->noreply, sentence(verdict));
     block->at = NULL;
     block->length = 0;
     block->cas_new = 0;
@@ -399,9 +400,9 @@ void cmd_block_done(struct cmd_turn *turn, struct cmd_block *block, bool crlf) {
     block->room = (struct store_room){0};
 }
 
-void cmd_block_drop(struct cmd_turn *turn, struct cmd_block *block) {
+void cmd_block_drop(struct cmd_context *cmd, struct cmd_block *block) {
     announced_end(block);
     if (block->room.record)
-        store_abandon(turn->worker, &block->room);
+        store_abandon(cmd->worker, &block->room);
     *block = (struct cmd_block){0};
 }

@@ -1,22 +1,22 @@
 /* stream -- what all long answers share. */
 #include "stream.h"
 
-struct cmd_stream *stream_try(struct cmd_turn *turn) {
+struct cmd_stream *stream_try(struct cmd_context *cmd) {
     struct cmd_stream *stream = ebb_try_sized(&ebb_type_cmd_stream, sizeof(*stream));
     if (stream == NULL)
-        reply_line(turn->reply, EBB_SPAN("SERVER_ERROR out of memory"));
+        reply_line(cmd->reply, EBB_SPAN("SERVER_ERROR out of memory"));
     return stream;
 }
 
-enum cmd_result stream_begin(struct cmd_turn *turn, struct cmd_stream *stream) {
-    turn->stream = stream;
+enum cmd_result stream_begin(struct cmd_context *cmd, struct cmd_stream *stream) {
+    cmd->stream = stream;
     return CMD_STREAM;
 }
 
-enum cmd_step cmd_stream_step(struct cmd_turn *turn, struct cmd_stream *stream) {
-    stream->turn = turn;
-    enum cmd_step step = stream->step(turn, stream);
-    stream->turn = NULL;
+enum cmd_step cmd_stream_step(struct cmd_context *cmd, struct cmd_stream *stream) {
+    stream->cmd = cmd;
+    enum cmd_step step = stream->step(cmd, stream);
+    stream->cmd = NULL;
     return step;
 }
 

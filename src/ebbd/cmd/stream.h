@@ -12,9 +12,9 @@
 struct watcher;
 
 struct cmd_stream {
-    enum cmd_step (*step)(struct cmd_turn *turn, struct cmd_stream *stream);
+    enum cmd_step (*step)(struct cmd_context *cmd, struct cmd_stream *stream);
     void (*close)(struct cmd_stream *stream); /* NULL: nothing to close */
-    struct cmd_turn *turn;                    /* during a step */
+    struct cmd_context *cmd;                  /* during a step */
     struct store_scan scan;
     bool huge, ordinary; /* which items a dump shows */
     uint64_t last;       /* connection that was shown last */
@@ -25,16 +25,16 @@ struct cmd_stream {
 };
 
 /* Zeroed. NULL: there is no memory, and that is the answer. */
-struct cmd_stream *stream_try(struct cmd_turn *turn);
+struct cmd_stream *stream_try(struct cmd_context *cmd);
 /* Makes it the answer. */
-enum cmd_result stream_begin(struct cmd_turn *turn, struct cmd_stream *stream);
+enum cmd_result stream_begin(struct cmd_context *cmd, struct cmd_stream *stream);
 /* Percent-encodes key at `at` (room for 3 times its length); returns the end. */
 char *stream_write_uri(char *at, struct ebb_span key);
 
 #define DUMP_CLASSES_MAX 63 /* memcached's: a greater class is none */
 
 /* dump.c */
-enum cmd_result dump_sizes(struct cmd_turn *turn);
-enum cmd_result dump_cache(struct cmd_turn *turn, uint32_t class_id, uint32_t limit);
+enum cmd_result dump_sizes(struct cmd_context *cmd);
+enum cmd_result dump_cache(struct cmd_context *cmd, uint32_t class_id, uint32_t limit);
 
 #endif

@@ -119,19 +119,19 @@ static const char *encoded(char text[KEY_TEXT], struct ebb_span key) {
     return text;
 }
 
-void watch_fetched(const struct cmd_turn *turn, struct ebb_span key, bool found, size_t length) {
+void watch_fetched(const struct cmd_context *cmd, struct ebb_span key, bool found, size_t length) {
     char text[KEY_TEXT];
     tell_line(WATCH_FETCHERS, "item_get key=%s status=%s clsid=%u cfd=%d size=%zu\n",
-              encoded(text, key), found ? "found" : "not_found", found ? 1u : 0u, turn->fd, length);
+              encoded(text, key), found ? "found" : "not_found", found ? 1u : 0u, cmd->fd, length);
 }
 
-void watch_looked_up(const struct cmd_turn *turn, struct ebb_span key) {
+void watch_looked_up(const struct cmd_context *cmd, struct ebb_span key) {
     struct store_read read;
-    bool found = store_find(turn->worker, key, turn->now, &read);
-    watch_fetched(turn, key, found, found ? read.item.value_length : 0);
+    bool found = store_find(cmd->worker, key, cmd->now, &read);
+    watch_fetched(cmd, key, found, found ? read.item.value_length : 0);
 }
 
-void watch_stored(const struct cmd_turn *turn, enum request_verb verb, struct ebb_span key,
+void watch_stored(const struct cmd_context *cmd, enum request_verb verb, struct ebb_span key,
                   enum store_verdict verdict, uint32_t expires, size_t length) {
     static const char *const status[] = {
         [STORE_STORED] = "stored",       [STORE_NOT_STORED] = "not_stored",
@@ -143,7 +143,7 @@ void watch_stored(const struct cmd_turn *turn, enum request_verb verb, struct eb
     tell_line(WATCH_MUTATIONS,
               "item_store key=%s status=%s cmd=%s ttl=%u clsid=%u cfd=%d size=%zu\n",
               encoded(text, key), status[verdict], request_verb_name(verb),
-              expires ? expires - turn->now : 0, 1u, turn->fd, length);
+              expires ? expires - cmd->now : 0, 1u, cmd->fd, length);
 }
 
 void watch_deleted(enum request_verb verb, struct ebb_span key, size_t length) {
@@ -203,22 +203,22 @@ static void want_again(void) {
     atomic_store(&watch_wanted, wanted);
 }
 
-static enum cmd_step step_watch(struct cmd_turn *turn, struct cmd_stream *stream) {
+static enum cmd_step step_watch(struct cmd_context *cmd, struct cmd_stream *stream) {
     struct watcher *watch = stream->watch;
     if (!watch->greeted)
-        reply_line(turn->reply, EBB_SPAN("OK"));
+        reply_line(cmd->reply, EBB_SPAN("OK"));
     watch->greeted = true;
-    while (!reply_full(turn->reply)) {
+    while (!reply_full(cmd->reply)) {
         struct cell *cell = &watch->cell[watch->head % CELLS];
         if (atomic_load_explicit(&cell->sequence, memory_order_acquire) != watch->head + 1)
             break;
         uint64_t skipped = atomic_exchange_explicit(&watch->skipped, 0, memory_order_relaxed);
         if (skipped > 0) {
-            reply_bytes(turn->reply, "skipped=", 8);
-            reply_number(turn->reply, skipped);
-            reply_bytes(turn->reply, "\n", 1);
+            reply_bytes(cmd->reply, "skipped=", 8);
+            reply_number(cmd->reply, skipped);
+            reply_bytes(cmd->reply, "\n", 1);
         }
-        reply_bytes(turn->reply, cell->text, cell->length);
+        reply_bytes(cmd->reply, cell->text, cell->length);
         atomic_store_explicit(&cell->sequence, watch->head + CELLS, memory_order_release);
         watch->head++;
     }
@@ -278,36 +278,37 @@ static unsigned kind_of(struct ebb_span word) {
     return 0;
 }
 
-static enum cmd_result say(struct cmd_turn *turn, const struct request *request,
+static enum cmd_result say(struct cmd_context *cmd, const struct request *request,
                            struct ebb_span sentence) {
-    cmd_answer(turn, request->noreply, sentence);
+    cmd_answer(cmd, request->noreply, sentence);
     return CMD_DONE;
 }
 
-enum cmd_result cmd_watch(struct cmd_turn *turn, struct request *request, struct cmd_block *block) {
+enum cmd_result cmd_watch(struct cmd_context *cmd, struct request *request,
+                          struct cmd_block *block) {
     (void)block;
     unsigned kinds = request->words == 1 ? WATCH_FETCHERS : 0;
-    if (turn->shared->settings->disable_watch)
-        return say(turn, request, EBB_SPAN("CLIENT_ERROR watch commands not allowed"));
+    if (cmd->shared->settings->disable_watch)
+        return say(cmd, request, EBB_SPAN("CLIENT_ERROR watch commands not allowed"));
     struct ebb_span word;
     for (unsigned i = 1; i < request->words && request_next_key(&request->keys, &word); i++) {
         unsigned kind = kind_of(word);
         if (kind == 0)
-            return say(turn, request, EBB_SPAN("ERROR"));
+            return say(cmd, request, EBB_SPAN("ERROR"));
         kinds |= kind;
     }
     struct watcher *watch = watch_new(kinds);
     if (watch == NULL)
-        return say(turn, request, EBB_SPAN("WATCHER_FAILED failed to add log watcher"));
-    struct cmd_stream *stream = stream_try(turn);
+        return say(cmd, request, EBB_SPAN("WATCHER_FAILED failed to add log watcher"));
+    struct cmd_stream *stream = stream_try(cmd);
     if (stream == NULL)
         return CMD_DONE;
     if (!add(watch)) {
         cmd_stream_close(stream);
-        return say(turn, request, EBB_SPAN("WATCHER_TOO_MANY log watcher limit reached"));
+        return say(cmd, request, EBB_SPAN("WATCHER_TOO_MANY log watcher limit reached"));
     }
     stream->step = step_watch;
     stream->close = close_watch;
     stream->watch = watch;
-    return stream_begin(turn, stream);
+    return stream_begin(cmd, stream);
 }

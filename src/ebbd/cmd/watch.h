@@ -36,10 +36,10 @@ static inline bool watch_on(unsigned kinds) {
 }
 
 /* When watch_on. Never waits: a watcher that is behind loses lines, and is told how many. */
-void watch_fetched(const struct cmd_turn *turn, struct ebb_span key, bool found, size_t length);
+void watch_fetched(const struct cmd_context *cmd, struct ebb_span key, bool found, size_t length);
 /* The same of a key that is about to be looked up, for commands that change the item. */
-void watch_looked_up(const struct cmd_turn *turn, struct ebb_span key);
-void watch_stored(const struct cmd_turn *turn, enum request_verb verb, struct ebb_span key,
+void watch_looked_up(const struct cmd_context *cmd, struct ebb_span key);
+void watch_stored(const struct cmd_context *cmd, enum request_verb verb, struct ebb_span key,
                   enum store_verdict verdict, uint32_t expires, size_t length);
 /* length: bytes of the value that is gone. */
 void watch_deleted(enum request_verb verb, struct ebb_span key, size_t length);

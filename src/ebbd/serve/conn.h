@@ -61,6 +61,6 @@ enum send_result send_backlog(struct conn *conn);
 void conn_list_add(struct conn *conn);
 void conn_list_remove(struct conn *conn);
 /* For cmd_shared.list_conns. */
-uint64_t conn_list_list(struct cmd_turn *turn, uint64_t after);
+uint64_t conn_list_list(struct cmd_context *turn, uint64_t after);
 
 #endif

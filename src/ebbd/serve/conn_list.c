@@ -140,7 +140,7 @@ static const char *state_of(const struct conn *conn, bool mine) {
     return "conn_read";
 }
 
-static void tell_conn(const struct cmd_turn *turn, const struct conn *conn) {
+static void tell_conn(const struct cmd_context *turn, const struct conn *conn) {
     int fd = ebb_fd_get(conn->fd);
     tell_address(turn->reply, fd, "addr", getpeername, "tcp");
     tell_address(turn->reply, fd, "listen_addr", getsockname, "tcp");
@@ -148,7 +148,7 @@ static void tell_conn(const struct cmd_turn *turn, const struct conn *conn) {
                __atomic_load_n(&conn->used_ns, __ATOMIC_RELAXED));
 }
 
-uint64_t conn_list_list(struct cmd_turn *turn, uint64_t after) {
+uint64_t conn_list_list(struct cmd_context *turn, uint64_t after) {
     uint64_t last = after;
     bool more = false;
     pthread_mutex_lock(&lock);

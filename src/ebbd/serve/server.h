@@ -26,7 +26,7 @@ struct udp;
 struct worker {
     struct server *server;
     struct ebb_loop *loop;
-    struct cmd_turn turn;
+    struct cmd_context turn;
     struct reply reply; /* empty between turns */
     char *in;           /* pointer-free; empty between turns */
     size_t in_size;
