@@ -31,7 +31,7 @@ struct ebb_daemon_plan {
     bool admin_allow_remote;       /* else an admin address that is not loopback is a usage error */
     const char *log_file;          /* appended to, opened anew on SIGHUP; NULL: stderr */
     const char *log_format;        /* "auto" or NULL, "text", "json", "journald" */
-    const struct ebb_event *const *events; /* the program's own, for ebb_tell */
+    const struct ebb_event *const *events; /* the program's own, for ebb_log_event */
     size_t events_count;
     struct ebb_alarm *const *alarms; /* the program's own, with their read functions */
     size_t alarms_count;

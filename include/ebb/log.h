@@ -2,8 +2,8 @@
  *
  * What a program may have to say is a table of events, one row each:
  *     EBB_EVENT(id, LEVEL, "module", "message with %s", "field,field", "what to do about it")
- * and ebb_tell(id, ...) says it, its arguments checked against the row's format. A field names the
- * argument at its place. The line is made on the caller's stack and handed to a writer thread
+ * and ebb_log_event(id, ...) says it, its arguments checked against the row's format. A field names
+ * the argument at its place. The line is made on the caller's stack and handed to a writer thread
  * through a bounded ring (before ebb_log_start: written at once), so that a full disk or a slow
  * reader costs lines, which are counted, and never time. Nothing is allocated: it works when the
  * heap does not. Each call site is limited to 10 lines a second (debug and trace: 1,000); what was
@@ -44,7 +44,7 @@ struct ebb_log_site {
     EBB_ATOMIC(uint32_t) held_back;
 };
 
-/* The uses of a table: declarations (for ebb_tell), definitions, list for ebb_events_add. */
+/* The uses of a table: declarations (for ebb_log_event), definitions, list for ebb_events_add. */
 #define EBB_EVENT_DECLARE(id, level, module, format, fields, advice)                               \
     extern const struct ebb_event ebb_event_##id;                                                  \
     enum { ebb_event_level_##id = EBB_LOG_##level };                                               \
@@ -92,13 +92,14 @@ void ebb_log_start(void);
 void ebb_log_stop(void);
 
 /* When: any thread, not in a signal handler. Messages are cut at 2,047 bytes. */
-void ebb_tell_event(struct ebb_log_site *site, const struct ebb_event *event, const char *format,
-                    ...) __attribute__((format(printf, 3, 4)));
-#define ebb_tell(id, ...)                                                                          \
+void ebb_log_event_write(struct ebb_log_site *site, const struct ebb_event *event,
+                         const char *format, ...) __attribute__((format(printf, 3, 4)));
+#define ebb_log_event(id, ...)                                                                     \
     do {                                                                                           \
         static struct ebb_log_site ebb_log_site_;                                                  \
         if (ebb_log_on((enum ebb_log_level)ebb_event_level_##id))                                  \
-            ebb_tell_event(&ebb_log_site_, &ebb_event_##id, ebb_event_format_##id, ##__VA_ARGS__); \
+            ebb_log_event_write(&ebb_log_site_, &ebb_event_##id, ebb_event_format_##id,            \
+                                ##__VA_ARGS__);                                                    \
     } while (0)
 
 /* A line without a row: for small programs and for trying things out. */

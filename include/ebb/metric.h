@@ -47,7 +47,8 @@ struct ebb_metric {
     bool first;              /* of its name */
 };
 
-/* Declares or defines the rows of a table; src/ebb/tell/metrics.h and table.c use the library's. */
+/* Declares or defines the rows of a table; src/ebb/telemetry/metrics.h and table.c use the
+ * library's. */
 #define EBB_METRIC_DECLARE(id, ...) extern struct ebb_metric ebb_metric_##id;
 #define EBB_METRIC_DEFINE(id, kind_, name_, labels_, unit_, help_)                                 \
     EBB_ROW(struct ebb_metric ebb_metric_##id = {                                                  \

@@ -32,7 +32,7 @@ static void __attribute__((noinline)) invite() {
         kept[i] = i % step == step / 2 ? nullptr : came;
         ebb_count(&ebb_metric_guests, 1);
     }
-    ebb_tell(came, guests);
+    ebb_log_event(came, guests);
 }
 
 static enum ebb_err start(struct ebb_daemon *, struct ebb_loop *, void *) {

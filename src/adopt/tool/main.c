@@ -67,7 +67,7 @@ static enum ebb_err prepare(struct ebb_loop *loop) {
     if (error)
         return error;
     if (is_plain) {
-        ebb_tell(adopted_plain, plain_reason);
+        ebb_log_event(adopted_plain, plain_reason);
         return EBB_OK;
     }
     snprintf(variable, sizeof variable, "%u:%u:%d:%s:%s", (unsigned)settings.interval_ms,

@@ -86,14 +86,14 @@ static void tell_site(struct adopted_site *site, void *context) {
     uint64_t lost = site->row.lost + site->row.reclaimed;
     if (lost > 0 && lost >= 2 * site->told_lost) {
         site->told_lost = lost;
-        ebb_tell(adopted_lost, process->round.name, process->id, lost,
-                 site->row.lost_bytes + site->row.reclaimed_bytes, site->row.live, text);
+        ebb_log_event(adopted_lost, process->round.name, process->id, lost,
+                      site->row.lost_bytes + site->row.reclaimed_bytes, site->row.live, text);
     }
     uint64_t disproofs = site_disproofs(site);
     if (disproofs > 0 && disproofs >= 2 * site->told_disproofs) {
         site->told_disproofs = disproofs;
-        ebb_tell(adopted_doubtful, process->round.name, process->id, disproofs, site->row.freed,
-                 site->row.reached, site->row.written, text);
+        ebb_log_event(adopted_doubtful, process->round.name, process->id, disproofs,
+                      site->row.freed, site->row.reached, site->row.written, text);
     }
 }
 
@@ -101,12 +101,12 @@ static void tell(struct adopted_process *process) {
     const struct adopt_round *round = &process->round;
     if (round->given_up >= 2 * process->told_given_up && round->why != ADOPT_JUDGED) {
         process->told_given_up = round->given_up;
-        ebb_tell(adopted_unjudged, round->name, process->id, reason_of(round->why),
-                 round->given_up);
+        ebb_log_event(adopted_unjudged, round->name, process->id, reason_of(round->why),
+                      round->given_up);
     }
     if (round->misfreed > 0 && !process->told_misfreed) {
         process->told_misfreed = true;
-        ebb_tell(adopted_misfreed, round->name, process->id, round->misfreed);
+        ebb_log_event(adopted_misfreed, round->name, process->id, round->misfreed);
     }
     if (round->why == ADOPT_JUDGED)
         process_sites_each(process, tell_site, process);
@@ -190,7 +190,7 @@ static void take_round(int32_t id, const struct adopt_round *round) {
         memcpy(process->round.name, round->name, sizeof round->name - 1);
         process->round.started_ns = round->started_ns;
         ebb_list_append(&processes, &process->link);
-        ebb_tell(adopted, round->name, id);
+        ebb_log_event(adopted, round->name, id);
     }
     process->coming = *round;
     process->coming.name[sizeof round->name - 1] = '\0';
@@ -247,8 +247,8 @@ void processes_ended(int32_t id) {
     if (process == NULL)
         return;
     process->ended = true;
-    ebb_tell(adopted_ended, process->round.name, id, process->round.lost,
-             process->round.lost_bytes);
+    ebb_log_event(adopted_ended, process->round.name, id, process->round.lost,
+                  process->round.lost_bytes);
     sum();
 }
 

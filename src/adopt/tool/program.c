@@ -213,7 +213,7 @@ static void on_child_end(int events, void *arg) {
     child_ended = true;
     reap_orphans();
     if (!all_ended)
-        ebb_tell(adopted_background);
+        ebb_log_event(adopted_background);
 }
 
 enum ebb_err program_start(struct ebb_loop *loop, struct ebb_scope *scope,

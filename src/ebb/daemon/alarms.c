@@ -5,8 +5,8 @@
 #include "alarms.h"
 
 #include "admin.h"
-#include "tell/events.h"
-#include "tell/metrics.h"
+#include "telemetry/events.h"
+#include "telemetry/metrics.h"
 
 #include <ebb/alarm.h>
 #include <ebb/clock.h>

@@ -18,8 +18,8 @@
 #include "governor.h"
 #include "logs.h"
 #include "process.h"
-#include "tell/events.h"
-#include "tell/metrics.h"
+#include "telemetry/events.h"
+#include "telemetry/metrics.h"
 #include "trace.h"
 #include "tracing.h"
 
@@ -132,7 +132,7 @@ static void log_census(void *arg) {
 
 static void on_power_fails(void *arg) {
     struct ebb_daemon *self = arg;
-    ebb_tell(power_fails, self->plan->name);
+    ebb_log_event(power_fails, self->plan->name);
 }
 
 static void take_snapshot(void *arg) {
@@ -324,14 +324,14 @@ static void close_all(struct ebb_daemon *self) {
 static void warn_still_open(const struct ebb_resource_view *view, void *context) {
     const struct ebb_daemon *self = context;
     if (view->fd != ebb_fd_get(self->logs.fd)) /* the log is closed last */
-        ebb_tell(still_open, ebb_resource_class_name(view->kind), view->fd, view->note,
-                 view->scope ? view->scope : "none");
+        ebb_log_event(still_open, ebb_resource_class_name(view->kind), view->fd, view->note,
+                      view->scope ? view->scope : "none");
 }
 
 static void tell_foreign(const struct ebb_site *site, void *context) {
     (void)context;
-    ebb_tell(foreign_held, site->allocated - site->gone, site->type->name,
-             site->allocated_bytes - site->gone_bytes, ebb_site_label(site));
+    ebb_log_event(foreign_held, site->allocated - site->gone, site->type->name,
+                  site->allocated_bytes - site->gone_bytes, ebb_site_label(site));
 }
 
 /* Collects, tells what was lost, and says whether that was nothing. Leaked memory counts where the
@@ -342,7 +342,7 @@ static bool prove_clean(struct ebb_daemon *self) {
     ebb_leaks_tell();
     uint64_t foreign = ebb_foreign_each(tell_foreign, NULL);
     if (ebbi_leak_report_write() != EBB_OK)
-        ebb_tell(report_failed, ebb_err_text());
+        ebb_log_event(report_failed, ebb_err_text());
     ebbi_trace_rows(&self->trace);
     ebbi_pid_file_remove(self->pid_file, self->plan->pid_file);
     ebb_scope_close(self->scope);
@@ -353,10 +353,10 @@ static bool prove_clean(struct ebb_daemon *self) {
     uint64_t leaks = ebb_leaks_inexcusable() + ebb_used_after_done_count() + foreign,
              forgotten = ebb_resources_forgotten();
     if (open_still == 0 && leaks == 0 && forgotten == 0) {
-        ebb_tell(ended);
+        ebb_log_event(ended);
         return true;
     }
-    ebb_tell(ended_unclean, leaks, forgotten, open_still);
+    ebb_log_event(ended_unclean, leaks, forgotten, open_still);
     return open_still == 0 && forgotten == 0 && !self->profile.exit_status_on_leak;
 }
 
@@ -370,7 +370,7 @@ static int run_until_stopped(struct ebb_daemon *self) {
     ebbi_alarms_ready(true);
     ebb_loop_run(self->loop);
     ebbi_alarms_ready(false);
-    ebb_tell(stops, plan->name);
+    ebb_log_event(stops, plan->name);
     if (plan->stop)
         plan->stop(self, plan->arg);
     close_all(self);
@@ -426,7 +426,7 @@ static void drain(void *arg) {
     if (self->plan->drain(self, self->plan->arg)) {
         ebb_loop_stop(self->loop);
     } else if (ebb_clock_ns() >= self->drain_until_ns) {
-        ebb_tell(drain_cut, self->plan->drain_seconds);
+        ebb_log_event(drain_cut, self->plan->drain_seconds);
         ebb_loop_stop(self->loop);
     }
 }

@@ -19,8 +19,8 @@
 #include "admin.h"
 #include "gc/copy.h"
 #include "process.h"
-#include "tell/events.h"
-#include "tell/metrics.h"
+#include "telemetry/events.h"
+#include "telemetry/metrics.h"
 
 #include <ebb/collector.h>
 #include <ebb/heap.h>
@@ -277,11 +277,12 @@ static void file_end(bool is_done, const char *why) {
     to_file.frozen = NULL;
     to_file.watch = NULL;
     if (ebbi_fork_dump_end(frozen, is_done))
-        ebb_tell(snapshot_written, to_file.path);
+        ebb_log_event(snapshot_written, to_file.path);
     else if (ebbi_remove(to_file.path))
-        ebb_tell(snapshot_failed, to_file.path, why ? why : "it could not be written to its end");
+        ebb_log_event(snapshot_failed, to_file.path,
+                      why ? why : "it could not be written to its end");
     else
-        ebb_tell(snapshot_failed, to_file.path, "only a part of it could be written");
+        ebb_log_event(snapshot_failed, to_file.path, "only a part of it could be written");
 }
 
 static void on_copy_ended(int events, void *arg) {
@@ -300,7 +301,7 @@ void ebbi_snapshot_to_file(struct ebb_loop *loop, const char *name, const char *
     snprintf(path, sizeof(path), "%s/%s-%d-%lld.%03ld.heapsnapshot", folder ? folder : ".", name,
              (int)getpid(), (long long)now.tv_sec, now.tv_nsec / 1000000);
     if (ebbi_fork_dump_start(&frozen, write_snapshot, NULL, path) != EBB_OK) {
-        ebb_tell(snapshot_failed, path, ebb_err_text());
+        ebb_log_event(snapshot_failed, path, ebb_err_text());
         return;
     }
     to_file.frozen = frozen;

@@ -23,8 +23,8 @@
  * for those that keep the bound; the threshold of dropped bytes rises when the others do not. */
 #include "governor.h"
 
-#include "tell/events.h"
-#include "tell/metrics.h"
+#include "telemetry/events.h"
+#include "telemetry/metrics.h"
 
 #include <ebb/clock.h>
 #include <errno.h>
@@ -135,9 +135,9 @@ enum ebb_err ebbi_governor_check(struct ebbi_governor *self, const struct ebb_da
                            (unsigned long long)mib(self->bound),
                            (unsigned long long)mib(BOUND_LEAST));
     if (plan->memory_max && self->bound == 0)
-        ebb_tell(bound_none);
+        ebb_log_event(bound_none);
     if (self->bound && limit && self->bound > limit)
-        ebb_tell(bound_beyond, mib(self->bound), mib(limit));
+        ebb_log_event(bound_beyond, mib(self->bound), mib(limit));
     if (limit == 0 || plan->memory_max)
         return EBB_OK;
     if (plan->budget > limit)
@@ -149,7 +149,7 @@ enum ebb_err ebbi_governor_check(struct ebbi_governor *self, const struct ebb_da
                            limit == self->limits.machine ? "this machine" : "the cgroup ",
                            limit == self->limits.machine ? "" : self->limits.folder);
     if (plan->budget > limit / 100 * WARN_PERCENT)
-        ebb_tell(budget_large, name, mib(plan->budget), WARN_PERCENT, mib(limit));
+        ebb_log_event(budget_large, name, mib(plan->budget), WARN_PERCENT, mib(limit));
     return EBB_OK;
 }
 
@@ -183,7 +183,7 @@ static void set_target(struct ebbi_governor *self) {
     if (self->plan->memory_set(self->daemon, target, self->plan->arg))
         self->target = target;
     else
-        ebb_tell(target_refused, mib(target), mib(self->target));
+        ebb_log_event(target_refused, mib(target), mib(self->target));
     ebb_gauge_set(&ebb_metric_memory_target, (int64_t)self->target);
 }
 
@@ -216,8 +216,8 @@ static void press(struct ebbi_governor *self, const char *what, uint64_t now_ns)
     if (self->target >= was && may_collect(self))
         ebb_collect_fully(EBB_CAUSE_pressure);
     self->stepped_ns = ebb_clock_ns();
-    ebb_tell(memory_short, what, mib(was), mib(self->target), returned_since(before) / 1024,
-             mib(ebbi_process_resident()));
+    ebb_log_event(memory_short, what, mib(was), mib(self->target), returned_since(before) / 1024,
+                  mib(ebbi_process_resident()));
 }
 
 static void relax(struct ebbi_governor *self, uint64_t now_ns) {
@@ -226,7 +226,7 @@ static void relax(struct ebbi_governor *self, uint64_t now_ns) {
     self->by_pressure += self->asked / STEP_UP;
     if (self->by_pressure >= self->asked) {
         self->by_pressure = SIZE_MAX;
-        ebb_tell(memory_quiet, mib(self->asked));
+        ebb_log_event(memory_quiet, mib(self->asked));
     }
     set_target(self);
 }
@@ -284,7 +284,7 @@ static bool make_room(struct ebbi_governor *self, uint64_t bytes) {
         return true;
     self->refused_at = ebbi_process_resident();
     self->refused_ns = ebb_clock_ns();
-    ebb_tell(bound_full, bytes / 1024, mib(self->bound), mib(self->target));
+    ebb_log_event(bound_full, bytes / 1024, mib(self->bound), mib(self->target));
     return false;
 }
 
@@ -351,8 +351,8 @@ static void follow_group(struct ebbi_governor *self) {
         bound = BOUND_LEAST;
     if (bound == self->bound)
         return;
-    ebb_tell(bound_moved, self->limits.folder, mib(ebb_memory_limit_of_group(&self->limits)),
-             mib(bound));
+    ebb_log_event(bound_moved, self->limits.folder, mib(ebb_memory_limit_of_group(&self->limits)),
+                  mib(bound));
     set_bound(self, bound);
 }
 
@@ -366,7 +366,8 @@ static void keep_share(struct ebbi_governor *self, uint64_t now_ns) {
     bool busy = cpu_spent > EBB_NS_PER_SECOND / 2;
     if (busy && gc_spent * 100 > cpu_spent * self->gc_percent && self->slack < SLACK_MAX) {
         self->slack *= 2;
-        ebb_tell(collections_seldom, gc_spent * 100 / cpu_spent, self->gc_percent, self->slack);
+        ebb_log_event(collections_seldom, gc_spent * 100 / cpu_spent, self->gc_percent,
+                      self->slack);
         ebb_dropped_slack_set(self->slack);
     } else if (self->slack > 1 && gc_spent * 400 < cpu_spent * self->gc_percent) {
         self->slack /= 2;
@@ -402,7 +403,7 @@ static void give_back(struct ebbi_governor *self, uint64_t now_ns) {
     self->kept = heap.free;
     self->back_ns = now_ns;
     if (returned >= MIB)
-        ebb_tell(idle_returned, mib(returned), mib(heap.rss));
+        ebb_log_event(idle_returned, mib(returned), mib(heap.rss));
 }
 
 /* --- from start to end --- */

@@ -3,7 +3,7 @@
  * Each is there for people (text) and for programs (JSON, CSV). */
 #include "admin.h"
 #include "fork_dump.h"
-#include "tell/events.h"
+#include "telemetry/events.h"
 #include "trace.h"
 
 #include <ebb/clock.h>
@@ -101,7 +101,8 @@ static void line_write(struct ebb_writer *writer, const char *bytes, size_t leng
         struct ebb_log_site site = {0}; /* a fresh one: these lines belong together */
         self->line[self->used] = 0;
         if (self->used > 0 && ebb_log_on(EBB_LOG_INFO))
-            ebb_tell_event(&site, &ebb_event_heap_line, ebb_event_format_heap_line, self->line);
+            ebb_log_event_write(&site, &ebb_event_heap_line, ebb_event_format_heap_line,
+                                self->line);
         self->used = 0;
     }
 }

@@ -10,7 +10,7 @@
 
 #include "admin.h"
 #include "process.h"
-#include "tell/events.h"
+#include "telemetry/events.h"
 
 #include <ebb/scope.h>
 #include <errno.h>
@@ -113,7 +113,7 @@ enum ebb_err ebbi_logs_open(struct ebbi_logs *logs, const struct ebb_daemon_plan
 void ebbi_logs_reopen(struct ebbi_logs *logs) {
     ebb_fd fresh;
     if (logs->path == NULL) {
-        ebb_tell(nothing_to_reopen);
+        ebb_log_event(nothing_to_reopen);
         return;
     }
     enum ebb_err error = ebb_fd_open(&fresh, logs->scope, logs->path, LOG_FLAGS, LOG_MODE);
@@ -126,9 +126,9 @@ void ebbi_logs_reopen(struct ebbi_logs *logs) {
         ebb_fd_close(fresh);
     }
     if (error)
-        ebb_tell(log_not_reopened, ebb_err_text());
+        ebb_log_event(log_not_reopened, ebb_err_text());
     else
-        ebb_tell(log_reopened, logs->path);
+        ebb_log_event(log_reopened, logs->path);
 }
 
 void ebbi_logs_close(struct ebbi_logs *logs) {
@@ -164,7 +164,7 @@ static bool set_level(struct ebb_http_request *request) {
     else if (known)
         ebb_log_level_set(level);
     if (known)
-        ebb_tell(log_level_set, module ? module : "all modules", name);
+        ebb_log_event(log_level_set, module ? module : "all modules", name);
     return known;
 }
 

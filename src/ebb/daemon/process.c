@@ -12,7 +12,7 @@
 #include <ebb/daemon.h>
 
 #include "base/open.h"
-#include "tell/events.h"
+#include "telemetry/events.h"
 
 #include <ebb/inventory.h>
 #include <errno.h>
@@ -75,7 +75,7 @@ static void tell_newcomer(int fd, const char *what, void *context) {
         strncmp(what, GC_LOG, strlen(GC_LOG)) == 0 || is_owned(fd))
         return;
     found->count++;
-    ebb_tell(descriptor_unowned, fd, what);
+    ebb_log_event(descriptor_unowned, fd, what);
 }
 
 size_t ebbi_strangers_new(const struct ebbi_strangers *strangers) {
@@ -123,7 +123,7 @@ void ebbi_background_ready(bool keeps_folder) {
     if (ready_pipe < 0)
         return;
     if (!keeps_folder && chdir("/") != 0)
-        ebb_tell(folder_kept, strerror(errno));
+        ebb_log_event(folder_kept, strerror(errno));
     int null = open("/dev/null", O_RDWR | O_CLOEXEC);
     for (int fd = STDIN_FILENO; null >= 0 && fd <= STDERR_FILENO; fd++)
         dup2(null, fd);

@@ -4,7 +4,7 @@
  * members. Counters are since the start: who wants rates asks twice. */
 #include "admin.h"
 #include "alarms.h"
-#include "tell/metrics.h"
+#include "telemetry/metrics.h"
 
 #include <ebb/clock.h>
 #include <ebb/collector.h>

@@ -13,8 +13,8 @@
 
 #include "base/open.h"
 #include "process.h"
-#include "tell/events.h"
-#include "tell/metrics.h"
+#include "telemetry/events.h"
+#include "telemetry/metrics.h"
 
 #include <ebb/clock.h>
 #include <ebb/collector.h>
@@ -62,7 +62,7 @@ static int file_of(const struct ebbi_trace *trace) {
 
 static void file_fails(struct ebbi_trace *trace, const char *why) {
     if (!trace->fails)
-        ebb_tell(heap_trace_fails, trace->path, why);
+        ebb_log_event(heap_trace_fails, trace->path, why);
     trace->fails = true;
 }
 
@@ -134,7 +134,7 @@ static void file_take(struct ebbi_trace *trace, const struct ebb_heap_record *re
     if (!file_ready(trace) || !file_write(trace, record)) {
         trace->rows_lost++;
     } else if (trace->fails) {
-        ebb_tell(heap_trace_goes_on, trace->path, trace->rows_lost);
+        ebb_log_event(heap_trace_goes_on, trace->path, trace->rows_lost);
         trace->fails = false;
         trace->rows_lost = 0;
     }
@@ -144,10 +144,10 @@ static void file_take(struct ebbi_trace *trace, const struct ebb_heap_record *re
 
 /* One collection, in the manner of Go's gctrace. */
 static void tell_collection(const struct ebb_heap_record *r) {
-    ebb_tell(collection, r->number, ebb_cause_name(r->cause), (double)r->pause_ns / 1e6,
-             (double)r->mark_ns / 1e6, (double)r->sweep_ns / 1e6, r->heap >> 10, r->live >> 10,
-             r->free >> 10, r->unmapped >> 10, r->rss >> 10, r->allocated_since >> 10,
-             r->dropped_since >> 10, r->finalized, r->leaks);
+    ebb_log_event(collection, r->number, ebb_cause_name(r->cause), (double)r->pause_ns / 1e6,
+                  (double)r->mark_ns / 1e6, (double)r->sweep_ns / 1e6, r->heap >> 10, r->live >> 10,
+                  r->free >> 10, r->unmapped >> 10, r->rss >> 10, r->allocated_since >> 10,
+                  r->dropped_since >> 10, r->finalized, r->leaks);
 }
 
 static void row_take(struct ebbi_trace *trace, const struct ebb_heap_record *record) {

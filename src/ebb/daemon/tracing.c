@@ -6,7 +6,7 @@
 
 #include "admin.h"
 #include "gc/types.h"
-#include "tell/metrics.h"
+#include "telemetry/metrics.h"
 
 #include <ebb/trace.h>
 #include <stdlib.h>

@@ -16,9 +16,9 @@
 #include "gc/record.h"
 #include "gc/reserve.h"
 #include "gc/start.h"
-#include "tell/events.h"
-#include "tell/log.h"
-#include "tell/metrics.h"
+#include "telemetry/events.h"
+#include "telemetry/log.h"
+#include "telemetry/metrics.h"
 #include <ebb/assert.h>
 #include <ebb/clock.h>
 #include <ebb/collector.h>
@@ -123,7 +123,7 @@ static void GC_CALLBACK on_warning(warning_text *message, GC_word arg) {
     for (char *end = text; *end; end++)
         if (*end == '\n')
             *end = ' ';
-    ebb_tell(gc_says, text);
+    ebb_log_event(gc_says, text);
 }
 
 static void *GC_CALLBACK on_out_of_memory(size_t bytes) {

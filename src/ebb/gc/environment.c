@@ -9,7 +9,7 @@
  * library has no function for, are there while it starts, and no longer.
  * 2. What was taken out is told once the log is there: the names are kept until then. */
 #include "gc/object.h"
-#include "tell/events.h"
+#include "telemetry/events.h"
 #include <ebb/collector.h>
 #include <ebb/writer.h>
 #include <stdlib.h>
@@ -57,6 +57,6 @@ void ebbi_environment_clear(void) {
 
 void ebbi_environment_tell(void) {
     if (taken[0] != '\0')
-        ebb_tell(environment_taken, taken);
+        ebb_log_event(environment_taken, taken);
     taken[0] = '\0';
 }

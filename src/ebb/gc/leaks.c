@@ -3,7 +3,7 @@
  *
  * Names are looked up here, never where leaks are counted: that is in the collector. */
 #include "gc/object.h"
-#include "tell/events.h"
+#include "telemetry/events.h"
 #include <inttypes.h>
 #include <string.h>
 
@@ -20,7 +20,7 @@ static const char *type_name(const struct ebb_site *site) {
 static void tell_used(struct ebb_site *site) {
     uint32_t untold = atomic_exchange_explicit(&site->untold_used, 0, memory_order_relaxed);
     if (untold > 0)
-        ebb_tell(written_after_done, untold, type_name(site), ebb_site_label(site));
+        ebb_log_event(written_after_done, untold, type_name(site), ebb_site_label(site));
 }
 
 static void tell_site(struct ebb_site *site, struct telling *telling) {
@@ -30,10 +30,10 @@ static void tell_site(struct ebb_site *site, struct telling *telling) {
     char where[WHERE_MAX];
     ebb_site_describe(site, EBB_SITE_FRAMES, where, sizeof where);
     if (ebbi_site_excused(site))
-        ebb_tell(leak_suppressed, untold, type_name(site), site->leaked_bytes, where);
+        ebb_log_event(leak_suppressed, untold, type_name(site), site->leaked_bytes, where);
     else
-        ebb_tell(leak_found, untold, type_name(site), site->leaked_bytes, site->age_seconds_max,
-                 where);
+        ebb_log_event(leak_found, untold, type_name(site), site->leaked_bytes,
+                      site->age_seconds_max, where);
     telling->sites++;
 }
 

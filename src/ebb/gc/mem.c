@@ -22,8 +22,8 @@
 #include "gc/free_blocks.h"
 #include "gc/start.h"
 #include "gc/types.h"
-#include "tell/events.h"
-#include "tell/metrics.h"
+#include "telemetry/events.h"
+#include "telemetry/metrics.h"
 #include <ebb/assert.h>
 #include <ebb/collector.h>
 #include <ebb/err.h>
@@ -245,7 +245,7 @@ static void misuse(struct ebb_metric *metric, const void *object, const char *wh
     const char *place = header ? made_at(header) : "nowhere";
     ebb_count(metric, 1);
     ebb_assert(!EBB_DEBUG, "%p (%s, made in %s): %s", object, type, place, what);
-    ebb_tell(misuse, object, type, place, what);
+    ebb_log_event(misuse, object, type, place, what);
 }
 
 /* poison: whether nobody may come late. */

@@ -11,7 +11,7 @@
  * 3. The environment does not send the copy to the network (debuginfod). */
 #include "gc/names.h"
 #include "gc/copy.h"
-#include "tell/metrics.h"
+#include "telemetry/metrics.h"
 #include <ebb/clock.h>
 #include <elfutils/libdwfl.h>
 #include <dlfcn.h>

@@ -9,7 +9,7 @@
  * against a reader that copies while a slot is overwritten (the reader then takes a later one). */
 #include "gc/record.h"
 #include "gc/object.h"
-#include "tell/metrics.h"
+#include "telemetry/metrics.h"
 #include <ebb/clock.h>
 #include <ebb/probe.h>
 #include <ebb/trace.h>

@@ -21,8 +21,8 @@
  * 4. Opening a piece allocates nothing and takes no lock but the collector's. */
 #include "gc/reserve.h"
 #include "gc/types.h"
-#include "tell/events.h"
-#include "tell/metrics.h"
+#include "telemetry/events.h"
+#include "telemetry/metrics.h"
 #include <ebb/collector.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -123,7 +123,7 @@ bool ebbi_reserve_open(const struct ebb_type *type, size_t size, enum ebbi_need 
         ebbi_reserve_piece_free(piece);
         atomic_fetch_add(&given, 1);
         ebb_gauge_add(&ebb_metric_reserve_used, PIECE_BYTES);
-        ebb_tell(reserve_opened, type->name, size);
+        ebb_log_event(reserve_opened, type->name, size);
         return true;
     }
     if (type->scan != EBB_BYTES_BY_START)

@@ -13,7 +13,7 @@
  * rubbish (a stack protector's word, say) would make a new site of each thread. */
 #include "gc/object.h"
 #include "gc/start.h"
-#include "tell/metrics.h"
+#include "telemetry/metrics.h"
 #include <ebb/assert.h>
 #include <ebb/err.h>
 #include <ebb/hash.h>

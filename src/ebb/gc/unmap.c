@@ -10,8 +10,8 @@
  * 3. After the first refusal nothing more is tried; what the library takes for unmapped since then
  * is resident, and counts as such. */
 #include "gc/object.h"
-#include "tell/events.h"
-#include "tell/metrics.h"
+#include "telemetry/events.h"
+#include "telemetry/metrics.h"
 #include <ebb/collector.h>
 #include <dlfcn.h>
 #include <errno.h>
@@ -71,5 +71,5 @@ uint64_t ebbi_unmapped_not(void) {
 void ebbi_unmap_tell(void) {
     int error = atomic_load_explicit(&refused, memory_order_relaxed);
     if (error != 0 && !atomic_exchange(&told, true))
-        ebb_tell(unmapping_off, strerror(error));
+        ebb_log_event(unmapping_off, strerror(error));
 }

@@ -27,7 +27,7 @@
 #include "gc/types.h"
 #include "http_internal.h"
 #include "loop_internal.h"
-#include "tell/metrics.h"
+#include "telemetry/metrics.h"
 
 #include <arpa/inet.h>
 #include <ebb/assert.h>

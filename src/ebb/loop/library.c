@@ -11,7 +11,7 @@
  * evhttp_send_reply sends what it found memory for. So some blocks are set aside for where a
  * connection or a request begins, and refusals are counted for who has to know whether an answer is
  * whole. */
-#include "tell/events.h"
+#include "telemetry/events.h"
 #include <ebb/loop.h>
 
 #include <errno.h>
@@ -88,11 +88,11 @@ static void *library_malloc(size_t size) {
 static void library_log(int severity, const char *text) {
     int error = errno;
     if (severity == EVENT_LOG_ERR)
-        ebb_tell(libevent_error, text);
+        ebb_log_event(libevent_error, text);
     else if (severity == EVENT_LOG_WARN)
-        ebb_tell(libevent_warns, text);
+        ebb_log_event(libevent_warns, text);
     else
-        ebb_tell(libevent_says, text);
+        ebb_log_event(libevent_says, text);
     errno = error;
 }
 

@@ -29,8 +29,8 @@
 #include "address.h"
 #include "gc/types.h"
 #include "res/res_internal.h"
-#include "tell/events.h"
-#include "tell/metrics.h"
+#include "telemetry/events.h"
+#include "telemetry/metrics.h"
 
 #define ACCEPTS_PER_TURN 64
 #define REST_MS          100
@@ -91,7 +91,7 @@ static void rest(struct ebb_listener *listener) {
     uint64_t now_ns = ebb_clock_ns();
     ebb_count(&ebb_metric_accept_rests, 1);
     if (listener->rest_told_ns == 0 || now_ns - listener->rest_told_ns > TELL_INTERVAL_NS) {
-        ebb_tell(accept_rests, ebb_err_text(), REST_MS);
+        ebb_log_event(accept_rests, ebb_err_text(), REST_MS);
         listener->rest_told_ns = now_ns;
     }
     if (listener->rest == NULL)

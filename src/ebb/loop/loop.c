@@ -30,7 +30,7 @@
 
 #include "gc/types.h"
 #include "loop_internal.h"
-#include "tell/metrics.h"
+#include "telemetry/metrics.h"
 
 struct post {
     struct post *next;

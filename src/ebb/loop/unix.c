@@ -9,7 +9,7 @@
  * 3. As root, no link is followed that another user could have made: everything but the question
  * whether somebody answers is done from a descriptor on the folder. bind takes a path only, so
  * where the way to the folder can be changed by others it goes by /proc. */
-#include "tell/events.h"
+#include "telemetry/events.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -157,7 +157,7 @@ void ebbi_unix_file_remove(struct ebbi_unix_file *file) {
     if (place.folder >= 0 && fstatat(place.folder, place.word, &is, AT_SYMLINK_NOFOLLOW) == 0 &&
         is.st_dev == file->device && is.st_ino == file->inode &&
         unlinkat(place.folder, place.word, 0) != 0)
-        ebb_tell(socket_file_stays, file->path, strerror(errno));
+        ebb_log_event(socket_file_stays, file->path, strerror(errno));
     if (place.folder >= 0)
         close(place.folder);
     file->path[0] = '\0';

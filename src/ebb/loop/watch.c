@@ -24,8 +24,8 @@
 
 #include "gc/types.h"
 #include "loop_internal.h"
-#include "tell/events.h"
-#include "tell/metrics.h"
+#include "telemetry/events.h"
+#include "telemetry/metrics.h"
 
 struct ebb_watch {
     struct event event;
@@ -100,7 +100,7 @@ static void watch_stop(struct ebb_watch *watch) {
         return;
     if (ebb_fd_get(watch->handle) < 0) {
         ebb_count(&ebb_metric_stale_handles, 1);
-        ebb_tell(watch_too_late, watch->handle.index);
+        ebb_log_event(watch_too_late, watch->handle.index);
     }
     event_stop(watch->loop, &watch->event);
 }

@@ -15,8 +15,8 @@
 
 #include "gc/types.h"
 #include "loop_internal.h"
-#include "tell/events.h"
-#include "tell/metrics.h"
+#include "telemetry/events.h"
+#include "telemetry/metrics.h"
 
 #include <ebb/clock.h>
 #include <ebb/leak.h>
@@ -120,7 +120,7 @@ static void tell_stall(const struct ebbi_pulse *pulse, uint64_t ns) {
     char stack[STACK_TEXT_MAX];
     ebb_count(&ebb_metric_loop_stalls, 1);
     describe_stack(pulse->thread, stack, sizeof(stack));
-    ebb_tell(loop_stalled, pulse->name, ns / EBB_NS_PER_MS, stack);
+    ebb_log_event(loop_stalled, pulse->name, ns / EBB_NS_PER_MS, stack);
 }
 
 struct nap {
@@ -155,7 +155,7 @@ static bool look(struct ebbi_pulse *pulse, struct seen *seen, uint64_t stall_ns)
         return seen->stalled;
     }
     if (seen->stalled)
-        ebb_tell(loop_goes_on, pulse->name, (now - seen->since_ns) / EBB_NS_PER_MS);
+        ebb_log_event(loop_goes_on, pulse->name, (now - seen->since_ns) / EBB_NS_PER_MS);
     *seen = (struct seen){.turns = turns, .busy = busy, .since_ns = now};
     return false;
 }

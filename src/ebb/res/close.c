@@ -19,8 +19,8 @@
 #include <ebb/thread.h>
 
 #include "table.h"
-#include "tell/events.h"
-#include "tell/metrics.h"
+#include "telemetry/events.h"
+#include "telemetry/metrics.h"
 
 #define PATH_TEXT 4096
 
@@ -39,7 +39,7 @@ static void closer_nothing(const struct ebbi_resource *was) {
 
 static void closer_descriptor(const struct ebbi_resource *was) {
     if (close(was->fd) != 0 && errno == EBADF)
-        ebb_tell(descriptor_lost, ebb_resource_class_name(was->kind), was->note, was->fd);
+        ebb_log_event(descriptor_lost, ebb_resource_class_name(was->kind), was->note, was->fd);
 }
 
 static void closer_mapping(const struct ebbi_resource *was) {
@@ -61,7 +61,7 @@ static void closer_temporary(const struct ebbi_resource *was) {
     path[length > 0 ? length : 0] = '\0';
     if (length > 0 && fstat(was->fd, &ours) == 0 && lstat(path, &there) == 0 &&
         ours.st_ino == there.st_ino && ours.st_dev == there.st_dev && unlink(path) != 0)
-        ebb_tell(temporary_file_stays, path, strerror(errno));
+        ebb_log_event(temporary_file_stays, path, strerror(errno));
     closer_descriptor(was);
 }
 

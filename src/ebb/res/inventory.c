@@ -22,7 +22,7 @@
 #include <unistd.h>
 
 #include "res_internal.h"
-#include "tell/events.h"
+#include "telemetry/events.h"
 
 #define STACK_BYTES_MIN   (512 << 10)
 #define FIRST_HANDED_OVER 3 /* SD_LISTEN_FDS_START */
@@ -125,7 +125,7 @@ size_t ebb_inherited_take(void) {
 
 void ebb_inherited_tell(void) {
     for (size_t i = 0; i < strangers_count; i++)
-        ebb_tell(inherited_closed, strangers[i].fd, strangers[i].what);
+        ebb_log_event(inherited_closed, strangers[i].fd, strangers[i].what);
     strangers_count = 0;
 }
 
@@ -170,7 +170,7 @@ static bool raise_limit(struct rlimit *limit, uint64_t count, const char *who) {
         return true;
     if (!set_limit(*limit, count))
         return false;
-    ebb_tell(descriptors_raised, (uint64_t)limit->rlim_cur, count, who);
+    ebb_log_event(descriptors_raised, (uint64_t)limit->rlim_cur, count, who);
     return true;
 }
 

@@ -21,7 +21,7 @@
 
 #include "base/open.h"
 #include "res_internal.h"
-#include "tell/events.h"
+#include "telemetry/events.h"
 
 /* 150 ms of standing still within 2 s. Shorter windows are for the privileged alone. */
 #define THRESHOLD     "some 150000 2000000"
@@ -112,7 +112,7 @@ enum ebb_err ebb_pressure_open(struct ebb_pressure *pressure, struct ebb_scope *
         return EBB_OK;
     if (watch != NULL && watch[0] != '\0') {
         if (listen_to(pressure, scope, watch, say, read_say(say)) != EBB_OK)
-            ebb_tell(pressure_unheard, ebb_err_text());
+            ebb_log_event(pressure_unheard, ebb_err_text());
         return EBB_OK;
     }
     if (limits->version == 2) {
@@ -122,7 +122,7 @@ enum ebb_err ebb_pressure_open(struct ebb_pressure *pressure, struct ebb_scope *
     }
     snprintf(path, sizeof path, "%s/proc/pressure/memory", root);
     if (listen_to(pressure, scope, path, THRESHOLD, sizeof THRESHOLD) != EBB_OK)
-        ebb_tell(pressure_unheard, ebb_err_text());
+        ebb_log_event(pressure_unheard, ebb_err_text());
     return EBB_OK;
 }
 

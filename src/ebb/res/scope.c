@@ -21,8 +21,8 @@
 #include "gc/finalizer.h"
 #include "gc/types.h"
 #include "table.h"
-#include "tell/events.h"
-#include "tell/metrics.h"
+#include "telemetry/events.h"
+#include "telemetry/metrics.h"
 
 #define SITE_TEXT 256
 
@@ -36,8 +36,8 @@ static void tell_forgotten(const struct ebb_scope *scope, const struct ebbi_reso
     struct ebb_site site = {.frame = {was->opened_at}, .type = &ebb_type_scope};
     char where[SITE_TEXT] = "";
     ebb_site_describe(&site, 1, where, sizeof where);
-    ebb_tell(resource_forgotten, ebb_resource_class_name(was->kind), was->note, was->fd, where,
-             scope->name);
+    ebb_log_event(resource_forgotten, ebb_resource_class_name(was->kind), was->note, was->fd, where,
+                  scope->name);
 }
 
 static void close_forgotten(void *object) {

@@ -34,7 +34,7 @@
 #include <string.h>
 
 #include "gc/types.h"
-#include "tell/metrics.h"
+#include "telemetry/metrics.h"
 
 #define CHUNK_ENTRIES 1024
 #define CHUNKS_MAX    1024

@@ -1,4 +1,4 @@
-/* events -- the daemon's own rows, ../tbl/events.def: ebb_tell(connected, ...). */
+/* events -- the daemon's own rows, ../tbl/events.def: ebb_log_event(connected, ...). */
 #ifndef EBBD_CMD_EVENTS_H
 #define EBBD_CMD_EVENTS_H
 

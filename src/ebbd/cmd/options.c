@@ -174,20 +174,20 @@ enum ebb_err options_read(struct settings *settings) {
 void options_tell(const struct settings *settings) {
     for (size_t i = 0; i < notes_count; i++)
         if (notes[i].fate == FATE_IGNORED && is_given(settings, &notes[i]))
-            ebb_tell(flag_without_effect, notes[i].letter, notes[i].why);
+            ebb_log_event(flag_without_effect, notes[i].letter, notes[i].why);
     if (settings->unix_socket && settings->listen.count > 0)
-        ebb_tell(flag_without_effect, 'l', NO_NETWORK);
+        ebb_log_event(flag_without_effect, 'l', NO_NETWORK);
     if (settings->unix_socket && settings->udp_port > 0)
-        ebb_tell(flag_without_effect, 'U', NO_NETWORK);
+        ebb_log_event(flag_without_effect, 'U', NO_NETWORK);
     if (settings->threads < settings->threads_asked)
-        ebb_tell(fewer_threads, settings->threads, settings->threads_asked);
+        ebb_log_event(fewer_threads, settings->threads, settings->threads_asked);
     for (size_t i = 0; i < settings->extended.count; i++) {
         const char *list = settings->extended.value[i];
         struct word word;
         enum option_id id;
         while (next_word(&list, &word))
             if (find_option(&word, &id) == EBB_OK && options[id].fate == FATE_IGNORED)
-                ebb_tell(option_without_effect, options[id].name, options[id].why);
+                ebb_log_event(option_without_effect, options[id].name, options[id].why);
     }
 }
 

@@ -74,7 +74,7 @@ void conn_close(struct conn *conn) {
     ebb_list_remove(&conn->link);
     ebb_list_remove(&conn->later);
     conn_list_remove(conn);
-    ebb_tell(disconnected, ebb_fd_get(conn->fd));
+    ebb_log_event(disconnected, ebb_fd_get(conn->fd));
     if (watch_on(WATCH_CONNEVENTS))
         watch_disconnected(ebb_fd_get(conn->fd), &conn->peer,
                            conn->stream ? WATCH_ERROR : conn->reason); /* as memcached */
@@ -94,7 +94,7 @@ void conn_close(struct conn *conn) {
 
 static void count_dropped(const char *why) {
     ebb_count(&ebb_metric_conns_dropped, 1);
-    ebb_tell(conn_dropped, why);
+    ebb_log_event(conn_dropped, why);
 }
 
 /* The system has no memory for it, or watches no more descriptors. */
@@ -252,7 +252,7 @@ static enum flow make_room(struct turn *turn) {
 static void log_request(const struct conn *conn, const char *request, size_t length) {
     char text[TIMING_TEXT];
     timing_text(text, request, length);
-    ebb_tell(asked, ebb_fd_get(conn->fd), text);
+    ebb_log_event(asked, ebb_fd_get(conn->fd), text);
 }
 
 static enum flow one_request(struct turn *turn) {

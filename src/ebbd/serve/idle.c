@@ -40,7 +40,7 @@ static void close_oldest(void *arg) {
         char peer[PEER_TEXT];
         ebb_fd_note(conn->fd, peer, sizeof(peer));
         ebb_count(&ebb_metric_shed, 1);
-        ebb_tell(shed, peer, (now_ns - conn->used_ns) / EBB_NS_PER_SECOND);
+        ebb_log_event(shed, peer, (now_ns - conn->used_ns) / EBB_NS_PER_SECOND);
         conn_close(conn);
     }
     atomic_store(&server->shed.asked, 0);

@@ -32,7 +32,7 @@ static bool reject(const struct server *server, ebb_fd fd) {
 
 static void on_accept(ebb_fd fd, const char *peer, void *arg) {
     struct server *server = arg;
-    ebb_tell(connected, ebb_fd_get(fd), peer);
+    ebb_log_event(connected, ebb_fd_get(fd), peer);
     if (reject(server, fd))
         return;
     server_relieve(server);
@@ -187,7 +187,7 @@ static bool open_handed_over(struct server *server) {
     while (ebb_inherited_count() > 0 && server->listeners_count < SERVER_LISTENERS_MAX) {
         struct ebb_listener **next = &server->listeners[server->listeners_count];
         if (ebb_listener_inherited(next, server->loop, on_accept, server) != EBB_OK) {
-            ebb_tell(handed_over_unusable, ebb_err_text());
+            ebb_log_event(handed_over_unusable, ebb_err_text());
             continue;
         }
         server->listeners_count++;

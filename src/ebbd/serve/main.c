@@ -47,7 +47,7 @@ static void raise_core_limit(void) {
         if (setrlimit(RLIMIT_CORE, &limit) == 0 && limit.rlim_cur > 0)
             return;
     }
-    ebb_tell(no_core_files);
+    ebb_log_event(no_core_files);
 }
 
 /* What concerns the whole process, in the process that serves. */

@@ -77,7 +77,7 @@ static enum ebb_err raise_descriptors(struct settings *settings) {
         return ebb_descriptors_reserve(wanted, who);
     if (allowed == wanted)
         return EBB_OK;
-    ebb_tell(fewer_connections, allowed - beside, settings->connections, allowed);
+    ebb_log_event(fewer_connections, allowed - beside, settings->connections, allowed);
     settings->connections = allowed - beside;
     return EBB_OK;
 }
@@ -240,14 +240,14 @@ void server_tell(const struct ebb_daemon *daemon) {
     struct ebb_array_writer writer;
     ebb_array_writer_init(&writer, where, sizeof(where));
     listen_describe(server, &writer.writer);
-    ebb_tell(serves, where, settings->memory_mib, settings->item_size_max, settings->threads);
+    ebb_log_event(serves, where, settings->memory_mib, settings->item_size_max, settings->threads);
     if (settings->admin) { /* HOST:PORT, where the port may be 0: any */
         int host = (int)(strrchr(settings->admin, ':') - settings->admin);
         snprintf(where, sizeof(where), "%.*s:%d", host, settings->admin,
                  ebb_daemon_admin_port(daemon));
-        ebb_tell(admin_at, where);
+        ebb_log_event(admin_at, where);
     }
     int port = server->listeners_count > 0 ? ebb_listener_port(server->listeners[0]) : 0;
     if (port > 0)
-        ebb_tell(try_it, port);
+        ebb_log_event(try_it, port);
 }

@@ -160,7 +160,7 @@ static void remember(struct timing *timing, const struct timing_turn *turn) {
         return;
     if (turn->text)
         timing_text(slow.text, turn->text, turn->length);
-    ebb_tell(slow, slow.text, total_ns(&slow) / 1000, slow.requests, slow.bytes);
+    ebb_log_event(slow, slow.text, total_ns(&slow) / 1000, slow.requests, slow.bytes);
     _Atomic uint32_t *version = &timing->slowest[least].version;
     atomic_fetch_add(version, 1);
     timing->slowest[least].turn = slow;

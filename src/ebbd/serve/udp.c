@@ -229,7 +229,7 @@ static void begin(void *arg) {
     if (udp->worker->closing ||
         ebb_watch_open(&udp->watch, loop, udp->fd, EBB_READ, on_datagram, udp) == EBB_OK)
         return;
-    ebb_tell(udp_waits, ebb_err_text(), UDP_AGAIN_MS);
+    ebb_log_event(udp_waits, ebb_err_text(), UDP_AGAIN_MS);
     udp->again = ebb_timer_open(loop, UDP_AGAIN_MS, false, begin, udp);
 }
 

@@ -7,7 +7,7 @@
 #include <ebb/writer.h>
 #include "gc/finalizer.h"
 #include "gc/types.h"
-#include "tell/metrics.h"
+#include "telemetry/metrics.h"
 #include <ebb/thread.h>
 #include <errno.h>
 #include <poll.h>

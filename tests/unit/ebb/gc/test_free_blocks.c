@@ -1,6 +1,6 @@
 /* Large objects that were reclaimed: resident up to a bound, and never what somebody has. */
 #include "harness.h"
-#include "tell/metrics.h"
+#include "telemetry/metrics.h"
 #include "gc/types.h"
 #include <ebb/collector.h>
 #include <ebb/mem.h>

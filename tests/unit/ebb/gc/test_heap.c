@@ -7,7 +7,7 @@
 #include <ebb/mem.h>
 #include <ebb/metric.h>
 #include <ebb/scope.h>
-#include "tell/metrics.h"
+#include "telemetry/metrics.h"
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>

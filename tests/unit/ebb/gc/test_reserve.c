@@ -6,7 +6,7 @@
 #include <sys/resource.h>
 
 #include "gc/types.h"
-#include "tell/metrics.h"
+#include "telemetry/metrics.h"
 
 #define LARGE       (128 << 10)
 #define LARGE_MOST  4096

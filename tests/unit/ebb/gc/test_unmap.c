@@ -13,7 +13,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "tell/metrics.h"
+#include "telemetry/metrics.h"
 
 enum {
     SKIPPED = 77,

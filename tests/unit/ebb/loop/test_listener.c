@@ -19,7 +19,7 @@
 #include <ebb/listener.h>
 #include <ebb/thread.h>
 
-#include "tell/metrics.h"
+#include "telemetry/metrics.h"
 
 #define BACKLOG  128
 #define PEERS    100 /* more than a turn accepts */

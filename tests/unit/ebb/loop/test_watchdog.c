@@ -9,7 +9,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "tell/metrics.h"
+#include "telemetry/metrics.h"
 
 enum { DAY_SECONDS = 86400, STALL_MS = 40, NAP_NS = 1000000 };
 static _Atomic time_t ahead; /* of the wall clock that this program sees */

@@ -20,7 +20,7 @@
 #include <ebb/resource.h>
 #include <ebb/thread.h>
 
-#include "tell/metrics.h"
+#include "telemetry/metrics.h"
 
 #define PAGE       4096
 #define PIN_CYCLES 100000

@@ -18,7 +18,7 @@
 #include <ebb/log.h>
 #include <ebb/thread.h>
 
-#include "tell/metrics.h"
+#include "telemetry/metrics.h"
 
 #define THREADS           8
 #define CYCLES_PER_THREAD 125000 /* a million in all */

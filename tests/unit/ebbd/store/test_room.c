@@ -2,7 +2,7 @@
  * reads; what has expired gives its memory back; and what moves stays what it was. */
 #include "harness.h"
 #include "ebbd/store/internal.h"
-#include "tell/metrics.h"
+#include "telemetry/metrics.h"
 #include <ebb/assert.h>
 #include <ebb/collector.h>
 #include <ebb/mem.h>

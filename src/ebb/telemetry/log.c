@@ -159,8 +159,8 @@ static void write_entry(struct ebb_log_site *site, struct ebbi_log_entry *entry,
     ebb_count(levels[entry->level].lines, 1);
 }
 
-void ebb_tell_event(struct ebb_log_site *site, const struct ebb_event *event, const char *format,
-                    ...) {
+void ebb_log_event_write(struct ebb_log_site *site, const struct ebb_event *event,
+                         const char *format, ...) {
     if (!module_wants(event->module, event->level) || !site_may_write(site, event->level))
         return;
     struct ebbi_log_entry entry = {.level = event->level, .module = event->module, .event = event};

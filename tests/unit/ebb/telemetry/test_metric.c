@@ -6,7 +6,7 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
-#include <tell/metrics.h>
+#include <telemetry/metrics.h>
 
 #define MANY_THREADS (EBB_METRIC_THREADS + 36)
 #define EACH_COUNTS  1000

@@ -1,4 +1,4 @@
-/* events -- the library's own rows (tbl/events.def), for its other rooms: ebb_tell(leak_found,
+/* events -- the library's own rows (tbl/events.def), for its other rooms: ebb_log_event(leak_found,
  * ...). */
 #ifndef EBBI_TELL_EVENTS_H
 #define EBBI_TELL_EVENTS_H

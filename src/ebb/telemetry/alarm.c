@@ -254,10 +254,10 @@ bool ebb_alarm_step(struct ebb_alarm *alarm, uint64_t second, double a, double b
 
 static void tell_change(const struct ebb_alarm *alarm) {
     if (alarm->raised)
-        ebb_tell(alarm_raised, alarm->name, alarm->what, alarm->value, alarm->threshold,
-                 alarm->window_seconds);
+        ebb_log_event(alarm_raised, alarm->name, alarm->what, alarm->value, alarm->threshold,
+                      alarm->window_seconds);
     else
-        ebb_tell(alarm_over, alarm->name, alarm->value);
+        ebb_log_event(alarm_over, alarm->name, alarm->value);
 }
 
 int ebb_alarms_step(uint64_t second) {

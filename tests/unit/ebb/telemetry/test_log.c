@@ -6,7 +6,7 @@
 #include <fcntl.h>
 #include <regex.h>
 #include <string.h>
-#include <tell/metrics.h>
+#include <telemetry/metrics.h>
 #include <unistd.h>
 
 static char text[64 * 1024];
