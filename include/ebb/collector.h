@@ -94,7 +94,7 @@ size_t ebb_dropped_now(void);
 uint32_t ebb_collect_per_mille(void);
 
 /* Finalizers that are ready run here, on the caller's thread; returns how many. The loop calls it
- * between turns. */
+ * between iterations. */
 int ebb_finalizers_run(void);
 /* wake is called (any thread, must not allocate) when finalizers become ready. */
 void ebb_finalizers_notify(void (*wake)(void));

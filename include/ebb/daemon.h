@@ -57,7 +57,7 @@ struct ebb_daemon_plan {
     size_t types_count;
     struct ebb_metric *const *metrics;
     size_t metrics_count;
-    /* On the main thread's loop, before the first turn: open listeners, start workers. When it
+    /* On the main thread's loop, before the first iteration: open listeners, start workers. When it
      * fails it has let go of what it opened; stop is not called. */
     enum ebb_err (*start)(struct ebb_daemon *daemon, struct ebb_loop *loop, void *arg);
     /* On SIGTERM or SIGINT, or when ebb_daemon_stop was called: let go of everything start opened.

@@ -53,7 +53,7 @@ enum ebb_err ebb_fd_socket(ebb_fd *handle, struct ebb_scope *scope, int family, 
 enum ebb_err ebb_fd_pipe(ebb_fd ends[2], struct ebb_scope *scope, const char *note) EBB_MUST_CHECK;
 
 /* The descriptor, or -1 when the handle is stale. Valid until it is closed: do not keep it past a
- * turn. */
+ * iteration. */
 int ebb_fd_get(ebb_fd handle);
 /* Copies its note; "" when stale. */
 void ebb_fd_note(ebb_fd handle, char *out, size_t size);

@@ -1,8 +1,9 @@
-/* loop -- turns of one thread: descriptors that became ready, timers, work posted by other threads.
+/* loop -- iterations of one thread: descriptors that became ready, timers, work posted by other
+ * threads.
  *
  * One thread runs a loop; watches and timers of a loop are touched by that thread only (before
  * ebb_loop_run, by the thread that makes them). ebb_loop_post and ebb_loop_stop may be called from
- * anywhere. Finalizers run on the loop that asked for them, between turns. */
+ * anywhere. Finalizers run on the loop that asked for them, between iterations. */
 #ifndef EBB_LOOP_H
 #define EBB_LOOP_H
 
@@ -28,16 +29,17 @@ void ebb_loop_stop(struct ebb_loop *loop);
 void ebb_loop_close(struct ebb_loop *loop);
 /* Version of the libevent that loops run on. */
 const char *ebb_loop_libevent_version(void);
-/* Runs fn(arg) on the loop's thread in a coming turn, in the order posted. arg is held until then.
- * Any thread. What is posted after the stop is dropped when the loop is closed. */
+/* Runs fn(arg) on the loop's thread in a coming iteration, in the order posted. arg is held until
+ * then. Any thread. What is posted after the stop is dropped when the loop is closed. */
 void ebb_loop_post(struct ebb_loop *loop, void (*fn)(void *), void *arg);
 /* The same, false when memory is gone: for what a peer starts. */
 bool ebb_loop_post_try(struct ebb_loop *loop, void (*fn)(void *), void *arg);
-/* From now on this loop runs finalizers and tells leaks between its turns. One loop of the process.
+/* From now on this loop runs finalizers and tells leaks between its iterations. One loop of the
+ * process.
  */
 void ebb_loop_finalize_here(struct ebb_loop *loop);
-/* Time of this turn (ebb_clock_ns): the clock is read once a turn, when first asked. When: the
- * loop's thread. */
+/* Time of this iteration (ebb_clock_ns): the clock is read once an iteration, when first asked.
+ * When: the loop's thread. */
 uint64_t ebb_loop_now_ns(const struct ebb_loop *loop);
 
 /* Calls fn when handle is ready for events (EBB_READ, EBB_WRITE, both, or 0 for paused);

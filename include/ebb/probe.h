@@ -2,7 +2,7 @@
  *
  *   bpftrace -e 'usdt:/usr/local/bin/ebbd:ebb:collection { printf("%d us\n", arg1 / 1000); }'
  *
- *   request(line, length, requests, ns)   a measured turn: its first request's line, how many
+ *   request(line, length, requests, ns)   a measured iteration: its first request's line, how many
  *                                         requests there were, its time
  *   eviction(segment, how, bytes)         a segment leaves: 0 by policy, 1 by cleaning
  *   collection(cause, pause_ns, live)     enum ebb_cause, time the world stood still, live bytes

@@ -10,7 +10,7 @@ __BEGIN_DECLS
 
 struct ebb_watchdog; /* OWNED; ebb_watchdog_stop */
 
-/* A loop that is in one and the same turn for longer than stall_ms is told in the log with the
+/* A loop that is in one and the same iteration for longer than stall_ms is told in the log with the
  * stack of its thread, and counted (ebb_loops_stalled, ebb_loop_stalls_total). Takes SIGVTALRM
  * for that. */
 enum ebb_err ebb_watchdog_start(struct ebb_watchdog **watchdog, uint64_t stall_ms) EBB_MUST_CHECK;

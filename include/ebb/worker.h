@@ -10,7 +10,7 @@ __BEGIN_DECLS
 struct ebb_workers; /* OWNED; ebb_workers_stop */
 
 /* Starts count threads "NAME-0", "NAME-1", ...; start(index, loop, arg) runs first on each, before
- * its first turn. */
+ * its first iteration. */
 enum ebb_err ebb_workers_start(struct ebb_workers **workers, const char *name, int count,
                                void (*start)(int index, struct ebb_loop *loop, void *arg),
                                void *arg) EBB_MUST_CHECK;

@@ -210,16 +210,16 @@ class Alarms(unittest.TestCase):
             wait_until_over(server, "memory_pressure")
 
     def test_loop_stalled(self):
-        """A get of 400,000 keys, which a worker looks up in one turn; from 2 ms on instead of a second."""
+        """A get of 400,000 keys, which a worker looks up in one iteration; from 2 ms on instead of a second."""
         with Server.ebbd(admin=True, flags=["--stall-ms", "2", "-t", "1", "--alarm", "loop_stalled=1/2"]) as server:
             peer = server.connect()
-            keys = b"get" + b" k" * (400 << 10) + b"\r\n"  # looked up in one turn
+            keys = b"get" + b" k" * (400 << 10) + b"\r\n"  # looked up in one iteration
 
             def work():
                 peer.send(keys)
                 self.assertEqual(peer.line(), b"END\r\n")
             wait_for(server, "loop_stalled", work)
-            wait_for_log(server, r"WARN  loop: loop worker-0 has been in one turn for \d+ ms, at \S+")
+            wait_for_log(server, r"WARN  loop: loop worker-0 has been in one iteration for \d+ ms, at \S+")
             # The daemon that nobody asks has no turn of a length, whoever else takes the processors.
             wait_until_over(server, "loop_stalled", lambda: time.sleep(3))
             peer.close()

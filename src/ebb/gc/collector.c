@@ -236,7 +236,7 @@ void ebb_collector_start(const struct ebb_profile *chosen) {
         return;
     started = true;
     profile = *chosen;
-    ebbi_thread_turns();
+    ebbi_thread_time_slice();
     before_init();
     GC_init();
     ebbi_environment_clear();

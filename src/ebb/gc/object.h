@@ -88,8 +88,8 @@ void ebbi_unmap_tell(void);
 /* stop.c: the signals that stop threads; before GC_init, and after it. */
 void ebbi_stop_signals_choose(void);
 void ebbi_stop_signals_guard(void);
-/* thread.c: short turns on the processor for this thread. */
-void ebbi_thread_turns(void);
+/* thread.c: short time slices for this thread. */
+void ebbi_thread_time_slice(void);
 
 /* find_leak.c: before GC_init, so that the collector's own messages come to us. */
 void ebbi_find_leak_start(void);

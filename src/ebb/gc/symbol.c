@@ -2,7 +2,7 @@
  *
  * Debug information says most (names.c), and is read by another process; where there is none, or no
  * answer, the dynamic symbol stands, or where the address lies in its file. It is slow (the first
- * answer takes some 50 ms): for reports, between turns, never on a hot path. */
+ * answer takes some 50 ms): for reports, between iterations, never on a hot path. */
 #include "gc/graph.h"
 #include "gc/names.h"
 #include "gc/object.h"

@@ -4,9 +4,9 @@
  * never thread-local storage; so each thread has a word in a collected structure that hangs on a
  * static list.
  *
- * A thread that shares its processor waits for its turn, and a collection waits for the last thread
- * to stop. So ours ask for short turns: the scheduler (Linux from 6.12) then lets them in sooner,
- * for as long a share as before.
+ * A thread that shares its processor waits for its time slice, and a collection waits for the last
+ * thread to stop. So ours ask for short time slices: the scheduler (Linux from 6.12) then lets them
+ * in sooner, for as long a share as before.
  *
  * 1. A thread is on the list from before it runs until it is joined; so its argument and slot are
  * reachable. */
@@ -40,7 +40,7 @@ static void *main_slot;
 static _Thread_local struct ebb_thread *self;
 
 enum {
-    TURN_NS = 100 * 1000, /* the shortest that there is */
+    TIME_SLICE_NS = 100 * 1000, /* the shortest that there is */
     STACK_BYTES =
         2 << 20, /* of address space: the system's default is eight, or what ulimit -s says */
     STACK_CLEARED = 16 << 10,
@@ -56,11 +56,11 @@ struct sched_attributes {
     uint64_t runtime, deadline, period;
 };
 
-void ebbi_thread_turns(void) {
+void ebbi_thread_time_slice(void) {
     struct sched_attributes attributes = {.size = sizeof attributes};
     if (syscall(SYS_sched_getattr, 0, &attributes, sizeof attributes, 0) != 0)
         return;
-    attributes.runtime = TURN_NS;
+    attributes.runtime = TIME_SLICE_NS;
     /* Older kernels take no notice; where it is refused, all is as it was. */
     syscall(SYS_sched_setattr, 0, &attributes, 0);
 }
@@ -68,7 +68,7 @@ void ebbi_thread_turns(void) {
 static void *thread_main(void *arg) {
     struct ebb_thread *thread = arg;
     self = thread;
-    ebbi_thread_turns();
+    ebbi_thread_time_slice();
     pthread_setname_np(pthread_self(), thread->name);
     thread->run(thread->arg);
     return NULL;

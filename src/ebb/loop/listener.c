@@ -1,6 +1,6 @@
 /* listener -- sockets that accept.
  *
- * A listening socket is readable when somebody waits to be accepted. Each turn takes a bounded
+ * A listening socket is readable when somebody waits to be accepted. Each iteration takes a bounded
  * number of them, so that those who are connected already are not kept waiting.
  *
  * Descriptors may run out. Then a peer stays in the kernel's queue and the socket stays readable,

@@ -1,8 +1,8 @@
-/* loop -- turns of one thread, on libevent.
+/* loop -- iterations of one thread, on libevent.
  *
- * A turn is: wait until something is ready, call whoever waits for it, then do what belongs between
- * turns. One eventfd wakes a loop for everything that other threads want of it: posted work, its
- * end, finalizers.
+ * An iteration is: wait until something is ready, call whoever waits for it, then do what belongs
+ * between iterations. One eventfd wakes a loop for everything that other threads want of it: posted
+ * work, its end, finalizers.
  *
  * 1. libevent runs without locks: only the loop's thread touches the base. Other threads touch the
  * fields under `mutex` and the eventfd, nothing else.
@@ -11,7 +11,7 @@
  * 3. After close `wake` is stale, which is looked up under `mutex`: a late post or wake does
  * nothing. `base` is NULL then.
  * 4. Posts run in the order in which they were posted; what is posted meanwhile waits for the next
- * turn. */
+ * iteration. */
 #include <ebb/loop.h>
 
 #include <errno.h>
@@ -43,7 +43,7 @@ struct ebb_loop {
     struct event_base *base;
     struct ebb_scope *scope;
     struct ebb_watch *wake_watch;
-    _Atomic uint64_t now_ns; /* 0: not asked for in this turn */
+    _Atomic uint64_t now_ns; /* 0: not asked for in this iteration */
     _Atomic bool stopping;
     bool runs_finalizers;
 
@@ -153,7 +153,7 @@ enum ebb_err ebb_loop_new(struct ebb_loop **out, const char *name) {
     return EBB_OK;
 }
 
-static void between_turns(struct ebb_loop *loop) {
+static void between_iterations(struct ebb_loop *loop) {
     if (!loop->runs_finalizers)
         return;
     if (atomic_exchange(&loop->finalizers_ready, false))
@@ -166,11 +166,11 @@ void ebb_loop_run(struct ebb_loop *loop) {
     ebbi_pulse_begin(loop->name);
     while (!atomic_exchange(&loop->stopping, false)) {
         atomic_store_explicit(&loop->now_ns, 0, memory_order_relaxed);
-        ebbi_pulse_turn();
+        ebbi_pulse_iteration();
         int result = event_base_loop(loop->base, EVLOOP_ONCE);
         ebb_assert(result == 0, "loop %s: libevent cannot wait: %s", loop->name, strerror(errno));
-        ebb_count(&ebb_metric_loop_turns, 1);
-        between_turns(loop);
+        ebb_count(&ebb_metric_loop_iterations, 1);
+        between_iterations(loop);
     }
     ebbi_pulse_end();
     run_posts(loop); /* what was posted before the stop is not lost */

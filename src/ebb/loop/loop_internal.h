@@ -33,8 +33,8 @@ enum ebb_err ebbi_watch_refused(int fd, int error);
 /* Whether a loop gets on, for watchdog.c. */
 struct ebbi_pulse {
     _Atomic bool taken, beating;
-    _Atomic bool busy;      /* not waiting */
-    _Atomic uint32_t turns; /* of whichever loop has it */
+    _Atomic bool busy;           /* not waiting */
+    _Atomic uint32_t iterations; /* of whichever loop has it */
     const char *name;
     pthread_t thread;
 };
@@ -49,13 +49,13 @@ static inline void ebbi_pulse_busy(void) {
         atomic_store_explicit(&ebbi_pulse_now->busy, true, memory_order_relaxed);
 }
 
-/* The loop is about to wait: a new turn. */
-static inline void ebbi_pulse_turn(void) {
+/* The loop is about to wait: a new iteration. */
+static inline void ebbi_pulse_iteration(void) {
     struct ebbi_pulse *pulse = ebbi_pulse_now;
     if (pulse == NULL)
         return;
-    uint32_t turns = atomic_load_explicit(&pulse->turns, memory_order_relaxed);
-    atomic_store_explicit(&pulse->turns, turns + 1, memory_order_relaxed);
+    uint32_t iterations = atomic_load_explicit(&pulse->iterations, memory_order_relaxed);
+    atomic_store_explicit(&pulse->iterations, iterations + 1, memory_order_relaxed);
     atomic_store_explicit(&pulse->busy, false, memory_order_relaxed);
 }
 

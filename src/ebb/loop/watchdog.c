@@ -1,9 +1,9 @@
 /* watchdog -- finds the loop that stands still, and where.
  *
- * A loop has a pulse: the number of its turns, and whether it is in one (it is from the first
+ * A loop has a pulse: the number of its iterations, and whether it is in one (it is from the first
  * callback until it waits again). No clock is read for it. The watchdog looks a few times within
- * the time that counts as a stall: the same turn each time, and busy each time, is a stall. Then it
- * sends the thread a signal, whose handler walks the stack that it interrupted.
+ * the time that counts as a stall: the same iteration each time, and busy each time, is a stall.
+ * Then it sends the thread a signal, whose handler walks the stack that it interrupted.
  *
  * 1. A pulse is static memory and belongs to one thread at a time; it holds no pointer that the
  * collector cares for.
@@ -111,7 +111,7 @@ static void describe_stack(pthread_t thread, char *text, size_t size) {
 
 /* What the watchdog remembers of a pulse. */
 struct seen {
-    uint32_t turns;
+    uint32_t iterations;
     bool busy, stalled;
     uint64_t since_ns;
 };
@@ -144,10 +144,10 @@ static bool sleep_until_next_look(struct ebb_watchdog *watchdog) {
 /* Returns whether this loop stands still. */
 static bool look(struct ebbi_pulse *pulse, struct seen *seen, uint64_t stall_ns) {
     uint64_t now = ebb_clock_ns();
-    uint32_t turns = atomic_load_explicit(&pulse->turns, memory_order_relaxed);
+    uint32_t iterations = atomic_load_explicit(&pulse->iterations, memory_order_relaxed);
     bool busy =
         atomic_load(&pulse->beating) && atomic_load_explicit(&pulse->busy, memory_order_relaxed);
-    if (busy && seen->busy && turns == seen->turns) {
+    if (busy && seen->busy && iterations == seen->iterations) {
         if (!seen->stalled && now - seen->since_ns >= stall_ns) {
             seen->stalled = true;
             tell_stall(pulse, now - seen->since_ns);
@@ -156,7 +156,7 @@ static bool look(struct ebbi_pulse *pulse, struct seen *seen, uint64_t stall_ns)
     }
     if (seen->stalled)
         ebb_log_event(loop_goes_on, pulse->name, (now - seen->since_ns) / EBB_NS_PER_MS);
-    *seen = (struct seen){.turns = turns, .busy = busy, .since_ns = now};
+    *seen = (struct seen){.iterations = iterations, .busy = busy, .since_ns = now};
     return false;
 }
 

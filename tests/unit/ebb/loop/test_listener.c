@@ -22,7 +22,7 @@
 #include "telemetry/metrics.h"
 
 #define BACKLOG  128
-#define PEERS    100 /* more than a turn accepts */
+#define PEERS    100 /* more than an iteration accepts */
 #define OWN_MODE 0600
 
 struct host {

@@ -201,7 +201,7 @@ static void on_ready(int events, void *arg) {
     ebb_loop_stop(talk->loop);
 }
 
-static void run_one_turn(struct ebb_loop *loop) {
+static void run_one_iteration(struct ebb_loop *loop) {
     ebb_loop_post(loop, stop, loop);
     ebb_loop_run(loop);
 }
@@ -215,14 +215,14 @@ START_TEST(a_watch_hears_what_it_asked_for_only) {
     ck_assert_int_eq(ebb_fd_adopt(&handle, scope, EBB_RESOURCE_socket, ends[0], "pair"), EBB_OK);
     struct talk talk = {.loop = loop};
     ok(ebb_watch_open(&talk.watch, loop, handle, EBB_READ, on_ready, &talk));
-    run_one_turn(loop);
+    run_one_iteration(loop);
     ck_assert_int_eq(talk.calls, 0); /* nothing to read yet */
     ck_assert_int_eq(write(ends[1], "x", 1), 1);
     ebb_loop_run(loop);
     ck_assert_int_eq(talk.events, EBB_READ);
     ebb_watch_pause(talk.watch);
     talk.calls = 0;
-    run_one_turn(loop);
+    run_one_iteration(loop);
     ck_assert_int_eq(talk.calls, 0); /* paused, although there is something to read */
     ok(ebb_watch_set(talk.watch, EBB_READ | EBB_WRITE));
     ok(ebb_watch_set(talk.watch, EBB_READ | EBB_WRITE));
@@ -231,7 +231,7 @@ START_TEST(a_watch_hears_what_it_asked_for_only) {
     ebb_watch_close(talk.watch);
     ebb_watch_close(NULL);
     talk.calls = 0;
-    run_one_turn(loop);
+    run_one_iteration(loop);
     ck_assert_int_eq(talk.calls, 0);
     ebb_scope_close(scope);
     close(ends[1]);
@@ -256,7 +256,7 @@ START_TEST(a_watch_that_the_system_refuses_waits_for_nothing_and_is_tried_again)
     ck_assert_int_eq(write(ends[1], "x", 1), 1);
     refuse_watches(0, 1);
     ck_assert_int_eq(ebb_watch_set(talk.watch, EBB_READ), EBB_ERR_LIMIT);
-    run_one_turn(loop);
+    run_one_iteration(loop);
     ck_assert_int_eq(talk.calls, 0);
     ok(ebb_watch_set(talk.watch, EBB_READ));
     ebb_loop_run(loop);
@@ -480,9 +480,9 @@ START_TEST(the_time_stands_still_within_a_turn_and_moves_between_turns) {
     void *one[] = {&first, loop, &second}, *two[] = {&third, loop, NULL};
     uint64_t before = ebb_clock_ns();
     ebb_loop_post(loop, note_time, one);
-    run_one_turn(loop);
+    run_one_iteration(loop);
     ebb_loop_post(loop, note_time, two);
-    run_one_turn(loop);
+    run_one_iteration(loop);
     ck_assert_uint_ge(first, before);
     ck_assert_uint_eq(first, second);
     ck_assert_uint_gt(third, second);
