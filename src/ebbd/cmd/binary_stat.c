@@ -82,7 +82,7 @@ static struct ebb_span second_word(struct ebb_span key, struct ebb_span word) {
     return EBB_SPAN("");
 }
 
-/* Answers of many turns are taken at once, as far as they fit. */
+/* Answers of many time slices are taken at once, as far as they fit. */
 static void run(struct cmd_context *inner, struct request *request) {
     if (cmd_stats(inner, request, NULL) != CMD_STREAM)
         return;

@@ -40,13 +40,13 @@ struct cmd_shared {
     uint64_t (*list_conns)(struct cmd_context *cmd, uint64_t after);
 };
 
-/* One worker's turn. Lies in scanned memory. */
+/* What a command works with on one worker. Lies in scanned memory. */
 struct cmd_context {
     const struct cmd_shared *shared;
     struct store_worker *worker;
     struct reply *reply; /* answers are added here */
     uint32_t now;
-    int fd;                    /* whose turn it is; only to be told */
+    int fd;                    /* whose request it is; only to be told */
     struct cmd_stream *stream; /* of CMD_STREAM: whoever called takes it */
 };
 
@@ -111,7 +111,7 @@ void cmd_count(enum request_verb verb);
 /* Everything stored so far is gone, now (exptime 0 or less) or at that time. */
 void cmd_flush(struct cmd_context *cmd, int64_t exptime);
 
-/* An answer of many turns. OWNED; cmd_stream_close. */
+/* An answer of many time slices. OWNED; cmd_stream_close. */
 struct cmd_stream;
 enum cmd_step {
     CMD_STEP_MORE, /* step again; send the reply first when it is full */

@@ -8,7 +8,7 @@
  * 1. No key breaks a line: one that cannot stand there is shown encoded, or not at all, however it
  * came.
  * 2. A step looks at STEP_RECORDS records at most and leaves when the reply is full, so a dump of
- * any size takes neither much memory nor long turns. */
+ * any size takes neither much memory nor long time slices. */
 #include "stream.h"
 
 #include "proto/number.h"

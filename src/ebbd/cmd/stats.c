@@ -128,7 +128,7 @@ static enum cmd_result say(struct cmd_context *cmd, struct ebb_span sentence) {
     return CMD_DONE;
 }
 
-/* --- answers of many turns --- */
+/* --- answers of many time slices --- */
 
 static enum cmd_step step_prefixes(struct cmd_context *cmd, struct cmd_stream *stream) {
     if (prefix_dump(cmd->reply, &stream->left))

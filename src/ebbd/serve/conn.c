@@ -1,6 +1,6 @@
-/* conn -- a client's connection, turn by turn.
+/* conn -- a client's connection, turn by slice.
  *
- * A turn: what was left of the last one and one recv go to the worker's input buffer; line after
+ * A slice: what was left of the last one and one recv go to the worker's input buffer; line after
  * line is carried out and answered into the worker's reply; the reply leaves in one send; what
  * could not be carried out is copied to the connection. So a get on a quiet connection costs one
  * recv and one send, a thousand pipelined ones cost no more, and an idle connection owns no buffer.
@@ -9,11 +9,11 @@
  * others are received there, in one readv together with what follows the block.
  *
  * 1. A connection either reads or sends: while it has a backlog, nothing is read or carried out for
- * it. A peer that never reads costs one reply and what one turn reads, no more.
- * 2. Station buffers are empty between turns: rest, block and backlog are all that a connection
+ * it. A peer that never reads costs one reply and what one slice reads, no more.
+ * 2. Station buffers are empty between slices: rest, block and backlog are all that a connection
  * keeps.
  * 3. While a block is on its way, rest is empty.
- * 4. A turn is bounded: one recv (two when a long block is on its way), -R requests,
+ * 4. A slice is bounded: one recv (two when a long block is on its way), -R requests,
  * TURN_BYTES of answers. Who has more waits in the worker's list. */
 #include "conn.h"
 
@@ -32,15 +32,15 @@
 #include <sys/socket.h>
 #include <sys/uio.h>
 
-#define TURN_LARGE_REQUESTS 64
-#define TURN_LARGE_BYTES    (64 * 1024)
-#define TURN_BYTES          (1024 * 1024)
-#define REST_KEPT           512 /* bytes: a buffer for rest that is larger is let go of when empty */
+#define SLICE_LARGE_REQUESTS 64
+#define SLICE_LARGE_BYTES    (64 * 1024)
+#define SLICE_BYTES          (1024 * 1024)
+#define REST_KEPT            512 /* bytes: a buffer for rest that is larger is let go of when empty */
 
-#define STREAM_STEPS   32 /* of a long answer in one turn */
+#define STREAM_STEPS   32 /* of a long answer in one slice */
 #define STREAM_WAIT_MS 20 /* until a stream that waits is asked again */
 
-/* How a turn goes on. */
+/* How a slice goes on. */
 enum flow {
     FLOW_ON,
     FLOW_WAIT,    /* for more input */
@@ -51,7 +51,7 @@ enum flow {
     FLOW_REFUSED, /* the same, since there is no memory */
 };
 
-struct turn {
+struct slice {
     struct conn *conn;
     struct worker *worker;
     size_t at, length; /* of the input: worker->in[at, length) is not yet carried out */
@@ -70,7 +70,7 @@ bool conn_is_idle(const struct conn *conn) {
 void conn_close(struct conn *conn) {
     struct server *server = conn->worker->server;
     if (conn->in_block)
-        cmd_block_drop(&conn->worker->turn, &conn->block);
+        cmd_block_drop(&conn->worker->cmd, &conn->block);
     ebb_list_remove(&conn->link);
     ebb_list_remove(&conn->later);
     conn_list_remove(conn);
@@ -118,19 +118,19 @@ static bool in_reserve(struct worker *worker, size_t rest) {
     return true;
 }
 
-static bool take_rest(struct turn *turn) {
-    struct conn *conn = turn->conn;
-    if (!in_reserve(turn->worker, conn->rest_used))
+static bool take_rest(struct slice *slice) {
+    struct conn *conn = slice->conn;
+    if (!in_reserve(slice->worker, conn->rest_used))
         return false;
-    memcpy(turn->worker->in, conn->rest ? conn->rest : "", conn->rest_used);
-    turn->length = conn->rest_used;
+    memcpy(slice->worker->in, conn->rest ? conn->rest : "", conn->rest_used);
+    slice->length = conn->rest_used;
     conn->rest_used = 0;
     return true;
 }
 
-static bool keep_rest(struct turn *turn) {
-    struct conn *conn = turn->conn;
-    size_t left = turn->length - turn->at;
+static bool keep_rest(struct slice *slice) {
+    struct conn *conn = slice->conn;
+    size_t left = slice->length - slice->at;
     if (left > conn->rest_size) {
         size_t size = REST_KEPT / 4;
         while (size < left)
@@ -142,7 +142,7 @@ static bool keep_rest(struct turn *turn) {
             return false;
     }
     if (left > 0)
-        memcpy(conn->rest, turn->worker->in + turn->at, left);
+        memcpy(conn->rest, slice->worker->in + slice->at, left);
     conn->rest_used = left;
     if (left == 0 && conn->rest_size > REST_KEPT) {
         conn->rest = NULL;
@@ -155,14 +155,14 @@ static bool keep_rest(struct turn *turn) {
  */
 static size_t block_room(const struct conn *conn, struct cmd_block *block) {
     if (block->at && conn->block_got == block->here && block->here < block->length)
-        cmd_block_more(&conn->worker->turn, block, 0);
+        cmd_block_more(&conn->worker->cmd, block, 0);
     return (block->at ? block->here : block->length) - conn->block_got;
 }
 
 /* One read: the missing bytes of a block go to their place, the others behind what the input buffer
  * holds. */
-static enum flow receive(struct turn *turn) {
-    struct conn *conn = turn->conn;
+static enum flow receive(struct slice *slice) {
+    struct conn *conn = slice->conn;
     struct iovec vectors[2];
     int count = 0;
     size_t missing = 0;
@@ -173,7 +173,7 @@ static enum flow receive(struct turn *turn) {
         else
             missing = 0; /* refused just now */
     }
-    vectors[count++] = (struct iovec){turn->worker->in + turn->length, STATION_READ_SIZE};
+    vectors[count++] = (struct iovec){slice->worker->in + slice->length, STATION_READ_SIZE};
     int fd = ebb_fd_get(conn->fd);
     ssize_t got = count == 1 ? recv(fd, vectors[0].iov_base, vectors[0].iov_len, MSG_DONTWAIT)
                              : readv(fd, vectors, count);
@@ -186,11 +186,11 @@ static enum flow receive(struct turn *turn) {
         return FLOW_GONE;
     }
     ebb_count(&ebb_metric_read_bytes, (uint64_t)got);
-    turn->read_full = (size_t)got == missing + STATION_READ_SIZE;
-    turn->received += (size_t)got;
+    slice->read_full = (size_t)got == missing + STATION_READ_SIZE;
+    slice->received += (size_t)got;
     size_t placed = (size_t)got < missing ? (size_t)got : missing;
     conn->block_got += placed;
-    turn->length += (size_t)got - placed;
+    slice->length += (size_t)got - placed;
     return FLOW_ON;
 }
 
@@ -202,26 +202,26 @@ static void begin_block(struct conn *conn) {
 }
 
 /* Gives the block its bytes out of the input, then (in text) its CRLF. */
-static enum flow feed_block(struct turn *turn) {
-    struct conn *conn = turn->conn;
+static enum flow feed_block(struct slice *slice) {
+    struct conn *conn = slice->conn;
     struct cmd_block *block = &conn->block;
-    size_t left = turn->length - turn->at;
+    size_t left = slice->length - slice->at;
     size_t whole = block->length + (conn->protocol == CONN_BINARY ? 0 : 2);
     while (left > 0 && conn->block_got < block->length) {
         size_t missing = block_room(conn, block), bytes = left < missing ? left : missing;
         if (block->at)
-            memcpy(block->at + conn->block_got, turn->worker->in + turn->at, bytes);
+            memcpy(block->at + conn->block_got, slice->worker->in + slice->at, bytes);
         conn->block_got += bytes;
-        turn->at += bytes;
+        slice->at += bytes;
         left -= bytes;
     }
     for (; left > 0 && conn->block_got >= block->length && conn->block_got < whole; left--)
-        conn->block_end[conn->block_got++ - block->length] = turn->worker->in[turn->at++];
+        conn->block_end[conn->block_got++ - block->length] = slice->worker->in[slice->at++];
     if (conn->block_got < whole)
         return FLOW_WAIT;
     conn->in_block = false;
-    timing_carried_out(&turn->worker->timing, block->verb);
-    cmd_block_done(&turn->worker->turn, block,
+    timing_carried_out(&slice->worker->timing, block->verb);
+    cmd_block_done(&slice->worker->cmd, block,
                    conn->protocol == CONN_BINARY ||
                        (conn->block_end[0] == '\r' && conn->block_end[1] == '\n'));
     return FLOW_ON;
@@ -229,11 +229,11 @@ static enum flow feed_block(struct turn *turn) {
 
 /* --- requests --- */
 
-static enum flow flush(struct turn *turn) {
-    turn->sent += reply_length(&turn->worker->reply);
-    switch (send_reply(turn->conn)) {
+static enum flow flush(struct slice *slice) {
+    slice->sent += reply_length(&slice->worker->reply);
+    switch (send_reply(slice->conn)) {
     case SEND_ALL:
-        return turn->sent > TURN_BYTES ? FLOW_LATER : FLOW_ON;
+        return slice->sent > SLICE_BYTES ? FLOW_LATER : FLOW_ON;
     case SEND_BACKLOG:
         return FLOW_STOP;
     case SEND_REFUSED:
@@ -243,9 +243,9 @@ static enum flow flush(struct turn *turn) {
     }
 }
 
-static enum flow make_room(struct turn *turn) {
-    enum flow flow = flush(turn);
-    timing_sent(&turn->worker->timing);
+static enum flow make_room(struct slice *slice) {
+    enum flow flow = flush(slice);
+    timing_sent(&slice->worker->timing);
     return flow;
 }
 
@@ -255,117 +255,118 @@ static void log_request(const struct conn *conn, const char *request, size_t len
     ebb_log_event(asked, ebb_fd_get(conn->fd), text);
 }
 
-static enum flow one_request(struct turn *turn) {
-    struct worker *worker = turn->worker;
-    char *start = worker->in + turn->at;
+static enum flow one_request(struct slice *slice) {
+    struct worker *worker = slice->worker;
+    char *start = worker->in + slice->at;
     struct ebb_span line;
     struct request request;
     size_t taken;
-    switch (request_find_line(start, turn->length - turn->at, &line, &taken)) {
+    switch (request_find_line(start, slice->length - slice->at, &line, &taken)) {
     case REQUEST_MORE:
         return FLOW_WAIT;
     case REQUEST_LONG:
         ebb_count(&ebb_metric_hung_up, 1);
-        turn->conn->reason = WATCH_ERROR;
+        slice->conn->reason = WATCH_ERROR;
         return FLOW_CLOSE;
     default:
         break;
     }
     request_parse(line, &request);
     struct request asked = request;
-    turn->requests++;
+    slice->requests++;
     if (ebb_log_on(EBB_LOG_TRACE))
-        log_request(turn->conn, start, taken);
-    if (turn->first == NULL) {
-        turn->verb = request.verb;
-        turn->first = start;
+        log_request(slice->conn, start, taken);
+    if (slice->first == NULL) {
+        slice->verb = request.verb;
+        slice->first = start;
     }
-    switch (cmd_run(&worker->turn, &request, &turn->conn->block)) {
+    switch (cmd_run(&worker->cmd, &request, &slice->conn->block)) {
     case CMD_BLOCK:
-        begin_block(turn->conn);
-        if (turn->length - turn->at - taken < turn->conn->block.length) /* not all of it is here */
-            timing_text(turn->conn->block_line, start, taken);
+        begin_block(slice->conn);
+        if (slice->length - slice->at - taken <
+            slice->conn->block.length) /* not all of it is here */
+            timing_text(slice->conn->block_line, start, taken);
         break;
     case CMD_AGAIN:
-        turn->at += request_shorten(start, &asked, request.keys);
+        slice->at += request_shorten(start, &asked, request.keys);
         return FLOW_ON;
     case CMD_STREAM:
-        turn->conn->stream = worker->turn.stream;
-        worker->turn.stream = NULL;
+        slice->conn->stream = worker->cmd.stream;
+        worker->cmd.stream = NULL;
         break;
     case CMD_QUIT:
         if (request.verb != REQUEST_quit)
-            turn->conn->reason = request.verb == REQUEST_shutdown ? WATCH_SHUTDOWN : WATCH_ERROR;
+            slice->conn->reason = request.verb == REQUEST_shutdown ? WATCH_SHUTDOWN : WATCH_ERROR;
         return FLOW_CLOSE;
     case CMD_DONE:
         timing_carried_out(&worker->timing, request.verb);
         break;
     }
-    turn->at += taken;
+    slice->at += taken;
     return FLOW_ON;
 }
 
-static enum flow one_frame(struct turn *turn) {
-    const char *start = turn->worker->in + turn->at;
+static enum flow one_frame(struct slice *slice) {
+    const char *start = slice->worker->in + slice->at;
     struct binary frame;
     size_t taken;
-    switch (binary_find(start, turn->length - turn->at, &frame, &taken)) {
+    switch (binary_find(start, slice->length - slice->at, &frame, &taken)) {
     case BINARY_MORE:
         return FLOW_WAIT;
     case BINARY_BAD:
         ebb_count(&ebb_metric_hung_up, 1);
-        turn->conn->reason = WATCH_ERROR;
+        slice->conn->reason = WATCH_ERROR;
         return FLOW_CLOSE;
     default:
         break;
     }
-    turn->requests++;
+    slice->requests++;
     if (ebb_log_on(EBB_LOG_TRACE))
-        log_request(turn->conn, start, taken);
-    if (turn->first == NULL) {
-        turn->verb = frame.verb;
-        turn->first = start;
+        log_request(slice->conn, start, taken);
+    if (slice->first == NULL) {
+        slice->verb = frame.verb;
+        slice->first = start;
     }
-    switch (cmd_run_binary(&turn->worker->turn, &frame, &turn->conn->block)) {
+    switch (cmd_run_binary(&slice->worker->cmd, &frame, &slice->conn->block)) {
     case CMD_BLOCK:
-        begin_block(turn->conn);
-        if (turn->length - turn->at - taken < turn->conn->block.length)
-            timing_text(turn->conn->block_line, start, taken);
+        begin_block(slice->conn);
+        if (slice->length - slice->at - taken < slice->conn->block.length)
+            timing_text(slice->conn->block_line, start, taken);
         break;
     case CMD_QUIT:
         if (frame.verb != REQUEST_quit)
-            turn->conn->reason = WATCH_ERROR;
+            slice->conn->reason = WATCH_ERROR;
         return FLOW_CLOSE;
     default:
-        timing_carried_out(&turn->worker->timing, frame.verb);
+        timing_carried_out(&slice->worker->timing, frame.verb);
         break;
     }
-    turn->at += taken;
+    slice->at += taken;
     return FLOW_ON;
 }
 
-static enum flow one_step(struct turn *turn) {
-    struct conn *conn = turn->conn;
+static enum flow one_step(struct slice *slice) {
+    struct conn *conn = slice->conn;
     if (conn->protocol == CONN_UNDECIDED) {
-        bool binary = (unsigned char)turn->worker->in[turn->at] == BINARY_MAGIC;
+        bool binary = (unsigned char)slice->worker->in[slice->at] == BINARY_MAGIC;
         conn->protocol = binary ? CONN_BINARY : CONN_TEXT;
     }
-    return conn->protocol == CONN_TEXT ? one_request(turn) : one_frame(turn);
+    return conn->protocol == CONN_TEXT ? one_request(slice) : one_frame(slice);
 }
 
 static void on_stream_timer(void *arg);
 
 /* A step of an answer that goes on. Who waits for something to tell reads nothing but the end. */
-static enum flow step_stream(struct turn *turn) {
-    struct conn *conn = turn->conn;
-    struct worker *worker = turn->worker;
-    enum flow flow = reply_full(&worker->reply) ? make_room(turn) : FLOW_ON;
+static enum flow step_stream(struct slice *slice) {
+    struct conn *conn = slice->conn;
+    struct worker *worker = slice->worker;
+    enum flow flow = reply_full(&worker->reply) ? make_room(slice) : FLOW_ON;
     if (flow != FLOW_ON)
         return flow;
-    turn->steps++;
-    switch (cmd_stream_step(&worker->turn, conn->stream)) {
+    slice->steps++;
+    switch (cmd_stream_step(&worker->cmd, conn->stream)) {
     case CMD_STEP_WAIT:
-        turn->at = turn->length = 0;
+        slice->at = slice->length = 0;
         if (conn->timer == NULL)
             conn->timer = ebb_timer_try(worker->loop, STREAM_WAIT_MS, true, on_stream_timer, conn);
         return conn->timer ? FLOW_WAIT : FLOW_REFUSED;
@@ -374,35 +375,35 @@ static enum flow step_stream(struct turn *turn) {
         conn->stream = NULL;
         return FLOW_ON;
     default:
-        return turn->steps < STREAM_STEPS ? FLOW_ON : FLOW_LATER;
+        return slice->steps < STREAM_STEPS ? FLOW_ON : FLOW_LATER;
     }
 }
 
 /* Carries out what is in the input buffer. */
-static enum flow carry_out(struct turn *turn) {
+static enum flow carry_out(struct slice *slice) {
     enum flow flow = FLOW_ON;
     while (flow == FLOW_ON) {
-        if (turn->conn->stream) {
-            flow = step_stream(turn);
+        if (slice->conn->stream) {
+            flow = step_stream(slice);
             continue;
         }
-        if (turn->conn->in_block) {
-            flow = feed_block(turn);
+        if (slice->conn->in_block) {
+            flow = feed_block(slice);
             continue;
         }
-        if (turn->at == turn->length)
+        if (slice->at == slice->length)
             return FLOW_WAIT;
-        if (reply_full(&turn->worker->reply))
-            flow = make_room(turn);
-        else if (turn->requests >= turn->worker->server->shared.settings->requests_max)
+        if (reply_full(&slice->worker->reply))
+            flow = make_room(slice);
+        else if (slice->requests >= slice->worker->server->shared.settings->requests_max)
             flow = FLOW_LATER;
         if (flow == FLOW_ON)
-            flow = one_step(turn);
+            flow = one_step(slice);
     }
     return flow;
 }
 
-/* --- turns --- */
+/* --- slices --- */
 
 static void run_later(void *arg);
 
@@ -417,90 +418,90 @@ static void put_later(struct conn *conn) {
     }
 }
 
-/* Ends a turn: sends what was answered, keeps what was not carried out. */
-static void finish(struct turn *turn, enum flow flow) {
-    struct conn *conn = turn->conn;
+/* Ends a slice: sends what was answered, keeps what was not carried out. */
+static void finish(struct slice *slice, enum flow flow) {
+    struct conn *conn = slice->conn;
     if (flow != FLOW_GONE && flow != FLOW_REFUSED && flow != FLOW_STOP) {
-        enum flow sent = flush(turn);
+        enum flow sent = flush(slice);
         if (sent != FLOW_ON && sent != FLOW_LATER) {
             conn->closing = flow == FLOW_CLOSE;
             flow = sent;
         }
     }
-    reply_clear(&turn->worker->reply);
+    reply_clear(&slice->worker->reply);
     if (flow == FLOW_GONE || flow == FLOW_CLOSE)
         conn_close(conn);
-    else if (flow == FLOW_REFUSED || !keep_rest(turn))
+    else if (flow == FLOW_REFUSED || !keep_rest(slice))
         drop(conn, "no memory for what it sent or asked for");
     else if (flow == FLOW_STOP && ebb_watch_set(conn->watch, EBB_WRITE) != EBB_OK)
         drop(conn, ebb_err_text());
     else if (flow == FLOW_LATER)
         put_later(conn);
-    else if (flow != FLOW_STOP && turn->worker->draining && conn_is_idle(conn))
+    else if (flow != FLOW_STOP && slice->worker->draining && conn_is_idle(conn))
         conn_close(conn);
 }
 
 /* The rest of a long block may be there already: one more read, straight to its place. */
-static enum flow run_block(struct turn *turn) {
-    turn->at = turn->length = 0;
-    enum flow flow = receive(turn);
-    return flow == FLOW_ON ? carry_out(turn) : flow;
+static enum flow run_block(struct slice *slice) {
+    slice->at = slice->length = 0;
+    enum flow flow = receive(slice);
+    return flow == FLOW_ON ? carry_out(slice) : flow;
 }
 
-enum { TURN_READS = true, TURN_READS_NOT = false };
+enum { SLICE_READS = true, SLICE_READS_NOT = false };
 
-/* What the turn was about, for timing. A block that went on from an earlier turn comes first. */
-static void tell_turn(const struct turn *turn, bool block_went_on) {
-    const struct worker *worker = turn->worker;
-    struct timing_turn told = {.verb = turn->verb,
-                               .text = turn->first,
-                               .bytes = turn->received + turn->sent,
-                               .requests = turn->requests + block_went_on};
-    if (turn->first == turn->conn->block_line)
-        told.length = strlen(turn->first);
-    else if (turn->first)
-        told.length = (size_t)(worker->in + worker->in_size - turn->first);
-    timing_end(&turn->worker->timing, &told);
+/* What the slice was about, for timing. A block that went on from an earlier slice comes first. */
+static void tell_slice(const struct slice *slice, bool block_went_on) {
+    const struct worker *worker = slice->worker;
+    struct timing_slice told = {.verb = slice->verb,
+                                .text = slice->first,
+                                .bytes = slice->received + slice->sent,
+                                .requests = slice->requests + block_went_on};
+    if (slice->first == slice->conn->block_line)
+        told.length = strlen(slice->first);
+    else if (slice->first)
+        told.length = (size_t)(worker->in + worker->in_size - slice->first);
+    timing_end(&slice->worker->timing, &told);
     ebb_count(worker->metrics.turns, 1);
-    ebb_count(worker->metrics.requests, turn->requests);
+    ebb_count(worker->metrics.requests, slice->requests);
     if (worker->timing.sampled) /* stands for those that were not measured, too */
         ebb_count(worker->metrics.busy,
                   (worker->timing.end_ns - worker->timing.begin_ns) * worker->timing.sample_every);
 }
 
-/* So much that the turn may be slow. */
-static bool is_large(const struct turn *turn) {
-    const struct conn *conn = turn->conn;
-    size_t bytes = turn->received + turn->sent + reply_length(&turn->worker->reply);
-    return turn->requests >= TURN_LARGE_REQUESTS || bytes >= TURN_LARGE_BYTES ||
-           (conn->in_block && conn->block.length >= TURN_LARGE_BYTES);
+/* So much that the slice may be slow. */
+static bool is_large(const struct slice *slice) {
+    const struct conn *conn = slice->conn;
+    size_t bytes = slice->received + slice->sent + reply_length(&slice->worker->reply);
+    return slice->requests >= SLICE_LARGE_REQUESTS || bytes >= SLICE_LARGE_BYTES ||
+           (conn->in_block && conn->block.length >= SLICE_LARGE_BYTES);
 }
 
-static void run_turn(struct conn *conn, bool reads) {
+static void run_slice(struct conn *conn, bool reads) {
     struct worker *worker = conn->worker;
-    struct turn turn = {.conn = conn, .worker = worker};
+    struct slice slice = {.conn = conn, .worker = worker};
     bool block_goes_on = conn->in_block;
     uint64_t now_ns = conn->used_ns = ebb_loop_now_ns(worker->loop);
-    worker->turn.now = exptime_now(&worker->server->shared.clock, now_ns);
-    worker->turn.fd = ebb_fd_get(conn->fd);
+    worker->cmd.now = exptime_now(&worker->server->shared.clock, now_ns);
+    worker->cmd.fd = ebb_fd_get(conn->fd);
     timing_begin(&worker->timing, conn->waits_since_ns ? conn->waits_since_ns : now_ns);
     conn->waits_since_ns = 0;
     if (block_goes_on) {
-        turn.verb = conn->block.verb;
-        turn.first = conn->block_line;
+        slice.verb = conn->block.verb;
+        slice.first = conn->block_line;
     }
-    enum flow flow = take_rest(&turn) ? FLOW_ON : FLOW_REFUSED;
+    enum flow flow = take_rest(&slice) ? FLOW_ON : FLOW_REFUSED;
     if (flow == FLOW_ON && reads)
-        flow = receive(&turn);
+        flow = receive(&slice);
     if (flow == FLOW_ON)
-        flow = carry_out(&turn);
-    if (flow == FLOW_WAIT && turn.read_full && conn->in_block) {
-        turn.first = conn->block_line; /* the input buffer is used again */
-        flow = run_block(&turn);
+        flow = carry_out(&slice);
+    if (flow == FLOW_WAIT && slice.read_full && conn->in_block) {
+        slice.first = conn->block_line; /* the input buffer is used again */
+        flow = run_block(&slice);
     }
-    timing_done(&worker->timing, is_large(&turn));
-    finish(&turn, flow);
-    tell_turn(&turn, block_goes_on);
+    timing_done(&worker->timing, is_large(&slice));
+    finish(&slice, flow);
+    tell_slice(&slice, block_goes_on);
 }
 
 static void run_later(void *arg) {
@@ -512,7 +513,7 @@ static void run_later(void *arg) {
         struct ebb_list *first = worker->later.next;
         more = first != last;
         ebb_list_remove(first);
-        run_turn(EBB_LIST_ENTRY(first, struct conn, later), TURN_READS_NOT);
+        run_slice(EBB_LIST_ENTRY(first, struct conn, later), SLICE_READS_NOT);
     }
 }
 
@@ -520,9 +521,9 @@ static void on_event(int events, void *arg) {
     struct conn *conn = arg;
     (void)events;
     if (conn->later.next)
-        return; /* its turn comes in this round anyway */
+        return; /* its slice comes in this round anyway */
     if (conn->backlog == NULL) {
-        run_turn(conn, TURN_READS);
+        run_slice(conn, SLICE_READS);
         return;
     }
     switch (send_backlog(conn)) {
@@ -539,7 +540,7 @@ static void on_event(int events, void *arg) {
         return;
     }
     if (ebb_watch_set(conn->watch, EBB_READ) == EBB_OK)
-        run_turn(conn, TURN_READS_NOT);
+        run_slice(conn, SLICE_READS_NOT);
     else
         drop(conn, ebb_err_text());
 }
@@ -548,7 +549,7 @@ static void on_event(int events, void *arg) {
 static void on_stream_timer(void *arg) {
     struct conn *conn = arg;
     if (conn->backlog == NULL && conn->later.next == NULL)
-        run_turn(conn, TURN_READS_NOT);
+        run_slice(conn, SLICE_READS_NOT);
 }
 
 /* --- from the listener to a worker --- */

@@ -36,7 +36,7 @@ struct conn {
     enum watch_reason reason;  /* why it will be closed */
     union watch_peer peer;
     struct backlog *backlog;
-    uint64_t used_ns;        /* when its latest turn began */
+    uint64_t used_ns;        /* when its latest slice began */
     uint64_t waits_since_ns; /* in the worker's list: when its bytes were seen; else 0 */
 };
 
@@ -61,6 +61,6 @@ enum send_result send_backlog(struct conn *conn);
 void conn_list_add(struct conn *conn);
 void conn_list_remove(struct conn *conn);
 /* For cmd_shared.list_conns. */
-uint64_t conn_list_list(struct cmd_context *turn, uint64_t after);
+uint64_t conn_list_list(struct cmd_context *slice, uint64_t after);
 
 #endif

@@ -140,28 +140,28 @@ static const char *state_of(const struct conn *conn, bool mine) {
     return "conn_read";
 }
 
-static void tell_conn(const struct cmd_context *turn, const struct conn *conn) {
+static void tell_conn(const struct cmd_context *slice, const struct conn *conn) {
     int fd = ebb_fd_get(conn->fd);
-    tell_address(turn->reply, fd, "addr", getpeername, "tcp");
-    tell_address(turn->reply, fd, "listen_addr", getsockname, "tcp");
-    tell_state(turn->reply, fd, state_of(conn, fd == turn->fd),
+    tell_address(slice->reply, fd, "addr", getpeername, "tcp");
+    tell_address(slice->reply, fd, "listen_addr", getsockname, "tcp");
+    tell_state(slice->reply, fd, state_of(conn, fd == slice->fd),
                __atomic_load_n(&conn->used_ns, __ATOMIC_RELAXED));
 }
 
-uint64_t conn_list_list(struct cmd_context *turn, uint64_t after) {
+uint64_t conn_list_list(struct cmd_context *slice, uint64_t after) {
     uint64_t last = after;
     bool more = false;
     pthread_mutex_lock(&lock);
-    for (size_t i = after; i < sockets_count && !(more = reply_full(turn->reply)); last = ++i)
-        tell_socket(turn->reply, &sockets[i]);
+    for (size_t i = after; i < sockets_count && !(more = reply_full(slice->reply)); last = ++i)
+        tell_socket(slice->reply, &sockets[i]);
     EBB_LIST_EACH (&conn_list, link) {
         const struct conn *conn = EBB_LIST_ENTRY(link, struct conn, conn_list);
         if (conn->number <= after)
             continue;
-        more = more || reply_full(turn->reply);
+        more = more || reply_full(slice->reply);
         if (more)
             break;
-        tell_conn(turn, conn);
+        tell_conn(slice, conn);
         last = conn->number;
     }
     pthread_mutex_unlock(&lock);

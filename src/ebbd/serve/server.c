@@ -53,9 +53,9 @@ static void worker_stop(int index, void *arg) {
 static struct worker *worker_new(struct server *server, int index) {
     struct worker *worker = ebb_new(worker);
     worker->server = server;
-    worker->turn.shared = &server->shared;
-    worker->turn.worker = store_worker_at(server->shared.store, index);
-    worker->turn.reply = &worker->reply;
+    worker->cmd.shared = &server->shared;
+    worker->cmd.worker = store_worker_at(server->shared.store, index);
+    worker->cmd.reply = &worker->reply;
     timing_init(&worker->timing, (uint32_t)server->shared.settings->latency_sample, index);
     metrics_worker_add(&worker->metrics, index);
     worker->reply.text = ebb_bytes(REPLY_TEXT_SIZE);
@@ -178,7 +178,7 @@ bool server_memory_set(size_t target) {
     return store_limit_set(the_server->shared.store, target, second_now(the_server));
 }
 
-/* In turns of a few milliseconds, so that the loop goes on meanwhile. */
+/* In slices of a few milliseconds, so that the loop goes on meanwhile. */
 static void keep_house(void *arg) {
     struct server *server = arg;
     if (server != the_server)

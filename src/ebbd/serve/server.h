@@ -22,13 +22,13 @@
 struct server;
 struct udp;
 
-/* What a worker thread lends each of its connections for a turn. Only its thread touches it. */
+/* What a worker thread lends each of its connections for a slice. Only its thread touches it. */
 struct worker {
     struct server *server;
     struct ebb_loop *loop;
-    struct cmd_context turn;
-    struct reply reply; /* empty between turns */
-    char *in;           /* pointer-free; empty between turns */
+    struct cmd_context cmd;
+    struct reply reply; /* empty between slices */
+    char *in;           /* pointer-free; empty between slices */
     size_t in_size;
     struct ebb_list conns; /* all of this thread's */
     struct ebb_list later; /* those that had to let others go first */
@@ -55,7 +55,7 @@ struct server {
     _Atomic bool paused;         /* the limit of connections is reached */
     _Atomic bool resuming;       /* and is not any more, which the main loop will hear */
     uint64_t paused_ns;          /* since when; the main loop's */
-    bool house_is_on; /* the store has more to tidy up in coming turns; the main loop's */
+    bool house_is_on; /* the store has more to tidy up in coming slices; the main loop's */
     bool draining;
     /* The search for the oldest idle connection, see idle.c. */
     struct {

@@ -1,13 +1,13 @@
 /* timing -- latency of each request without a clock for each.
  *
- * A turn serves all that a connection has sent, and its answers leave together: so a request took
+ * A slice serves all that a connection has sent, and its answers leave together: so a request took
  * from the moment its bytes were seen to the moment the answers left, and one look at the clock is
- * enough for all requests of a turn. A turn costs 3 us, a look some 20 ns; three looks in each turn
- * would be 2 %.
+ * enough for all requests of a slice. A slice costs 3 us, a look some 20 ns; three looks in each
+ * slice would be 2 %.
  *
  * Turns are of two kinds. Those that may be slow are measured, each: much was asked or answered, or
  * a collection ran meanwhile. Their requests count once. Of the others one in `sample_every` is
- * measured, and each of its requests counts `sample_every` times. Which kind a turn is has nothing
+ * measured, and each of its requests counts `sample_every` times. Which kind a slice is has nothing
  * to do with being sampled, so the histograms' counts, sums and quantiles are those of all requests
  * (in expectation), and the tail that collections and large answers make is complete.
  *
@@ -17,7 +17,7 @@
  * 1. Only the worker's thread writes. A reader copies an entry and takes it when its version is
  * even and the same afterwards.
  * 2. A request is counted in `unobserved` once, when it is carried out, and leaves it by an
- * observation or with its turn. */
+ * observation or with its slice. */
 #include "timing.h"
 
 #include "cmd/events.h"
@@ -132,24 +132,24 @@ static uint64_t total_ns(const struct timing_slow *slow) {
     return slow->queue_ns + slow->store_ns + slow->send_ns;
 }
 
-/* A turn of another worker's may have ended a moment after this now. */
+/* A slice of another worker's may have ended a moment after this now. */
 static bool is_remembered(const struct timing_slow *slow, uint64_t now_ns) {
     return slow->ended_ns + SLOW_FORGET_NS > now_ns;
 }
 
-/* Takes the place of the quickest remembered turn, if it was slower. */
-static void remember(struct timing *timing, const struct timing_turn *turn) {
+/* Takes the place of the quickest remembered slice, if it was slower. */
+static void remember(struct timing *timing, const struct timing_slice *slice) {
     struct timing_slow slow = {.unix_ns = ebb_clock_unix_ns(),
                                .ended_ns = timing->end_ns,
                                .queue_ns = timing->begin_ns - timing->ready_ns,
                                .store_ns = timing->done_ns - timing->begin_ns,
                                .send_ns = timing->end_ns - timing->done_ns,
-                               .bytes = turn->bytes,
-                               .requests = turn->requests};
+                               .bytes = slice->bytes,
+                               .requests = slice->requests};
     int least = 0;
     uint64_t least_ns = UINT64_MAX;
     for (int i = 0; i < TIMING_SLOWEST; i++) {
-        const struct timing_slow *known = &timing->slowest[i].turn;
+        const struct timing_slow *known = &timing->slowest[i].slice;
         uint64_t ns = is_remembered(known, slow.ended_ns) ? total_ns(known) : 0;
         if (ns < least_ns) {
             least = i;
@@ -158,40 +158,40 @@ static void remember(struct timing *timing, const struct timing_turn *turn) {
     }
     if (total_ns(&slow) <= least_ns)
         return;
-    if (turn->text)
-        timing_text(slow.text, turn->text, turn->length);
+    if (slice->text)
+        timing_text(slow.text, slice->text, slice->length);
     ebb_log_event(slow, slow.text, total_ns(&slow) / 1000, slow.requests, slow.bytes);
     _Atomic uint32_t *version = &timing->slowest[least].version;
     atomic_fetch_add(version, 1);
-    timing->slowest[least].turn = slow;
+    timing->slowest[least].slice = slow;
     atomic_fetch_add(version, 1);
 }
 
-/* The turn as slices of this thread: the whole, and its two halves. */
-static void trace_turn(const struct timing *timing, const struct timing_turn *turn) {
+/* The slice as slices of this thread: the whole, and its two halves. */
+static void trace_slice(const struct timing *timing, const struct timing_slice *slice) {
     char text[TIMING_TEXT] = "";
-    if (turn->text)
-        timing_text(text, turn->text, turn->length);
-    ebb_trace_slice(EBB_TRACK_THREAD, turn->requests ? request_verb_name(turn->verb) : "nothing",
+    if (slice->text)
+        timing_text(text, slice->text, slice->length);
+    ebb_trace_slice(EBB_TRACK_THREAD, slice->requests ? request_verb_name(slice->verb) : "nothing",
                     timing->begin_ns, timing->end_ns, text, "queue_ns",
                     timing->begin_ns - timing->ready_ns);
     ebb_trace_slice(EBB_TRACK_THREAD, "carry out", timing->begin_ns, timing->done_ns, NULL,
-                    "requests", turn->requests);
+                    "requests", slice->requests);
     ebb_trace_slice(EBB_TRACK_THREAD, "send", timing->done_ns, timing->end_ns, NULL, "bytes",
-                    turn->bytes);
+                    slice->bytes);
 }
 
-void timing_end(struct timing *timing, const struct timing_turn *turn) {
+void timing_end(struct timing *timing, const struct timing_slice *slice) {
     if (!timing->measured)
         return;
     timing->end_ns = ebb_clock_ns();
     uint64_t ns = timing->end_ns - timing->ready_ns;
     bool slow = ns >= SLOW_NS_MIN;
-    EBB_PROBE4(request, turn->text, turn->length, turn->requests, ns);
+    EBB_PROBE4(request, slice->text, slice->length, slice->requests, ns);
     if (slow)
-        remember(timing, turn);
+        remember(timing, slice);
     if ((slow || timing->sampled) && ebb_trace_on())
-        trace_turn(timing, turn);
+        trace_slice(timing, slice);
     observe(timing, ns);
 }
 
@@ -200,7 +200,7 @@ void timing_end(struct timing *timing, const struct timing_turn *turn) {
 static bool copy_slow(struct timing *timing, int index, struct timing_slow *slow) {
     _Atomic uint32_t *version = &timing->slowest[index].version;
     uint32_t before = atomic_load(version);
-    *slow = timing->slowest[index].turn;
+    *slow = timing->slowest[index].slice;
     atomic_thread_fence(memory_order_acquire);
     return before % 2 == 0 && before > 0 && atomic_load(version) == before;
 }

@@ -24,7 +24,7 @@
 #define UDP_HEADER    8
 #define UDP_DATA      1392 /* bytes of an answer in one datagram, as memcached's */
 #define UDP_PARTS_MAX UINT16_MAX
-#define UDP_BURST     32 /* datagrams for one turn */
+#define UDP_BURST     32 /* datagrams for one slice */
 #define UDP_AGAIN_MS  1000
 
 struct udp {
@@ -100,26 +100,26 @@ static bool take_block(struct worker *worker, struct cmd_block *block, struct re
                        bool binary) {
     size_t end = binary ? 0 : 2;
     if (rest->length < block->length + end) {
-        cmd_block_drop(&worker->turn, block);
+        cmd_block_drop(&worker->cmd, block);
         return false;
     }
     if (block->at && block->here < block->length)
-        cmd_block_more(&worker->turn, block, block->length);
+        cmd_block_more(&worker->cmd, block, block->length);
     if (block->at)
         memcpy(block->at, rest->at, block->length);
     const char *tail = rest->at + block->length;
     bool crlf = binary || (tail[0] == '\r' && tail[1] == '\n');
     advance(rest, block->length + end);
     timing_carried_out(&worker->timing, block->verb);
-    cmd_block_done(&worker->turn, block, crlf);
+    cmd_block_done(&worker->cmd, block, crlf);
     return true;
 }
 
-/* Instead of everything: there is no answer of many turns, nor one larger than the buffer. */
+/* Instead of everything: there is no answer of many slices, nor one larger than the buffer. */
 static bool give_up(struct worker *worker, struct ebb_span sentence) {
-    if (worker->turn.stream)
-        cmd_stream_close(worker->turn.stream);
-    worker->turn.stream = NULL;
+    if (worker->cmd.stream)
+        cmd_stream_close(worker->cmd.stream);
+    worker->cmd.stream = NULL;
     reply_clear(&worker->reply);
     reply_line(&worker->reply, sentence);
     return false;
@@ -136,7 +136,7 @@ static bool one_line(struct worker *worker, struct rest *rest) {
     request_parse(line, &request);
     rest->verb = request.verb;
     advance(rest, taken);
-    switch (cmd_run(&worker->turn, &request, &block)) {
+    switch (cmd_run(&worker->cmd, &request, &block)) {
     case CMD_DONE:
         timing_carried_out(&worker->timing, request.verb);
         return true;
@@ -159,7 +159,7 @@ static bool one_frame(struct worker *worker, struct rest *rest) {
         return false;
     rest->verb = frame.verb;
     advance(rest, taken);
-    switch (cmd_run_binary(&worker->turn, &frame, &block)) {
+    switch (cmd_run_binary(&worker->cmd, &frame, &block)) {
     case CMD_DONE:
         timing_carried_out(&worker->timing, frame.verb);
         return true;
@@ -170,7 +170,7 @@ static bool one_frame(struct worker *worker, struct rest *rest) {
     }
 }
 
-static void carry_out(struct worker *worker, struct rest rest, struct timing_turn *told) {
+static void carry_out(struct worker *worker, struct rest rest, struct timing_slice *told) {
     bool binary = (unsigned char)rest.at[0] == BINARY_MAGIC, more = true;
     for (; more && rest.length > 0 && !reply_full(&worker->reply); told->requests++) {
         more = binary ? one_frame(worker, &rest) : one_line(worker, &rest);
@@ -179,15 +179,15 @@ static void carry_out(struct worker *worker, struct rest rest, struct timing_tur
     }
 }
 
-/* A datagram is a turn. */
-static void run_turn(struct udp *udp, size_t length, struct msghdr *message) {
+/* A datagram is a slice. */
+static void run_slice(struct udp *udp, size_t length, struct msghdr *message) {
     struct worker *worker = udp->worker;
     uint64_t now_ns = ebb_loop_now_ns(worker->loop);
-    worker->turn.now = exptime_now(&worker->server->shared.clock, now_ns);
-    worker->turn.fd = ebb_fd_get(udp->fd);
+    worker->cmd.now = exptime_now(&worker->server->shared.clock, now_ns);
+    worker->cmd.fd = ebb_fd_get(udp->fd);
     __atomic_store_n(&udp->used_ns, now_ns, __ATOMIC_RELAXED);
     timing_begin(&worker->timing, now_ns);
-    struct timing_turn told = {.text = udp->in + UDP_HEADER, .length = length - UDP_HEADER};
+    struct timing_slice told = {.text = udp->in + UDP_HEADER, .length = length - UDP_HEADER};
     carry_out(worker, (struct rest){udp->in + UDP_HEADER, length - UDP_HEADER, REQUEST_NONE},
               &told);
     told.bytes = length + reply_length(&worker->reply);
@@ -215,7 +215,7 @@ static void on_datagram(int events, void *arg) {
         if (got <= UDP_HEADER || udp->in[4] != 0 || udp->in[5] != 1)
             continue;
         message.msg_flags = 0;
-        run_turn(udp, (size_t)got, &message);
+        run_slice(udp, (size_t)got, &message);
     }
 }
 

@@ -1,4 +1,4 @@
-/* timing: slow turns are remembered for a while, whatever the wall clock is set to meanwhile. */
+/* timing: slow slices are remembered for a while, whatever the wall clock is set to meanwhile. */
 #include "harness.h"
 
 #include <ebb/clock.h>
@@ -22,11 +22,11 @@ int clock_gettime(clockid_t clock, struct timespec *now) {
 }
 
 static void slow_turn(struct timing *timing, const char *request) {
-    const struct timing_turn turn = {
+    const struct timing_slice slice = {
         .verb = REQUEST_get, .text = request, .length = strlen(request), .requests = 1};
     timing_begin(timing, ebb_clock_ns() - EBB_NS_PER_SECOND);
     timing_done(timing, true);
-    timing_end(timing, &turn);
+    timing_end(timing, &slice);
 }
 
 START_TEST(slow_turns_are_told_after_the_clock_was_set) {
