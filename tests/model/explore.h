@@ -30,9 +30,9 @@ struct thread {
     /* Registers; named for what the store's code calls them. */
     uint8_t bucket, buckets, version, i, slot, taken[4], header, a, b, number, found, key, cell,
         pass;
-    uint8_t chunk_id, chunk_generation, chunk_at, room_id, room_generation, room_cell;
+    uint8_t chunk_id, chunk_generation, chunk_at, reservation_id, reservation_generation, room_cell;
     uint8_t index, layout;
-    struct pointer data, room;
+    struct pointer data, reservation;
 };
 
 enum { FINISHED = UINT16_MAX };

@@ -108,7 +108,7 @@ static bool held(uint8_t object) {
                 pointer_of(thread->buffer[n].value).object == object)
                 return true;
         if ((thread->data.object == object && mutant != READER_NOT_SCANNED) ||
-            (thread->room.object == object && mutant != ROOM_NOT_SCANNED))
+            (thread->reservation.object == object && mutant != ROOM_NOT_SCANNED))
             return true;
     }
     return false;
@@ -200,26 +200,27 @@ static void current_is(uint8_t value) {
     do {                                                                                           \
         if (T->chunk_id != 0) {                                                                    \
             LOAD(T->a, ROOT(T->chunk_id));                                                         \
-            T->room = pointer_of(T->a);                                                            \
+            T->reservation = pointer_of(T->a);                                                     \
             ALIVE(T->found, T->chunk_id, T->chunk_generation);                                     \
             if (!T->found || T->chunk_at == CELLS)                                                 \
                 T->chunk_id = 0;                                                                   \
         }                                                                                          \
         if (T->chunk_id == 0) {                                                                    \
-            T->room = (struct pointer){0, 0};                                                      \
+            T->reservation = (struct pointer){0, 0};                                               \
             do {                                                                                   \
                 FENCE;                                                                             \
                 entry_take();                                                                      \
             } while ((waits) && T->chunk_id == 0);                                                 \
             if (T->chunk_id != 0) {                                                                \
                 STORE(GENERATION(T->chunk_id), T->chunk_generation);                               \
-                STORE(ROOT(T->chunk_id), (uint8_t)(T->room.object | T->room.turn << 4));           \
+                STORE(ROOT(T->chunk_id),                                                           \
+                      (uint8_t)(T->reservation.object | T->reservation.turn << 4));                \
                 STORE(STATE(T->chunk_id), OPEN);                                                   \
                 FENCE;                                                                             \
             }                                                                                      \
         }                                                                                          \
         if (T->chunk_id != 0)                                                                      \
-            room_take();                                                                           \
+            reservation_take();                                                                    \
     } while (0)
 
 /* Under the store's lock: a free entry and memory for it. */
@@ -233,14 +234,14 @@ static void entry_take(void) {
             T->chunk_id = id;
             T->chunk_generation = S->word[GENERATION(id)] + 1;
             T->chunk_at = 0;
-            T->room = pointer_of(root);
+            T->reservation = pointer_of(root);
             return;
         }
 }
 
-static void room_take(void) {
-    T->room_id = T->chunk_id;
-    T->room_generation = T->chunk_generation;
+static void reservation_take(void) {
+    T->reservation_id = T->chunk_id;
+    T->reservation_generation = T->chunk_generation;
     T->room_cell = T->chunk_at++;
 }
 
@@ -322,11 +323,11 @@ done:
 #define FILL(value)                                                                                \
     do {                                                                                           \
         STEP;                                                                                      \
-        store(at(T->room, T->room_cell, LEAD), K);                                                 \
+        store(at(T->reservation, T->room_cell, LEAD), K);                                          \
         STEP;                                                                                      \
-        store(at(T->room, T->room_cell, A), value);                                                \
+        store(at(T->reservation, T->room_cell, A), value);                                         \
         STEP;                                                                                      \
-        store(at(T->room, T->room_cell, B), value);                                                \
+        store(at(T->reservation, T->room_cell, B), value);                                         \
     } while (0)
 
 static void writer(void) {
@@ -338,12 +339,12 @@ static void writer(void) {
             FILL(T->number);
         for (;;) {
             if (mutant == ALIVE_BEFORE_LOCK)
-                ALIVE(T->key, T->room_id, T->room_generation);
+                ALIVE(T->key, T->reservation_id, T->reservation_generation);
             LOCK_HOME(K);
             if (mutant == COMMIT_WITHOUT_ALIVE)
                 break;
             if (mutant != ALIVE_BEFORE_LOCK)
-                ALIVE(T->key, T->room_id, T->room_generation);
+                ALIVE(T->key, T->reservation_id, T->reservation_generation);
             if (T->key)
                 break;
             UNLOCK(T->bucket);
@@ -373,33 +374,33 @@ static void writer(void) {
             STEP;
             store(at(T->data, PLACE_CELL(T->slot), B), T->number);
         } else {
-            STORE(SLOT(T->bucket, T->found - 1), PLACE(T->room_id, T->room_cell));
+            STORE(SLOT(T->bucket, T->found - 1), PLACE(T->reservation_id, T->room_cell));
         }
         T->data = (struct pointer){0, 0};
         UNLOCK(T->bucket);
         current_is(T->number);
         if (mutant == SLOT_BEFORE_RECORD)
             FILL(T->number);
-        T->room = (struct pointer){0, 0};
+        T->reservation = (struct pointer){0, 0};
         forget();
     }
     END;
 }
 
-/* Under the bucket's lock: copies the record to the room and lets the slot header there. */
+/* Under the bucket's lock: copies the record to the reservation and lets the slot header there. */
 #define MOVE(victim)                                                                               \
     do {                                                                                           \
         STEP;                                                                                      \
         T->a = load(at(T->data, T->cell, A));                                                      \
         STEP;                                                                                      \
-        store(at(T->room, T->room_cell, A), T->a);                                                 \
+        store(at(T->reservation, T->room_cell, A), T->a);                                          \
         STEP;                                                                                      \
         T->b = load(at(T->data, T->cell, B));                                                      \
         STEP;                                                                                      \
-        store(at(T->room, T->room_cell, B), T->b);                                                 \
+        store(at(T->reservation, T->room_cell, B), T->b);                                          \
         STEP;                                                                                      \
-        store(at(T->room, T->room_cell, LEAD), T->header);                                         \
-        STORE(SLOT(T->bucket, T->found - 1), PLACE(T->room_id, T->room_cell));                     \
+        store(at(T->reservation, T->room_cell, LEAD), T->header);                                  \
+        STORE(SLOT(T->bucket, T->found - 1), PLACE(T->reservation_id, T->room_cell));              \
     } while (0)
 
 static void evictor(void) {
@@ -440,7 +441,7 @@ static void evictor(void) {
                     T->chunk_at--; /* given back */
                 }
             }
-            T->room = (struct pointer){0, 0};
+            T->reservation = (struct pointer){0, 0};
             T->key = T->found != 0;
             if (T->key)
                 STORE(SLOT(T->bucket, T->found - 1), 0);

@@ -60,9 +60,10 @@ struct cmd_block {
     enum request_verb verb;
     bool noreply;
     uint32_t client_flags, expires;
-    uint64_t cas, cas_new;  /* to compare; to get, 0: a fresh one */
-    struct store_room room; /* at points into it, except for a short append or prepend */
-    uint8_t key_length;     /* of append, prepend and ms */
+    uint64_t cas, cas_new; /* to compare; to get, 0: a fresh one */
+    struct store_reservation
+        reservation;    /* at points into it, except for a short append or prepend */
+    uint8_t key_length; /* of append, prepend and ms */
     char key[REQUEST_KEY_MAX];
     /* of ms */
     bool meta, invalidates, key_is_base64, creates; /* creates: append and prepend, too */

@@ -68,9 +68,9 @@ static enum store_verdict decide_number(const struct store_item *old, struct sto
     delta->outcome = DELTA_MISS;
     if (old == NULL || !add_up(delta, old))
         return STORE_NOT_STORED;
-    if (delta->length_needed != delta->room->value_length)
+    if (delta->length_needed != delta->reservation->value_length)
         return STORE_AGAIN;
-    write_padded(delta, delta->room->value, delta->room->value_length);
+    write_padded(delta, delta->reservation->value, delta->reservation->value_length);
     new->client_flags = old->client_flags;
     new->expires = delta->sets_expires ? delta->expires : old->expires;
     new->item_flags = old->item_flags &STORE_KEY_BASE64;
@@ -82,17 +82,18 @@ static enum store_verdict decide_number(const struct store_item *old, struct sto
 static enum store_verdict grow(struct cmd_context *cmd, struct ebb_span key, struct delta *delta) {
     enum store_verdict verdict;
     do {
-        struct store_room room = {0};
+        struct store_reservation reservation = {0};
         struct store_new new = {
             .client_flags = delta->client_flags_before,
             .expires = delta->sets_expires ? delta->expires : delta->expires_before,
             .cas = delta->cas_new,
         };
-        verdict = store_reserve(cmd->worker, key, delta->length_needed, &new, cmd->now, &room);
+        verdict =
+            store_reserve(cmd->worker, key, delta->length_needed, &new, cmd->now, &reservation);
         if (verdict != STORE_STORED)
             return STORE_NO_MEMORY;
-        delta->room = &room;
-        verdict = store_commit(cmd->worker, &room, cmd->now, &new, decide_number, delta);
+        delta->reservation = &reservation;
+        verdict = store_commit(cmd->worker, &reservation, cmd->now, &new, decide_number, delta);
         delta->cas = new.cas;
     } while (verdict == STORE_AGAIN);
     return verdict;
@@ -122,13 +123,14 @@ enum delta_outcome delta_add(struct cmd_context *cmd, struct ebb_span key, struc
 
 enum store_verdict delta_create(struct cmd_context *cmd, struct ebb_span key, uint64_t initial,
                                 struct store_new *new, struct delta *delta) {
-    struct store_room room = {0};
+    struct store_reservation reservation = {0};
     delta->digits_count = number_write(delta->digits, initial);
-    if (store_reserve(cmd->worker, key, delta->digits_count, new, cmd->now, &room) != STORE_STORED)
+    if (store_reserve(cmd->worker, key, delta->digits_count, new, cmd->now, &reservation) !=
+        STORE_STORED)
         return STORE_NO_MEMORY;
-    memcpy(room.value, delta->digits, delta->digits_count);
+    memcpy(reservation.value, delta->digits, delta->digits_count);
     enum store_verdict verdict =
-        store_commit(cmd->worker, &room, cmd->now, new, cmd_decide_absent, NULL);
+        store_commit(cmd->worker, &reservation, cmd->now, new, cmd_decide_absent, NULL);
     delta->cas = new->cas;
     if (verdict == STORE_STORED && watch_on(WATCH_FETCHERS))
         watch_fetched(cmd, key, false, 0);

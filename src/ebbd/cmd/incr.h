@@ -30,7 +30,7 @@ struct delta {
     /* private */
     enum delta_outcome outcome;
     size_t key_length, length_needed;
-    struct store_room *room;
+    struct store_reservation *reservation;
 };
 
 /* Adds and counts hits and misses. */

@@ -114,15 +114,15 @@ static struct metaflags_item empty_item(const struct cmd_context *cmd, const str
 
 static enum found create(struct cmd_context *cmd, const struct meta *meta) {
     struct metaflags_item item = empty_item(cmd, meta);
-    struct store_room room = {0};
+    struct store_reservation reservation = {0};
     metaflags_apply(cmd, meta, FLAGS_SHOWN, &item);
     struct store_new new = {.expires = item.item.expires, .cas = meta->cas_new};
-    if (store_reserve(cmd->worker, meta->key, 0, &new, cmd->now, &room) != STORE_STORED)
+    if (store_reserve(cmd->worker, meta->key, 0, &new, cmd->now, &reservation) != STORE_STORED)
         return FOUND_NOT;
     new.item_flags = (item.won && !meta_is_cut(meta) ? STORE_WIN_SENT : 0) |
                      (meta->key_is_base64 ? STORE_KEY_BASE64 : 0) |
                      (is_use(meta) ? STORE_FETCHED : 0);
-    switch (store_commit(cmd->worker, &room, cmd->now, &new, cmd_decide_absent, NULL)) {
+    switch (store_commit(cmd->worker, &reservation, cmd->now, &new, cmd_decide_absent, NULL)) {
     case STORE_STORED:
         item = empty_item(cmd, meta);
         item.item.cas = new.cas;
@@ -203,9 +203,9 @@ static void answer_debug(struct cmd_context *cmd, struct ebb_span key,
 
 enum cmd_result cmd_me(struct cmd_context *cmd, struct request *request, struct cmd_block *block) {
     (void)block;
-    char room[REQUEST_KEY_MAX];
+    char reservation[REQUEST_KEY_MAX];
     struct ebb_span key;
-    if (!meta_parse_debug(request->keys, &key, room)) {
+    if (!meta_parse_debug(request->keys, &key, reservation)) {
         reply_line(cmd->reply, EBB_SPAN("CLIENT_ERROR bad command line format"));
         return CMD_DONE;
     }

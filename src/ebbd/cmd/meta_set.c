@@ -185,12 +185,12 @@ static enum store_verdict decide_empty(const struct store_item *old, struct stor
 /* False: no memory. */
 static bool empty_item(struct cmd_context *cmd, struct update *update) {
     const struct meta *meta = update->meta;
-    struct store_room room = {0};
+    struct store_reservation reservation = {0};
     struct store_new new = {
         .client_flags = meta->client_flags, .expires = update->expires, .cas = meta->cas_new};
-    if (store_reserve(cmd->worker, meta->key, 0, &new, cmd->now, &room) != STORE_STORED)
+    if (store_reserve(cmd->worker, meta->key, 0, &new, cmd->now, &reservation) != STORE_STORED)
         return false;
-    return store_commit(cmd->worker, &room, cmd->now, &new, decide_empty, update) !=
+    return store_commit(cmd->worker, &reservation, cmd->now, &new, decide_empty, update) !=
            STORE_NO_MEMORY;
 }
 

@@ -5,13 +5,14 @@
  * is there.
  *
  * append and prepend do not know the size of what they will store: their bytes go to a buffer of
- * their own first, or, when they are many, to a room that is given up afterwards, so that who never
- * sends the last of them takes of the memory limit. The joined value is built in another room,
- * again and again until no other writer came between.
+ * their own first, or, when they are many, to a reservation that is given up afterwards, so that
+ * who never sends the last of them takes of the memory limit. The joined value is built in another
+ * room, again and again until no other writer came between.
  *
  * Reserved room makes items leave, and a client may announce 500 MB and send nothing. So what is
- * announced has its room at once only within a share of the memory; beyond it, the room is made as
- * the bytes arrive: small at first, and twice as large whenever it is full (cmd_block_more).
+ * announced has its reservation at once only within a share of the memory; beyond it, the
+ * reservation is made as the bytes arrive: small at first, and twice as large whenever it is full
+ * (cmd_block_more).
  *
  * 1. The error of what cannot be stored is told when its block has come, as memcached does: clients
  * that read answers only after they have sent all would stand still, or count an early one twice.
@@ -29,8 +30,8 @@
 #include <stdatomic.h>
 
 #define CRLF            2
-#define JOIN_BUFFER_MAX (16 * 1024) /* bytes; more of an append go to a room */
-#define ANNOUNCED_LEAST (16 * 1024) /* bytes; what is not longer has its room at once, */
+#define JOIN_BUFFER_MAX (16 * 1024) /* bytes; more of an append go to a reservation */
+#define ANNOUNCED_LEAST (16 * 1024) /* bytes; what is not longer has its reservation at once, */
 #define ANNOUNCED_SHARE 16 /* and longer ones as long as they are together so little of -m */
 
 static _Atomic uint64_t
@@ -87,7 +88,7 @@ static struct store_new likely_of(const struct cmd_block *block) {
         .client_flags = block->client_flags, .expires = block->expires, .cas = block->cas_new};
 }
 
-/* How much of a block has its room at once. */
+/* How much of a block has its reservation at once. */
 static size_t room_at_first(const struct cmd_context *cmd, struct cmd_block *block) {
     uint64_t most = store_limit_now(cmd->shared->store) / ANNOUNCED_SHARE;
     if (block->length <= ANNOUNCED_LEAST)
@@ -110,13 +111,13 @@ static enum cmd_result begin_in_room(struct cmd_context *cmd, const struct reque
                                      struct cmd_block *block) {
     struct store_new likely = likely_of(block);
     block->here = room_at_first(cmd, block);
-    enum store_verdict verdict =
-        store_reserve(cmd->worker, request->key, block->here, &likely, cmd->now, &block->room);
+    enum store_verdict verdict = store_reserve(cmd->worker, request->key, block->here, &likely,
+                                               cmd->now, &block->reservation);
     if (verdict != STORE_STORED) {
         announced_end(block);
         return refuse(cmd, request, block, verdict);
     }
-    block->at = block->room.value;
+    block->at = block->reservation.value;
     return CMD_BLOCK;
 }
 
@@ -177,14 +178,14 @@ void cmd_block_more(struct cmd_context *cmd, struct cmd_block *block, size_t lea
     size_t bytes = 2 * block->here < least ? least : 2 * block->here;
     if (bytes > block->length)
         bytes = block->length;
-    struct store_room before = block->room;
+    struct store_reservation before = block->reservation;
     struct ebb_span key = {before.value - before.key_length, before.key_length};
     struct store_new likely = likely_of(block);
     enum store_verdict verdict =
-        store_reserve(cmd->worker, key, bytes, &likely, cmd->now, &block->room);
+        store_reserve(cmd->worker, key, bytes, &likely, cmd->now, &block->reservation);
     if (verdict == STORE_STORED) {
-        memcpy(block->room.value, before.value, block->here);
-        block->at = block->room.value;
+        memcpy(block->reservation.value, before.value, block->here);
+        block->at = block->reservation.value;
         block->here = bytes;
     } else {
         struct request request = {.verb = block->verb,
@@ -258,15 +259,15 @@ static store_decide *decide_of(enum request_verb verb) {
 static enum store_verdict join_to_nothing(struct cmd_context *cmd, const struct cmd_block *block,
                                           struct store_new *new) {
     struct ebb_span key = {block->key, block->key_length};
-    struct store_room room = {0};
+    struct store_reservation reservation = {0};
     *new = (struct store_new){.client_flags = block->client_flags,
                               .expires = block->expires,
                               .cas = block->cas_new,
                               .item_flags = block->key_is_base64 ? STORE_KEY_BASE64 : 0};
-    if (store_reserve(cmd->worker, key, block->length, new, cmd->now, &room) != STORE_STORED)
+    if (store_reserve(cmd->worker, key, block->length, new, cmd->now, &reservation) != STORE_STORED)
         return STORE_NOT_STORED;
-    memcpy(room.value, block->at, block->length);
-    return store_commit(cmd->worker, &room, cmd->now, new, cmd_decide_absent, NULL);
+    memcpy(reservation.value, block->at, block->length);
+    return store_commit(cmd->worker, &reservation, cmd->now, new, cmd_decide_absent, NULL);
 }
 
 /* One try to store old + added, *length bytes. What was copied while it changed has another cas
@@ -285,19 +286,19 @@ static enum store_verdict join_once(struct cmd_context *cmd, const struct cmd_bl
         return STORE_EXISTS;
     if (too_large(cmd, key.length, old.client_flags, old.value_length + block->length))
         return STORE_NOT_STORED;
-    struct store_room room = {0};
+    struct store_reservation reservation = {0};
     *new = (struct store_new){
         .client_flags = old.client_flags, .expires = old.expires, .cas = block->cas_new};
-    enum store_verdict verdict =
-        store_reserve(cmd->worker, key, old.value_length + block->length, new, cmd->now, &room);
+    enum store_verdict verdict = store_reserve(cmd->worker, key, old.value_length + block->length,
+                                               new, cmd->now, &reservation);
     if (verdict != STORE_STORED)
         return STORE_NOT_STORED;
     bool append = block->verb == REQUEST_append;
-    memcpy(room.value + (append ? 0 : block->length), old.value, old.value_length);
-    memcpy(room.value + (append ? old.value_length : 0), block->at, block->length);
+    memcpy(reservation.value + (append ? 0 : block->length), old.value, old.value_length);
+    memcpy(reservation.value + (append ? old.value_length : 0), block->at, block->length);
     ebb_keep(old.pin);
     *length = old.value_length + block->length;
-    return store_commit(cmd->worker, &room, cmd->now, new, decide_join, &old.cas);
+    return store_commit(cmd->worker, &reservation, cmd->now, new, decide_join, &old.cas);
 }
 
 static enum store_verdict join(struct cmd_context *cmd, struct cmd_block *block,
@@ -306,8 +307,8 @@ static enum store_verdict join(struct cmd_context *cmd, struct cmd_block *block,
     do {
         verdict = join_once(cmd, block, new, length);
     } while (verdict == STORE_AGAIN);
-    if (block->room.record)
-        store_abandon(cmd->worker, &block->room);
+    if (block->reservation.record)
+        store_abandon(cmd->worker, &block->reservation);
     return verdict;
 }
 
@@ -340,12 +341,12 @@ static struct ebb_span sentence(enum store_verdict verdict) {
     }
 }
 
-/* For a watcher: the key of a set is in its room, which is used up when it is told. */
+/* For a watcher: the key of a set is in its reservation, which is used up when it is told. */
 static void remember_key(struct cmd_block *block) {
-    if (block->room.record == NULL)
+    if (block->reservation.record == NULL)
         return;
-    block->key_length = block->room.key_length;
-    memcpy(block->key, block->room.value - block->key_length, block->key_length);
+    block->key_length = block->reservation.key_length;
+    memcpy(block->key, block->reservation.value - block->key_length, block->key_length);
 }
 
 void cmd_block_done(struct cmd_context *cmd, struct cmd_block *block, bool crlf) {
@@ -379,8 +380,8 @@ void cmd_block_done(struct cmd_context *cmd, struct cmd_block *block, bool crlf)
     if (is_join(block))
         verdict = join(cmd, block, &new, &length);
     else
-        verdict =
-            store_commit(cmd->worker, &block->room, cmd->now, &new, decide_of(block->verb), block);
+        verdict = store_commit(cmd->worker, &block->reservation, cmd->now, &new,
+                               decide_of(block->verb), block);
     count(block, verdict);
     if (watch_on(WATCH_MUTATIONS) && watched)
         watch_stored(cmd, block->verb, (struct ebb_span){block->key, block->key_length}, verdict,
@@ -397,12 +398,12 @@ void cmd_block_done(struct cmd_context *cmd, struct cmd_block *block, bool crlf)
     block->cas_new = 0;
     block->meta = block->invalidates = block->key_is_base64 = block->creates = false;
     block->binary.is = false;
-    block->room = (struct store_room){0};
+    block->reservation = (struct store_reservation){0};
 }
 
 void cmd_block_drop(struct cmd_context *cmd, struct cmd_block *block) {
     announced_end(block);
-    if (block->room.record)
-        store_abandon(cmd->worker, &block->room);
+    if (block->reservation.record)
+        store_abandon(cmd->worker, &block->reservation);
     *block = (struct cmd_block){0};
 }

@@ -157,12 +157,13 @@ void meta_parse(enum request_verb verb, struct ebb_span rest, struct meta *meta)
         meta->error = error_flags;
 }
 
-bool meta_parse_debug(struct ebb_span rest, struct ebb_span *key, char room[REQUEST_KEY_MAX]) {
+bool meta_parse_debug(struct ebb_span rest, struct ebb_span *key,
+                      char reservation[REQUEST_KEY_MAX]) {
     struct ebb_span flag;
     if (!request_next_key(&rest, key) || key->length > REQUEST_KEY_MAX)
         return false;
     if (!request_next_key(&rest, &flag) || !ebb_span_equal(flag, EBB_SPAN("b")))
         return true;
-    *key = (struct ebb_span){room, ebb_base64_decode(*key, room)};
+    *key = (struct ebb_span){reservation, ebb_base64_decode(*key, reservation)};
     return key->length > 0;
 }

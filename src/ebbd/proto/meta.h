@@ -33,7 +33,8 @@ struct meta {
 /* rest: the line behind the command's name. verb: REQUEST_mg, ms, md or ma. */
 void meta_parse(enum request_verb verb, struct ebb_span rest, struct meta *meta);
 /* For `me`, which reads its line in its own way: *key is decoded into room. False: a bad line. */
-bool meta_parse_debug(struct ebb_span rest, struct ebb_span *key, char room[REQUEST_KEY_MAX]);
+bool meta_parse_debug(struct ebb_span rest, struct ebb_span *key,
+                      char reservation[REQUEST_KEY_MAX]);
 
 static inline bool meta_has(const struct meta *meta, char letter) {
     return (meta->has & META_FLAG(letter)) != 0;

@@ -132,9 +132,9 @@ static void tell_evicted(const struct walk *walk, struct record *record, uint64_
 }
 
 /* One record of a leaving segment: its item goes, or moves to `room` (NULL: none yet). Returns
- * false when it wants to survive and needs a room first, or a wider one. */
+ * false when it wants to survive and needs a reservation first, or a wider one. */
 static bool leave(const struct walk *walk, uint64_t hash, struct record *record, uint32_t size,
-                  struct store_room *room) {
+                  struct store_reservation *reservation) {
     struct store *store = walk->store;
     uint32_t offset = (uint32_t)((char *)record - segment_data(store, walk->segment));
     struct bucket *bucket = index_lock(store, hash);
@@ -144,11 +144,12 @@ static bool leave(const struct walk *walk, uint64_t hash, struct record *record,
     uint64_t slot = 0;
     if (place.head) {
         slot = slot_load(place);
-        if (room && room->record) {
-            answered = record_move(store, place, room, freq_after(walk, slot));
+        if (reservation && reservation->record) {
+            answered = record_move(store, place, reservation, freq_after(walk, slot));
             if (answered)
-                atomic_fetch_add_explicit(&store->copied_bytes, room->size, memory_order_relaxed);
-        } else if (room == NULL && survives(walk, record, size, slot)) {
+                atomic_fetch_add_explicit(&store->copied_bytes, reservation->size,
+                                          memory_order_relaxed);
+        } else if (reservation == NULL && survives(walk, record, size, slot)) {
             answered = false;
         } else {
             bool expired = record_expired(walk, record);
@@ -164,8 +165,9 @@ static bool leave(const struct walk *walk, uint64_t hash, struct record *record,
         ghost_add(store, hash);
     if (evicted && store->config.evicted)
         tell_evicted(walk, record, slot);
-    if (room && room->record && (place.head == NULL || !answered)) /* deleted, or too narrow */
-        segment_unreserve(store->evictor, room);
+    if (reservation && reservation->record &&
+        (place.head == NULL || !answered)) /* deleted, or too narrow */
+        segment_unreserve(store->evictor, reservation);
     return answered;
 }
 
@@ -179,13 +181,13 @@ static bool leave_or_move(const struct walk *walk, struct record *record, uint64
     struct attributes attributes = record_attributes(walk, record);
     enum pool pool = walk->leaving == BY_CLEANING ? walk->entry->pool : MAIN;
     for (bool wide = !attributes_likely_narrow(walk->store, &attributes, walk->now);; wide = true) {
-        struct store_room room = {.wide = wide};
-        uint32_t room_size = record_size(wide, header_key_length(header), value_length);
-        segment_reserve_survivor(walk->store, pool, attributes.expires, room_size, value_length,
-                                 walk->now, &room);
-        if (room.record == NULL && !walk->store->config.evict)
+        struct store_reservation reservation = {.wide = wide};
+        uint32_t reservation_size = record_size(wide, header_key_length(header), value_length);
+        segment_reserve_survivor(walk->store, pool, attributes.expires, reservation_size,
+                                 value_length, walk->now, &reservation);
+        if (reservation.record == NULL && !walk->store->config.evict)
             return false;
-        if (leave(walk, hash, record, size, &room)) /* without a room it must go */
+        if (leave(walk, hash, record, size, &reservation)) /* without a reservation it must go */
             return true;
     }
 }
@@ -247,7 +249,7 @@ static bool huge_stays(const struct walk *walk) {
 
 static void huge_leaves(const struct walk *walk) {
     struct record *record = (struct record *)segment_data(walk->store, walk->segment);
-    struct store_room none = {0};
+    struct store_reservation none = {0};
     if (header_key_length(atomic_load_explicit(&record->header, memory_order_acquire)) != 0)
         leave(walk, record_hash(walk->store, record), record, walk->entry->capacity, &none);
 }
@@ -348,7 +350,8 @@ static bool is_over(const struct segment_entry *entry, uint32_t now) {
     uint32_t last = atomic_load_explicit(&entry->expires_last, memory_order_relaxed);
     if (atomic_load(&entry->flushed))
         return true;
-    /* An empty huge segment that nothing was ever published in may be a room under construction. */
+    /* An empty huge segment that nothing was ever published in may be a reservation under
+     * construction. */
     if (atomic_load_explicit(&entry->live_bytes, memory_order_relaxed) == 0)
         return last != 0 || !entry->huge;
     return last <= now;
@@ -500,9 +503,9 @@ static bool evict_step(struct store *store, uint32_t tries, uint32_t now) {
 
 static bool has_room(struct store *store, uint64_t bytes) {
     pthread_mutex_lock(&store->lock);
-    bool room = evict_has_room(store, bytes);
+    bool reservation = evict_has_room(store, bytes);
     pthread_mutex_unlock(&store->lock);
-    return room;
+    return reservation;
 }
 
 /* The batch, or the nearest that the limit allows. */
@@ -533,10 +536,10 @@ static void collect(struct store *store) {
     batch_fit(store);
 }
 
-/* Readers and rooms under construction hold what was dropped, and a collection frees nothing of
- * that: clients who sent half a value each can hold all. So garbage that a collection left is not
- * worth the next one for a moment, unless a room was let go of; nor are, where it was most of it,
- * single segments. */
+/* Readers and reservations under construction hold what was dropped, and a collection frees nothing
+ * of that: clients who sent half a value each can hold all. So garbage that a collection left is
+ * not worth the next one for a moment, unless a reservation was let go of; nor are, where it was
+ * most of it, single segments. */
 static void vain_judge(struct store *store, uint64_t before, uint64_t live) {
     struct vain *vain = &store->vain;
     uint64_t held = segment_bytes_held(store), after = held > live ? held - live : 0;
@@ -615,8 +618,8 @@ bool evict_for(struct store *store, uint64_t bytes, uint32_t now) {
     pthread_mutex_lock(&store->evict_lock);
     bool huge = bytes > atomic_load_explicit(&store->batch_bytes, memory_order_relaxed);
     evict_until(store, bytes, huge, now);
-    /* Readers, rooms and chunks may hold what was dropped, and others may take what was freed: on,
-     * until nothing is left to evict. */
+    /* Readers, reservations and chunks may hold what was dropped, and others may take what was
+     * freed: on, until nothing is left to evict. */
     bool possible = true;
     while (possible && !has_room(store, bytes)) {
         collect_if_held(store, bytes);

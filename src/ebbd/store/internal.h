@@ -275,7 +275,7 @@ struct index {
 };
 
 /* A page takes as many of the collector's blocks as a segment, so that each fits where the other
- * was (a part of that where segments are large): 2^shift buckets but for two, whose room the
+ * was (a part of that where segments are large): 2^shift buckets but for two, whose reservation the
  * object's header and the alignment need. The division by that number is a multiplication: with M =
  * ceil(2^(32 + shift) / d) the quotient n * M >> (32 + shift) is exact for n below 2^30. */
 static inline uint32_t index_page_buckets(const struct index *index) {
@@ -458,9 +458,9 @@ bool attributes_likely_narrow(const struct store *store, const struct attributes
                               uint32_t now);
 /* Under the lock of the slot's bucket: the record behind the slot is copied to `room`, whose header
  * may be of the other width, and the slot headers there from then on, with this frequency (in
- * SLOT_FREQ_ALL). False: what the header keeps does not fit the room's. */
-bool record_move(struct store *store, struct place place, const struct store_room *room,
-                 uint64_t freq);
+ * SLOT_FREQ_ALL). False: what the header keeps does not fit the reservation's. */
+bool record_move(struct store *store, struct place place,
+                 const struct store_reservation *reservation, uint64_t freq);
 
 /* ---- segment.c ---- */
 
@@ -487,14 +487,15 @@ uint32_t segment_record_size(const struct segment_entry *entry, uint64_t header)
 /* Room for a record of size bytes that goes to this pool; huge: in a segment of its own. */
 enum store_verdict segment_reserve(struct store_worker *worker, enum pool pool, uint32_t expires,
                                    uint32_t size, bool huge, uint64_t value_length, uint32_t now,
-                                   struct store_room *room);
-void segment_unreserve(struct store_worker *worker, struct store_room *room);
+                                   struct store_reservation *reservation);
+void segment_unreserve(struct store_worker *worker, struct store_reservation *reservation);
 /* An ordinary segment of more than so many bytes, and than those that are made now; or
  * SEGMENT_NONE. */
 uint32_t segment_find_larger(struct store *store, uint64_t most);
 /* A survivor's room in main, without evicting for it. Under evict_lock. False: no memory. */
 bool segment_reserve_survivor(struct store *store, enum pool pool, uint32_t expires, uint32_t size,
-                              uint64_t value_length, uint32_t now, struct store_room *room);
+                              uint64_t value_length, uint32_t now,
+                              struct store_reservation *reservation);
 static inline bool segment_is_huge(const struct store *store, uint32_t size) {
     return size >= atomic_load_explicit(&store->huge_from, memory_order_relaxed);
 }

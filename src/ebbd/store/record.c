@@ -80,28 +80,28 @@ bool attributes_likely_narrow(const struct store *store, const struct attributes
            (attributes->expires < now || attributes->expires - now < EXPIRES_LIKELY);
 }
 
-bool record_move(struct store *store, struct place place, const struct store_room *room,
-                 uint64_t freq) {
+bool record_move(struct store *store, struct place place,
+                 const struct store_reservation *reservation, uint64_t freq) {
     uint64_t slot = slot_load(place);
     struct target target = slot_target(store, slot);
-    struct record *from = target.record, *to = room->record;
-    struct segment_entry *to_entry = room->entry;
+    struct record *from = target.record, *to = reservation->record;
+    struct segment_entry *to_entry = reservation->entry;
     uint64_t header = atomic_load_explicit(&from->header, memory_order_relaxed);
     struct attributes attributes = attributes_read(target.entry, from, header);
-    if (!room->wide && !attributes_fit(to_entry, &attributes))
+    if (!reservation->wide && !attributes_fit(to_entry, &attributes))
         return false;
     uint32_t key_length = header_key_length(header),
              value_length = segment_value_length(target.entry, header);
-    uint64_t fresh = header_make(key_length, header_item_flags(header), room->wide,
+    uint64_t fresh = header_make(key_length, header_item_flags(header), reservation->wide,
                                  to_entry->huge ? RECORD_HUGE : value_length,
                                  (uint32_t)(header >> LEAD_ACCESS_SHIFT));
     memcpy(record_key(to, fresh), record_key(from, header), key_length + value_length);
-    attributes_write(to_entry, to, room->wide, &attributes);
+    attributes_write(to_entry, to, reservation->wide, &attributes);
     atomic_store_explicit(&to->header, fresh, memory_order_release);
     segment_expires_raise(to_entry, attributes.expires);
-    segment_live_add(to_entry, room->size);
+    segment_live_add(to_entry, reservation->size);
     slot_store(place, (slot & tag_mask(store)) | freq | segment_slot_bits(to_entry) |
-                          place_make(store, room->segment_id, room->offset));
+                          place_make(store, reservation->segment_id, reservation->offset));
     segment_slot_gone(store, slot);
     return true;
 }

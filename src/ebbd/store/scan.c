@@ -6,9 +6,10 @@
  * is shown once.
  *
  * 1. The walk holds the segment's memory, not the segment: what is read may be old, never foreign.
- * 2. The end of an open segment may be written again while it is walked (a room that was given
- * back). So a step is taken only if the record behind it is still what it was, and every record is
- * checked to lie in the used part; if one does not, the walk goes on in the next segment. */
+ * 2. The end of an open segment may be written again while it is walked (a reservation that was
+ * given back). So a step is taken only if the record behind it is still what it was, and every
+ * record is checked to lie in the used part; if one does not, the walk goes on in the next segment.
+ */
 #include "store/internal.h"
 
 /* Copies what the slot says of the record at this place. False: nothing lives there. */

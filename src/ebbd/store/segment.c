@@ -320,7 +320,8 @@ static void filler_write(char *data, uint32_t at, uint32_t end) {
 static struct chunk carve_from(struct store *store, uint32_t tail, uint32_t wanted) {
     struct segment_entry *entry = segment_at(store, tail);
     uint32_t used = atomic_load_explicit(&entry->used, memory_order_relaxed);
-    uint32_t room = entry->capacity - used, bytes = wanted < room ? wanted : room;
+    uint32_t reservation = entry->capacity - used,
+             bytes = wanted < reservation ? wanted : reservation;
     char *data = segment_data(store, tail);
     filler_write(data, used, used + bytes);
     atomic_store_explicit(&entry->used, used + bytes, memory_order_release);
@@ -423,20 +424,20 @@ static char *carve_huge(struct store *store, const struct carving *want, uint64_
 }
 
 static void take(char *data, struct segment_entry *entry, struct chunk *chunk, uint32_t size,
-                 struct store_room *room) {
-    room->segment = data;
-    room->entry = entry;
-    room->record = data + chunk->at;
-    room->segment_id = chunk->segment;
-    room->segment_generation = chunk->generation;
-    room->size = size;
-    room->offset = chunk->at;
+                 struct store_reservation *reservation) {
+    reservation->segment = data;
+    reservation->entry = entry;
+    reservation->record = data + chunk->at;
+    reservation->segment_id = chunk->segment;
+    reservation->segment_generation = chunk->generation;
+    reservation->size = size;
+    reservation->offset = chunk->at;
     chunk->at += size;
     filler_write(data, chunk->at, chunk->end);
 }
 
 static bool reserve_in(struct store_worker *worker, const struct carving *want,
-                       struct store_room *room) {
+                       struct store_reservation *reservation) {
     struct store *store = worker->store;
     struct chunk *chunk = &worker->chunk[want->pool][want->class], own;
     uint32_t size = want->least;
@@ -446,7 +447,7 @@ static bool reserve_in(struct store_worker *worker, const struct carving *want,
     if (!segment_alive(entry, chunk->generation))
         *chunk = (struct chunk){0};
     if (chunk->end - chunk->at >= size) {
-        take(data, entry, chunk, size, room);
+        take(data, entry, chunk, size, reservation);
         return true;
     }
     uint32_t wanted = atomic_load_explicit(&store->chunk_bytes, memory_order_relaxed);
@@ -457,48 +458,49 @@ static bool reserve_in(struct store_worker *worker, const struct carving *want,
         chunk = &own;
     data = carve(store, &more, chunk);
     if (data)
-        take(data, segment_at(store, chunk->segment), chunk, size, room);
+        take(data, segment_at(store, chunk->segment), chunk, size, reservation);
     return data != NULL;
 }
 
 static bool reserve_huge(struct store *store, const struct carving *want, uint64_t value_length,
-                         struct store_room *room) {
+                         struct store_reservation *reservation) {
     struct chunk own;
     struct carving whole = *want;
     whole.least = own_capacity(want->least);
     char *data = carve_huge(store, &whole, value_length, &own);
     if (data)
-        take(data, segment_at(store, own.segment), &own, whole.least, room);
+        take(data, segment_at(store, own.segment), &own, whole.least, reservation);
     return data != NULL;
 }
 
 enum store_verdict segment_reserve(struct store_worker *worker, enum pool pool, uint32_t expires,
                                    uint32_t size, bool huge, uint64_t value_length, uint32_t now,
-                                   struct store_room *room) {
+                                   struct store_reservation *reservation) {
     struct store *store = worker->store;
     struct carving want = {.pool = pool, .least = size, .now = now};
     bool there;
     if (huge) {
-        there = reserve_huge(store, &want, value_length, room);
+        there = reserve_huge(store, &want, value_length, reservation);
     } else {
         want.class = segment_ttl_class(store, expires, now);
-        there = reserve_in(worker, &want, room);
+        there = reserve_in(worker, &want, reservation);
     }
     return there ? STORE_STORED : STORE_NO_MEMORY;
 }
 
 bool segment_reserve_survivor(struct store *store, enum pool pool, uint32_t expires, uint32_t size,
-                              uint64_t value_length, uint32_t now, struct store_room *room) {
+                              uint64_t value_length, uint32_t now,
+                              struct store_reservation *reservation) {
     struct carving want = {.pool = pool, .least = size, .now = now, .survivor = true};
     if (segment_is_huge(store, size)) /* where segments were larger it was not */
-        return reserve_huge(store, &want, value_length, room);
+        return reserve_huge(store, &want, value_length, reservation);
     want.class = segment_ttl_class(store, expires, now);
-    return reserve_in(store->evictor, &want, room);
+    return reserve_in(store->evictor, &want, reservation);
 }
 
-void segment_unreserve(struct store_worker *worker, struct store_room *room) {
-    struct segment_entry *entry = room->entry;
-    if (!segment_alive(entry, room->segment_generation)) {
+void segment_unreserve(struct store_worker *worker, struct store_reservation *reservation) {
+    struct segment_entry *entry = reservation->entry;
+    if (!segment_alive(entry, reservation->segment_generation)) {
         atomic_store_explicit(&worker->store->room_let_go, true, memory_order_relaxed);
         return;
     }
@@ -509,10 +511,11 @@ void segment_unreserve(struct store_worker *worker, struct store_room *room) {
     uint32_t nothing = 0; /* unless it left by now, and what has its place was published */
     if (entry->huge)      /* evict_expired may have it */
         atomic_compare_exchange_strong(&entry->expires_last, &nothing, 1);
-    if (chunk->segment == room->segment_id && chunk->generation == room->segment_generation &&
-        chunk->at == room->offset + room->size) {
-        chunk->at = room->offset;
-        filler_write(room->segment, chunk->at, chunk->end);
+    if (chunk->segment == reservation->segment_id &&
+        chunk->generation == reservation->segment_generation &&
+        chunk->at == reservation->offset + reservation->size) {
+        chunk->at = reservation->offset;
+        filler_write(reservation->segment, chunk->at, chunk->end);
         /* A walk that starts after our next look at the segment's state must not see the record any
          * more. */
         atomic_thread_fence(memory_order_seq_cst);

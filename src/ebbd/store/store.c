@@ -11,8 +11,8 @@
  * of a segment that is not free.
  * 3. Every change of an item gives it a cas that no version of any item had before (explicit ones
  * excepted).
- * 4. An expired item is a miss from its second on; its room is used again when its segment leaves
- * or its key is set.
+ * 4. An expired item is a miss from its second on; its reservation is used again when its segment
+ * leaves or its key is set.
  * 5. live_bytes of a segment is the sum of the records that slots point to.
  *
  * 6. The only races meant to be: bytes of a value that is changed in place while a reader copies it
@@ -286,7 +286,7 @@ static void update_apply(struct store_worker *worker, struct place place,
     }
 }
 
-/* ---- rooms ---- */
+/* ---- reservations ---- */
 
 /* A new version keeps the pool of the old one; a key that left a short while ago goes to main at
  * once. Until the cache is full probation does not grow beyond its share either. */
@@ -300,27 +300,28 @@ static enum pool pool_for(struct store *store, struct ebb_span key, uint64_t has
 }
 
 /* room->wide says which header. */
-static enum store_verdict room_make(struct store_worker *worker, struct ebb_span key, uint64_t hash,
-                                    size_t value_length, uint32_t expires, uint32_t now,
-                                    struct store_room *room) {
+static enum store_verdict reservation_make(struct store_worker *worker, struct ebb_span key,
+                                           uint64_t hash, size_t value_length, uint32_t expires,
+                                           uint32_t now, struct store_reservation *reservation) {
     bool huge =
         segment_is_huge(worker->store, record_size(false, (uint32_t)key.length, value_length));
-    room->wide = room->wide || huge;
-    uint32_t size = record_size(room->wide, (uint32_t)key.length, value_length);
-    enum store_verdict verdict = segment_reserve(worker, pool_for(worker->store, key, hash),
-                                                 expires, size, huge, value_length, now, room);
+    reservation->wide = reservation->wide || huge;
+    uint32_t size = record_size(reservation->wide, (uint32_t)key.length, value_length);
+    enum store_verdict verdict =
+        segment_reserve(worker, pool_for(worker->store, key, hash), expires, size, huge,
+                        value_length, now, reservation);
     if (verdict != STORE_STORED) {
-        room->record = NULL;
+        reservation->record = NULL;
         return verdict;
     }
-    struct record *record = room->record;
-    uint64_t header = header_make((uint32_t)key.length, 0, room->wide,
+    struct record *record = reservation->record;
+    uint64_t header = header_make((uint32_t)key.length, 0, reservation->wide,
                                   huge ? RECORD_HUGE : (uint32_t)value_length, now);
     memcpy(record_key(record, header), key.at, key.length);
-    room->value = record_key(record, header) + key.length;
-    room->value_length = value_length;
-    room->key_length = (uint8_t)key.length;
-    room->hash = hash;
+    reservation->value = record_key(record, header) + key.length;
+    reservation->value_length = value_length;
+    reservation->key_length = (uint8_t)key.length;
+    reservation->hash = hash;
     atomic_store_explicit(&record->header, header, memory_order_release);
     return STORE_STORED;
 }
@@ -343,25 +344,25 @@ static bool update_fits(const struct store *store, const struct target *target, 
 static bool widen(struct store_worker *worker, struct ebb_span key, uint64_t hash, uint32_t now) {
     struct store *store = worker->store;
     struct store_read read;
-    struct store_room room = {.wide = true};
+    struct store_reservation reservation = {.wide = true};
     if (!store_find(worker, key, now, &read))
         return true;
-    if (room_make(worker, key, hash, read.item.value_length, read.item.expires, now, &room) !=
-        STORE_STORED)
+    if (reservation_make(worker, key, hash, read.item.value_length, read.item.expires, now,
+                         &reservation) != STORE_STORED)
         return false;
     struct bucket *bucket = index_lock(store, hash);
     struct place place = index_find(store, bucket, key, hash);
     bool moved = false;
-    if (place.head && segment_alive(room.entry, room.segment_generation)) {
+    if (place.head && segment_alive(reservation.entry, reservation.segment_generation)) {
         uint64_t slot = slot_load(place);
         struct target target = slot_target(store, slot);
         uint64_t header = atomic_load_explicit(&target.record->header, memory_order_relaxed);
-        moved = segment_value_length(target.entry, header) == room.value_length &&
-                record_move(store, place, &room, slot & SLOT_FREQ_ALL);
+        moved = segment_value_length(target.entry, header) == reservation.value_length &&
+                record_move(store, place, &reservation, slot & SLOT_FREQ_ALL);
     }
     index_unlock(bucket);
     if (!moved) /* somebody was faster; the caller looks again */
-        segment_unreserve(worker, &room);
+        segment_unreserve(worker, &reservation);
     return true;
 }
 
@@ -408,64 +409,67 @@ static struct attributes attributes_of(const struct store_new *new) {
     return (struct attributes){new->client_flags, new->expires, new->cas};
 }
 
-static struct ebb_span room_key(const struct store_room *room) {
-    return (struct ebb_span){room->value - room->key_length, room->key_length};
+static struct ebb_span reservation_key(const struct store_reservation *reservation) {
+    return (struct ebb_span){reservation->value - reservation->key_length, reservation->key_length};
 }
 
 /* The room's segment left while it was being filled (the old bytes are still ours to read), or its
  * header is too narrow. False: no memory. */
-static bool room_move(struct store_worker *worker, struct store_room *room, bool wide,
-                      uint32_t expires, uint32_t now) {
-    struct store_room fresh = {.wide = wide};
-    struct ebb_span key = room_key(room);
-    if (room_make(worker, key, room->hash, room->value_length, expires, now, &fresh) !=
-        STORE_STORED)
+static bool reservation_move(struct store_worker *worker, struct store_reservation *reservation,
+                             bool wide, uint32_t expires, uint32_t now) {
+    struct store_reservation fresh = {.wide = wide};
+    struct ebb_span key = reservation_key(reservation);
+    if (reservation_make(worker, key, reservation->hash, reservation->value_length, expires, now,
+                         &fresh) != STORE_STORED)
         return false;
-    memcpy(fresh.value, room->value, room->value_length);
-    ebb_keep(room->segment);
-    segment_unreserve(worker, room);
-    *room = fresh;
+    memcpy(fresh.value, reservation->value, reservation->value_length);
+    ebb_keep(reservation->segment);
+    segment_unreserve(worker, reservation);
+    *reservation = fresh;
     return true;
 }
 
 enum store_verdict store_reserve(struct store_worker *worker, struct ebb_span key,
                                  size_t value_length, const struct store_new *likely, uint32_t now,
-                                 struct store_room *room) {
+                                 struct store_reservation *reservation) {
     struct store *store = worker->store;
     struct attributes attributes = attributes_of(likely);
     ebb_assert(key.length > 0 && key.length <= STORE_KEY_MAX, "key of %zu bytes", key.length);
-    room->record = NULL;
+    reservation->record = NULL;
     if (value_length + key.length + MEMCACHED_ITEM_HEADER > store->config.value_size_max)
         return STORE_TOO_LARGE;
     index_provision(store);
-    room->wide = !attributes_likely_narrow(store, &attributes, now);
-    return room_make(worker, key, store_hash(store, key), value_length, likely->expires, now, room);
+    reservation->wide = !attributes_likely_narrow(store, &attributes, now);
+    return reservation_make(worker, key, store_hash(store, key), value_length, likely->expires, now,
+                            reservation);
 }
 
-void store_abandon(struct store_worker *worker, struct store_room *room) {
-    if (room->record == NULL)
+void store_abandon(struct store_worker *worker, struct store_reservation *reservation) {
+    if (reservation->record == NULL)
         return;
-    segment_unreserve(worker, room);
-    *room = (struct store_room){0};
+    segment_unreserve(worker, reservation);
+    *reservation = (struct store_reservation){0};
 }
 
-static void publish(struct store_worker *worker, struct store_room *room, struct bucket *bucket,
-                    struct place place, const struct store_new *new, uint32_t now) {
+static void publish(struct store_worker *worker, struct store_reservation *reservation,
+                    struct bucket *bucket, struct place place, const struct store_new *new,
+                    uint32_t now) {
     struct store *store = worker->store;
-    struct record *record = room->record;
-    struct segment_entry *entry = room->entry;
+    struct record *record = reservation->record;
+    struct segment_entry *entry = reservation->entry;
     uint64_t header = atomic_load_explicit(&record->header, memory_order_relaxed);
     struct attributes attributes = attributes_of(new);
     atomic_store_explicit(&record->header,
-                          header_make(room->key_length, new->item_flags, room->wide,
+                          header_make(reservation->key_length, new->item_flags, reservation->wide,
                                       header_value_length(header), now),
                           memory_order_relaxed);
-    attributes_write(entry, record, room->wide, &attributes);
+    attributes_write(entry, record, reservation->wide, &attributes);
     segment_expires_raise(entry, new->expires);
-    segment_live_add(entry, room->size);
+    segment_live_add(entry, reservation->size);
     uint64_t old = place.head ? slot_load(place) : 0;
-    uint64_t slot = tag_of(store, room->hash) | segment_slot_bits(entry) | (old & SLOT_FREQ_ALL) |
-                    place_make(store, room->segment_id, room->offset);
+    uint64_t slot = tag_of(store, reservation->hash) | segment_slot_bits(entry) |
+                    (old & SLOT_FREQ_ALL) |
+                    place_make(store, reservation->segment_id, reservation->offset);
     if (place.head) {
         slot_store(place, slot);
         segment_slot_gone(store, old);
@@ -477,29 +481,30 @@ static void publish(struct store_worker *worker, struct store_room *room, struct
 
 /* Invariant 6; a function of its own, so that tests/race can name it. */
 static __attribute__((noinline)) void value_overwrite(const struct store_item *old,
-                                                      const struct store_room *room) {
-    memcpy((char *)(uintptr_t)old->value, room->value, room->value_length);
+                                                      const struct store_reservation *reservation) {
+    memcpy((char *)(uintptr_t)old->value, reservation->value, reservation->value_length);
 }
 
 /* A small value of the same length and class of time to live is written over the old one: nothing
- * dies, nothing is copied later, and the room goes back. */
+ * dies, nothing is copied later, and the reservation goes back. */
 static bool overwrite(struct store *store, const struct target *target,
-                      const struct store_room *room, const struct store_item *old,
+                      const struct store_reservation *reservation, const struct store_item *old,
                       const struct store_new *new, uint32_t now) {
     struct segment_entry *entry = target->entry;
     struct attributes attributes = attributes_of(new);
     struct record *record = target->record;
     bool wide = header_wide(atomic_load_explicit(&record->header, memory_order_relaxed));
-    if ((!wide && !attributes_fit(entry, &attributes)) || room->value_length != old->value_length ||
-        room->value_length > OVERWRITE_MAX || entry->huge ||
+    if ((!wide && !attributes_fit(entry, &attributes)) ||
+        reservation->value_length != old->value_length ||
+        reservation->value_length > OVERWRITE_MAX || entry->huge ||
         atomic_load(&entry->state) == SEGMENT_LEAVING ||
         entry->ttl_class != segment_ttl_class(store, new->expires, now))
         return false;
-    value_overwrite(old, room);
+    value_overwrite(old, reservation);
     segment_expires_raise(entry, new->expires);
     attributes_write(entry, record, wide, &attributes);
-    atomic_store(&record->header, header_make(room->key_length, new->item_flags, wide,
-                                              (uint32_t)room->value_length, now));
+    atomic_store(&record->header, header_make(reservation->key_length, new->item_flags, wide,
+                                              (uint32_t)reservation->value_length, now));
     return true;
 }
 
@@ -510,63 +515,65 @@ static void grow_now_and_then(struct store_worker *worker) {
     index_resize(worker->store, store_items(worker->store), RESIZE_STEPS);
 }
 
-/* TRY_WIDER, TRY_ELSEWHERE: the room must move, to a wider header or only out of a segment that
- * left, and then from the start. */
+/* TRY_WIDER, TRY_ELSEWHERE: the reservation must move, to a wider header or only out of a segment
+ * that left, and then from the start. */
 enum tried { TRIED, TRIED_IN_PLACE, TRY_WIDER, TRY_ELSEWHERE };
 
 /* Under the bucket's lock. */
-static enum tried commit_there(struct store_worker *worker, struct store_room *room,
+static enum tried commit_there(struct store_worker *worker, struct store_reservation *reservation,
                                struct bucket *bucket, uint32_t now, struct store_new *new,
                                store_decide *decide, void *context, enum store_verdict *verdict) {
     struct store *store = worker->store;
     struct store_item old;
     struct target target;
-    if (!segment_alive(room->entry, room->segment_generation))
+    if (!segment_alive(reservation->entry, reservation->segment_generation))
         return TRY_ELSEWHERE;
-    struct place place =
-        find_living(worker, bucket, room_key(room), room->hash, now, &target, &old);
+    struct place place = find_living(worker, bucket, reservation_key(reservation),
+                                     reservation->hash, now, &target, &old);
     *verdict = decide ? decide(place.head ? &old : NULL, new, context) : STORE_STORED;
     if (*verdict != STORE_STORED)
         return TRIED;
     if (new->cas == 0)
         new->cas = cas_next(store, place.head ? old.cas : 0);
-    if (place.head && overwrite(store, &target, room, &old, new, now))
+    if (place.head && overwrite(store, &target, reservation, &old, new, now))
         return TRIED_IN_PLACE;
     struct attributes attributes = attributes_of(new);
-    if (!room->wide && !attributes_fit(room->entry, &attributes))
+    if (!reservation->wide && !attributes_fit(reservation->entry, &attributes))
         return TRY_WIDER;
-    publish(worker, room, bucket, place, new, now);
+    publish(worker, reservation, bucket, place, new, now);
     return TRIED;
 }
 
-enum store_verdict store_commit(struct store_worker *worker, struct store_room *room, uint32_t now,
-                                struct store_new *new, store_decide *decide, void *context) {
+enum store_verdict store_commit(struct store_worker *worker, struct store_reservation *reservation,
+                                uint32_t now, struct store_new *new, store_decide *decide,
+                                void *context) {
     struct store *store = worker->store;
-    ebb_assert(room->record != NULL, "commit of a room that was never reserved");
+    ebb_assert(reservation->record != NULL, "commit of a room that was never reserved");
     flush_when_due(store, now);
     const struct store_new asked = *new;
     enum store_verdict verdict = STORE_NO_MEMORY;
     enum tried tried;
     for (;;) {
-        struct bucket *bucket = index_lock(store, room->hash);
-        tried = commit_there(worker, room, bucket, now, new, decide, context, &verdict);
+        struct bucket *bucket = index_lock(store, reservation->hash);
+        tried = commit_there(worker, reservation, bucket, now, new, decide, context, &verdict);
         index_unlock(bucket);
         if (tried == TRIED || tried == TRIED_IN_PLACE)
             break;
-        if (!room_move(worker, room, room->wide || tried == TRY_WIDER, new->expires, now)) {
-            store_abandon(worker, room);
+        if (!reservation_move(worker, reservation, reservation->wide || tried == TRY_WIDER,
+                              new->expires, now)) {
+            store_abandon(worker, reservation);
             return STORE_NO_MEMORY;
         }
         *new = asked;
     }
-    uint32_t size = room->size;
+    uint32_t size = reservation->size;
     if (verdict != STORE_STORED || tried == TRIED_IN_PLACE)
-        store_abandon(worker, room);
+        store_abandon(worker, reservation);
     if (verdict != STORE_STORED)
         return verdict;
     own_add(&worker->items_total, 1);
     own_add(&worker->written_bytes, size);
-    *room = (struct store_room){0};
+    *reservation = (struct store_reservation){0};
     grow_now_and_then(worker);
     return verdict;
 }
@@ -589,8 +596,9 @@ uint64_t store_written_bytes(const struct store *store) {
     return bytes;
 }
 
-/* Who evicts collects, but readers and rooms may hold what he dropped. When they let go of it and
- * nobody needs room any more, it would lie there for ever: so in quiet it is looked after. */
+/* Who evicts collects, but readers and reservations may hold what he dropped. When they let go of
+ * it and nobody needs room any more, it would lie there for ever: so in quiet it is looked after.
+ */
 static void collect_let_go(struct store *store, uint32_t now) {
     if (now - store->quiet_since < LET_GO_SECONDS)
         return;

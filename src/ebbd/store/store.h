@@ -136,7 +136,7 @@ enum store_verdict {
 
 /* Room for one item under construction; lives in scanned memory (it holds its segment). Zeroed:
  * none. */
-struct store_room {
+struct store_reservation {
     char *value; /* value_length bytes for the caller to fill */
     size_t value_length;
     void *record; /* private from here; NULL: none */
@@ -158,21 +158,22 @@ struct store_new {
 
 /* STORE_STORED: room is there. STORE_TOO_LARGE, STORE_NO_MEMORY. May evict, may collect. The room
  * stays valid however long filling takes. `likely` is what the item will get as far as is known: it
- * says where the room is best and how long its header, no more. */
+ * says where the reservation is best and how long its header, no more. */
 enum store_verdict store_reserve(struct store_worker *worker, struct ebb_span key,
                                  size_t value_length, const struct store_new *likely, uint32_t now,
-                                 struct store_room *room);
+                                 struct store_reservation *reservation);
 
 /* decide sees the present item (NULL: none) and may change *new; STORE_STORED publishes, anything
- * else drops the room. Called under the bucket's lock: short, no allocation, no store call; once,
- * or again from the start when its answer needs another room (then *new is as it was, and
+ * else drops the reservation. Called under the bucket's lock: short, no allocation, no store call;
+ * once, or again from the start when its answer needs another room (then *new is as it was, and
  * room->value is the same bytes elsewhere). NULL: always store. The room is used up in every case.
  * new->cas is what the item got. */
 typedef enum store_verdict store_decide(const struct store_item *old, struct store_new *new,
                                         void *context);
-enum store_verdict store_commit(struct store_worker *worker, struct store_room *room, uint32_t now,
-                                struct store_new *new, store_decide *decide, void *context);
-void store_abandon(struct store_worker *worker, struct store_room *room);
+enum store_verdict store_commit(struct store_worker *worker, struct store_reservation *reservation,
+                                uint32_t now, struct store_new *new, store_decide *decide,
+                                void *context);
+void store_abandon(struct store_worker *worker, struct store_reservation *reservation);
 
 /* Everything stored so far is gone from second `at` on (at <= now: at once). */
 void store_flush(struct store *store, uint32_t at, uint32_t now);

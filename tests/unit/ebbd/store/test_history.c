@@ -173,20 +173,20 @@ static uint32_t expiry_for(struct player *me) {
 }
 
 static bool set_value(struct player *me, const char *key, uint32_t number_of_key, uint64_t number) {
-    struct store_room room = {0};
+    struct store_reservation reservation = {0};
     size_t length = length_for(me);
     uint32_t expires = expiry_for(me);
     enum store_verdict verdict =
         store_reserve(me->worker, ebb_span_of(key), length, &(struct store_new){.expires = expires},
-                      now_of(me), &room);
+                      now_of(me), &reservation);
     ebb_assert(verdict == STORE_STORED, "reserving %zu bytes: %d", length, verdict);
-    value_write(room.value, length, number_of_key, number, 0);
+    value_write(reservation.value, length, number_of_key, number, 0);
     if (chance(me, 50) == 0) {
-        store_abandon(me->worker, &room);
+        store_abandon(me->worker, &reservation);
         return false;
     }
     struct store_new new = {.expires = expires, .client_flags = 7};
-    verdict = store_commit(me->worker, &room, now_of(me), &new, NULL, NULL);
+    verdict = store_commit(me->worker, &reservation, now_of(me), &new, NULL, NULL);
     ebb_assert(verdict == STORE_STORED, "storing %zu bytes: %d", length, verdict);
     return true;
 }
@@ -266,13 +266,13 @@ static void counter_cas(struct player *me, uint32_t number_of_key, const char *k
     }
     value.count++;
     size_t length = length_for(me);
-    struct store_room room = {0};
+    struct store_reservation reservation = {0};
     enum store_verdict verdict = store_reserve(me->worker, ebb_span_of(key), length,
-                                               &(struct store_new){0}, now_of(me), &room);
+                                               &(struct store_new){0}, now_of(me), &reservation);
     ebb_assert(verdict == STORE_STORED, "reserving %zu bytes: %d", length, verdict);
-    value_write(room.value, length, number_of_key, value.number, value.count);
+    value_write(reservation.value, length, number_of_key, value.number, value.count);
     struct store_new new = {.client_flags = 7};
-    verdict = store_commit(me->worker, &room, now_of(me), &new, if_same, &seen);
+    verdict = store_commit(me->worker, &reservation, now_of(me), &new, if_same, &seen);
     ebb_assert(verdict != STORE_NO_MEMORY, "storing %zu bytes: no memory", length);
     if (verdict == STORE_STORED)
         success(me, number_of_key, &value, new.cas);
@@ -325,13 +325,13 @@ static void wave_operation(struct player *me) {
         store_update(me->worker, ebb_span_of(key), now_of(me), 0, remove_it, NULL);
         return;
     }
-    struct store_room room = {0};
-    enum store_verdict verdict =
-        store_reserve(me->worker, ebb_span_of(key), 8, &(struct store_new){0}, now_of(me), &room);
+    struct store_reservation reservation = {0};
+    enum store_verdict verdict = store_reserve(me->worker, ebb_span_of(key), 8,
+                                               &(struct store_new){0}, now_of(me), &reservation);
     ebb_assert(verdict == STORE_STORED, "reserving 8 bytes: %d", verdict);
-    memset(room.value, 'w', 8);
+    memset(reservation.value, 'w', 8);
     struct store_new new = {.client_flags = 7};
-    store_commit(me->worker, &room, now_of(me), &new, NULL, NULL);
+    store_commit(me->worker, &reservation, now_of(me), &new, NULL, NULL);
 }
 
 static void flush(struct player *me) {

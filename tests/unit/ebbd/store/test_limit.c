@@ -43,21 +43,23 @@ static char byte_of(uint32_t number) {
 }
 
 static enum store_verdict reserve(struct store_worker *worker, uint32_t number, size_t length,
-                                  struct store_room *room) {
+                                  struct store_reservation *reservation) {
     char key[32];
     snprintf(key, sizeof key, "key-%u", number);
     struct store_new plain = {0};
-    enum store_verdict verdict = store_reserve(worker, ebb_span_of(key), length, &plain, NOW, room);
+    enum store_verdict verdict =
+        store_reserve(worker, ebb_span_of(key), length, &plain, NOW, reservation);
     if (verdict == STORE_STORED)
-        memset(room->value, byte_of(number), length);
+        memset(reservation->value, byte_of(number), length);
     return verdict;
 }
 
 static enum store_verdict put(struct store_worker *worker, uint32_t number, size_t length) {
-    struct store_room room = {0};
+    struct store_reservation reservation = {0};
     struct store_new plain = {0};
-    enum store_verdict verdict = reserve(worker, number, length, &room);
-    return verdict == STORE_STORED ? store_commit(worker, &room, NOW, &plain, NULL, NULL) : verdict;
+    enum store_verdict verdict = reserve(worker, number, length, &reservation);
+    return verdict == STORE_STORED ? store_commit(worker, &reservation, NOW, &plain, NULL, NULL)
+                                   : verdict;
 }
 
 /* A hit is whole, and a use. */
@@ -220,14 +222,15 @@ START_TEST(a_room_outlives_a_change_of_the_limit) {
     uint32_t number = 0;
     for (size_t n = 0; n < sizeof limits / sizeof *limits; n++)
         for (size_t i = 0; i < sizeof lengths / sizeof *lengths; i++) {
-            struct store_room room = {0}, unused = {0};
+            struct store_reservation reservation = {0}, unused = {0};
             struct store_new plain = {0};
             limit_is(store, 64 * MIB);
-            ck_assert_int_eq(reserve(worker, ++number, lengths[i], &room), STORE_STORED);
+            ck_assert_int_eq(reserve(worker, ++number, lengths[i], &reservation), STORE_STORED);
             ck_assert_int_eq(reserve(worker, number + 1000, lengths[i], &unused), STORE_STORED);
             limit_is(store, limits[n] * MIB);
             store_abandon(worker, &unused);
-            ck_assert_int_eq(store_commit(worker, &room, NOW, &plain, NULL, NULL), STORE_STORED);
+            ck_assert_int_eq(store_commit(worker, &reservation, NOW, &plain, NULL, NULL),
+                             STORE_STORED);
             ck_assert(is_there(worker, number, lengths[i]));
             store_check(store);
         }

@@ -21,12 +21,13 @@ static struct store *open_store(size_t limit) {
 
 static void put(struct store_worker *worker, const char *key, const struct store_new *likely,
                 struct store_new *new, uint32_t now) {
-    struct store_room room = {0};
-    enum store_verdict verdict = store_reserve(worker, ebb_span_of(key), 20, likely, now, &room);
+    struct store_reservation reservation = {0};
+    enum store_verdict verdict =
+        store_reserve(worker, ebb_span_of(key), 20, likely, now, &reservation);
     ebb_assert(verdict == STORE_STORED, "%s: %d", key, verdict);
-    memset(room.value, 0, 20);
-    memcpy(room.value, key, strlen(key));
-    ebb_assert(store_commit(worker, &room, now, new, NULL, NULL) == STORE_STORED, "%s", key);
+    memset(reservation.value, 0, 20);
+    memcpy(reservation.value, key, strlen(key));
+    ebb_assert(store_commit(worker, &reservation, now, new, NULL, NULL) == STORE_STORED, "%s", key);
 }
 
 /* The item, after a look at its value. */

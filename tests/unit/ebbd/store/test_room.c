@@ -30,14 +30,15 @@ static struct store *open_store(size_t limit, int workers, size_t value_max) {
 /* A value of 'v's. */
 static enum store_verdict put(struct store_worker *worker, const char *key, size_t length,
                               uint32_t expires, uint32_t now, struct store_new *new) {
-    struct store_room room = {0};
-    enum store_verdict verdict = store_reserve(worker, ebb_span_of(key), length,
-                                               &(struct store_new){.expires = expires}, now, &room);
+    struct store_reservation reservation = {0};
+    enum store_verdict verdict =
+        store_reserve(worker, ebb_span_of(key), length, &(struct store_new){.expires = expires},
+                      now, &reservation);
     if (verdict != STORE_STORED)
         return verdict;
-    memset(room.value, 'v', length);
+    memset(reservation.value, 'v', length);
     struct store_new plain = {.expires = expires};
-    return store_commit(worker, &room, now, new ? new : &plain, NULL, NULL);
+    return store_commit(worker, &reservation, now, new ? new : &plain, NULL, NULL);
 }
 
 static void put_many(struct store_worker *worker, const char *prefix, int count, size_t length,

@@ -20,14 +20,15 @@ static struct store *open_store(size_t limit, int workers) {
 
 static enum store_verdict put(struct store_worker *worker, const char *key, const void *value,
                               size_t length, uint32_t expires, uint32_t now) {
-    struct store_room room = {0};
-    enum store_verdict verdict = store_reserve(worker, ebb_span_of(key), length,
-                                               &(struct store_new){.expires = expires}, now, &room);
+    struct store_reservation reservation = {0};
+    enum store_verdict verdict =
+        store_reserve(worker, ebb_span_of(key), length, &(struct store_new){.expires = expires},
+                      now, &reservation);
     if (verdict != STORE_STORED)
         return verdict;
-    memcpy(room.value, value, length);
+    memcpy(reservation.value, value, length);
     struct store_new new = {.expires = expires, .client_flags = 7};
-    return store_commit(worker, &room, now, &new, NULL, NULL);
+    return store_commit(worker, &reservation, now, &new, NULL, NULL);
 }
 
 /* Length of the value, or -1 for a miss; its bytes in out. */
@@ -148,13 +149,14 @@ START_TEST(a_refused_commit_leaves_the_old_and_wastes_nothing) {
     struct store_worker *worker = store_worker_at(store, 0);
     char out[8];
     put(worker, "k", "old", 3, 0, 2);
-    for (int i = 0; i < 100000; i++) { /* 100,000 rooms of 128 bytes would fill most of the limit */
-        struct store_room room = {0};
+    for (int i = 0; i < 100000;
+         i++) { /* 100,000 reservations of 128 bytes would fill most of the limit */
+        struct store_reservation reservation = {0};
         ck_assert_int_eq(
-            store_reserve(worker, EBB_SPAN("k"), 100, &(struct store_new){0}, 2, &room),
+            store_reserve(worker, EBB_SPAN("k"), 100, &(struct store_new){0}, 2, &reservation),
             STORE_STORED);
         struct store_new new = {0};
-        ck_assert_int_eq(store_commit(worker, &room, 2, &new, only_if_absent, NULL),
+        ck_assert_int_eq(store_commit(worker, &reservation, 2, &new, only_if_absent, NULL),
                          STORE_NOT_STORED);
     }
     ck_assert_int_eq(take(worker, "k", 2, out, sizeof out), 3);
@@ -209,9 +211,9 @@ START_TEST(a_huge_value_comes_back_whole_and_its_memory_returns) {
     ck_assert_int_eq(take(worker, "huge", 2, out, HUGE), HUGE);
     ck_assert_int_eq(memcmp(value, out, HUGE), 0);
     ck_assert_int_eq(put(worker, "big", value, HUGE, 0, 2), STORE_STORED);
-    struct store_room room = {0};
+    struct store_reservation reservation = {0};
     ck_assert_int_eq(
-        store_reserve(worker, EBB_SPAN("k"), 8 << 20, &(struct store_new){0}, 2, &room),
+        store_reserve(worker, EBB_SPAN("k"), 8 << 20, &(struct store_new){0}, 2, &reservation),
         STORE_TOO_LARGE);
     store_check(store);
     store_close(store);
@@ -251,17 +253,17 @@ START_TEST(a_room_outlives_the_eviction_of_its_segment) {
     struct store_worker *worker = store_worker_at(store, 0);
     static char filler[1000];
     char key[32], out[2000];
-    struct store_room room = {0};
+    struct store_reservation reservation = {0};
     ck_assert_int_eq(
-        store_reserve(worker, EBB_SPAN("slow"), 1000, &(struct store_new){0}, 2, &room),
+        store_reserve(worker, EBB_SPAN("slow"), 1000, &(struct store_new){0}, 2, &reservation),
         STORE_STORED);
-    memset(room.value, 'x', 1000);
+    memset(reservation.value, 'x', 1000);
     for (int i = 0; i < 20000; i++) {
         snprintf(key, sizeof key, "k%d", i);
         ck_assert_int_eq(put(worker, key, filler, sizeof filler, 0, 2), STORE_STORED);
     }
     struct store_new new = {0};
-    ck_assert_int_eq(store_commit(worker, &room, 2, &new, NULL, NULL), STORE_STORED);
+    ck_assert_int_eq(store_commit(worker, &reservation, 2, &new, NULL, NULL), STORE_STORED);
     ck_assert_int_eq(take(worker, "slow", 2, out, sizeof out), 1000);
     for (int i = 0; i < 1000; i++)
         ck_assert_int_eq(out[i], 'x');
