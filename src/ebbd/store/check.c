@@ -33,11 +33,11 @@ static void check_slot(struct store *store, uint32_t number, uint64_t slot) {
                entry->expires_last);
     ebb_assert(attributes.cas != 0, "segment %u at %u: no cas", segment, offset);
     struct bucket *home = index_lock(store, hash);
-    struct place found = index_find(store, home, key, hash);
+    struct slot_ref found = index_find(store, home, key, hash);
     index_unlock(home);
     ebb_assert(home == index_bucket_at(index_now(store), number),
                "an item of another bucket in bucket %u", number);
-    ebb_assert(found.head && slot_place(store, slot_load(found)) == slot_place(store, slot),
+    ebb_assert(found.head && slot_address(store, slot_load(found)) == slot_address(store, slot),
                "bucket %u: a key with two slots", number);
 }
 
@@ -53,7 +53,7 @@ static void check_bucket(struct store *store, uint32_t number, struct sums *sums
         int taken = 0, last = 0;
         more = run_next(index, &run);
         for (int i = 0; i < here.slots - more; i++)
-            if (!place_empty(run_at(&here, i))) {
+            if (!slot_ref_empty(run_at(&here, i))) {
                 check_slot(store, number, slot_load(run_at(&here, i)));
                 taken++;
                 last = i + 1;
@@ -115,9 +115,10 @@ static uint32_t live_at(struct store *store, uint32_t segment, uint32_t offset, 
     struct ebb_span key = {record_key(record, record->header), length};
     uint64_t hash = store_hash(store, key);
     struct bucket *home = index_lock(store, hash);
-    struct place place = index_find_place(store, home, hash, place_make(store, segment, offset));
+    struct slot_ref slot_at =
+        index_find_address(store, home, hash, address_make(store, segment, offset));
     index_unlock(home);
-    return place.head ? size : 0;
+    return slot_at.head ? size : 0;
 }
 
 static void check_segment(struct store *store, uint32_t segment, struct sums *sums) {

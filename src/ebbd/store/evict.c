@@ -138,14 +138,14 @@ static bool leave(const struct walk *walk, uint64_t hash, struct record *record,
     struct store *store = walk->store;
     uint32_t offset = (uint32_t)((char *)record - segment_data(store, walk->segment));
     struct bucket *bucket = index_lock(store, hash);
-    struct place place =
-        index_find_place(store, bucket, hash, place_make(store, walk->segment, offset));
+    struct slot_ref slot_at =
+        index_find_address(store, bucket, hash, address_make(store, walk->segment, offset));
     bool answered = true, remember = false, evicted = false;
     uint64_t slot = 0;
-    if (place.head) {
-        slot = slot_load(place);
+    if (slot_at.head) {
+        slot = slot_load(slot_at);
         if (reservation && reservation->record) {
-            answered = record_move(store, place, reservation, freq_after(walk, slot));
+            answered = record_move(store, slot_at, reservation, freq_after(walk, slot));
             if (answered)
                 atomic_fetch_add_explicit(&store->copied_bytes, reservation->size,
                                           memory_order_relaxed);
@@ -153,7 +153,7 @@ static bool leave(const struct walk *walk, uint64_t hash, struct record *record,
             answered = false;
         } else {
             bool expired = record_expired(walk, record);
-            index_remove(store, bucket, place);
+            index_remove(store, bucket, slot_at);
             segment_live_remove(walk->entry, size);
             count_gone(store, record, expired);
             evicted = !expired;
@@ -166,7 +166,7 @@ static bool leave(const struct walk *walk, uint64_t hash, struct record *record,
     if (evicted && store->config.evicted)
         tell_evicted(walk, record, slot);
     if (reservation && reservation->record &&
-        (place.head == NULL || !answered)) /* deleted, or too narrow */
+        (slot_at.head == NULL || !answered)) /* deleted, or too narrow */
         segment_unreserve(store->evictor, reservation);
     return answered;
 }
@@ -233,11 +233,12 @@ static bool huge_stays(const struct walk *walk) {
         return false;
     uint64_t hash = record_hash(store, record);
     struct bucket *bucket = index_lock(store, hash);
-    struct place place = index_find_place(store, bucket, hash, place_make(store, walk->segment, 0));
-    uint64_t slot = place.head ? slot_load(place) : 0;
-    bool stays = place.head && survives(walk, record, walk->entry->capacity, slot);
+    struct slot_ref slot_at =
+        index_find_address(store, bucket, hash, address_make(store, walk->segment, 0));
+    uint64_t slot = slot_at.head ? slot_load(slot_at) : 0;
+    bool stays = slot_at.head && survives(walk, record, walk->entry->capacity, slot);
     if (stays)
-        slot_store(place, (slot & ~SLOT_FREQ_ALL) | freq_after(walk, slot) | SLOT_MAIN);
+        slot_store(slot_at, (slot & ~SLOT_FREQ_ALL) | freq_after(walk, slot) | SLOT_MAIN);
     index_unlock(bucket);
     if (stays) {
         pthread_mutex_lock(&store->lock);

@@ -162,7 +162,7 @@ void ghost_add(struct store *store, uint64_t hash) {
         ghost->until_grown = ghost->page_cells / GROW_SHARE;
         grow(store, ghost);
     }
-    ghost_cell *row = row_of(ghost, hash), *place = row;
+    ghost_cell *row = row_of(ghost, hash), *slot_at = row;
     if (row == NULL)
         return;
     uint16_t now = grow_older(store, ghost), oldest = 0;
@@ -171,10 +171,10 @@ void ghost_add(struct store *store, uint64_t hash) {
         uint16_t behind = cell == 0 ? AGE_MASK + 1 : age_behind(cell & AGE_MASK, now);
         if (behind >= oldest) {
             oldest = behind;
-            place = &row[i];
+            slot_at = &row[i];
         }
     }
-    atomic_store_explicit(place, fingerprint(hash) | now, memory_order_relaxed);
+    atomic_store_explicit(slot_at, fingerprint(hash) | now, memory_order_relaxed);
 }
 
 bool ghost_take(struct store *store, uint64_t hash) {

@@ -8,7 +8,7 @@
  * page is dropped and collected.
  *
  * 1. A bucket's lock is its version being odd; it covers its overflow chain. Whoever changes a
- * slot's place holds it.
+ * slot's address holds it.
  * 2. A reader takes (version, slot, segment pointer) and checks the version before it follows the
  * pointer: evicting clears the slot, under the lock, before it clears the root, so an unchanged
  * version means a valid pointer, and the pointer in the reader's register holds the segment from
@@ -258,7 +258,7 @@ static struct search search_start(const struct store *store, struct bucket *buck
 }
 
 /* The next slot that has the tag, if any. */
-static inline __attribute__((always_inline)) struct place search_next(struct search *search) {
+static inline __attribute__((always_inline)) struct slot_ref search_next(struct search *search) {
     for (;;) {
         int at = tagged(&search->run, search->tag, search->at);
         if (at < search->run.slots) {
@@ -266,29 +266,29 @@ static inline __attribute__((always_inline)) struct place search_next(struct sea
             return run_at(&search->run, at);
         }
         if (!run_next(search->index, &search->run))
-            return (struct place){NULL, NULL};
+            return (struct slot_ref){NULL, NULL};
         search->at = 0;
     }
 }
 
-struct place index_find(struct store *store, struct bucket *bucket, struct ebb_span key,
-                        uint64_t hash) {
+struct slot_ref index_find(struct store *store, struct bucket *bucket, struct ebb_span key,
+                           uint64_t hash) {
     struct search search = search_start(store, bucket, hash);
-    struct place place;
+    struct slot_ref slot_at;
     do
-        place = search_next(&search);
-    while (place.head && !record_has_key(slot_record(store, slot_load(place)), key));
-    return place;
+        slot_at = search_next(&search);
+    while (slot_at.head && !record_has_key(slot_record(store, slot_load(slot_at)), key));
+    return slot_at;
 }
 
-struct place index_find_place(struct store *store, struct bucket *bucket, uint64_t hash,
-                              uint64_t points_to) {
+struct slot_ref index_find_address(struct store *store, struct bucket *bucket, uint64_t hash,
+                                   uint64_t points_to) {
     struct search search = search_start(store, bucket, hash);
-    struct place place;
+    struct slot_ref slot_at;
     do
-        place = search_next(&search);
-    while (place.head && slot_place(store, slot_load(place)) != points_to);
-    return place;
+        slot_at = search_next(&search);
+    while (slot_at.head && slot_address(store, slot_load(slot_at)) != points_to);
+    return slot_at;
 }
 
 /* Returns the slot that had to go for it, or 0. */
@@ -297,14 +297,14 @@ uint64_t index_insert(struct index *index, struct bucket *bucket, uint64_t slot)
     int length = 0;
     do {
         for (int i = 0; i < run.slots; i++)
-            if (place_empty(run_at(&run, i))) {
+            if (slot_ref_empty(run_at(&run, i))) {
                 slot_store(run_at(&run, i), slot);
                 return 0;
             }
         length++;
     } while (run_next(index, &run));
     uint32_t more = length <= INDEX_CHAIN_MAX ? overflow_take(index) : OVERFLOW_NONE;
-    struct place last = run_last(&run);
+    struct slot_ref last = run_last(&run);
     if (more == OVERFLOW_NONE) {
         uint64_t lost = slot_load(last);
         slot_store(last, slot);
@@ -318,22 +318,22 @@ uint64_t index_insert(struct index *index, struct bucket *bucket, uint64_t slot)
 }
 
 /* The chain's last item fills the hole (invariant 6). */
-void index_remove(struct store *store, struct bucket *bucket, struct place place) {
+void index_remove(struct store *store, struct bucket *bucket, struct slot_ref slot_at) {
     struct index *index = index_now(store);
     struct run run = run_of_bucket(bucket);
-    struct place link = {NULL, NULL};
-    while (place_links(run_last(&run))) {
+    struct slot_ref link = {NULL, NULL};
+    while (slot_ref_links(run_last(&run))) {
         link = run_last(&run);
         run_next(index, &run);
     }
     if (link.head == NULL) {
-        slot_store(place, 0);
+        slot_store(slot_at, 0);
         return;
     }
     int taken = run.slots - 1;
-    while (place_empty(run_at(&run, taken)))
+    while (slot_ref_empty(run_at(&run, taken)))
         taken--;
-    slot_store(place, slot_load(run_at(&run, taken)));
+    slot_store(slot_at, slot_load(run_at(&run, taken)));
     slot_store(run_at(&run, taken), 0);
     if (taken > 1)
         return;
@@ -357,8 +357,8 @@ static enum look look_in(const struct store *store, const struct index *index, s
     struct run run = run_of_bucket(found->bucket);
     for (;;) {
         for (int i = 0; (i = tagged(&run, tag, i)) < run.slots; i++) {
-            struct place place = run_at(&run, i);
-            uint64_t slot = slot_load(place);
+            struct slot_ref slot_at = run_at(&run, i);
+            uint64_t slot = slot_load(slot_at);
             uint32_t offset = slot_offset(store, slot);
             uint32_t segment = slot_segment(store, slot); /* any, when the halves are of two */
             char *data = segment < store->segments_max ? segment_data(store, segment) : NULL;
@@ -367,13 +367,13 @@ static enum look look_in(const struct store *store, const struct index *index, s
             struct record *record = (struct record *)(data + offset);
             if (!record_has_key(record, key))
                 continue;
-            found->place = place;
+            found->slot_at = slot_at;
             found->slot = slot;
             found->target = (struct target){data, record, segment_at(store, segment)};
             return LOOK_FOUND;
         }
-        struct place last = run_last(&run);
-        bool links = place_links(last);
+        struct slot_ref last = run_last(&run);
+        bool links = slot_ref_links(last);
         uint32_t number = link_number(last);
         if (!still(found->bucket, found->version))
             return LOOK_AGAIN;
@@ -418,16 +418,16 @@ static int take_all(struct index *index, struct bucket *bucket, uint64_t slots[C
     uint32_t number = OVERFLOW_NONE;
     int n = 0;
     for (;;) {
-        struct place last = run_last(&run);
-        uint32_t next = place_links(last) ? link_number(last) : OVERFLOW_NONE;
+        struct slot_ref last = run_last(&run);
+        uint32_t next = slot_ref_links(last) ? link_number(last) : OVERFLOW_NONE;
         if (next != OVERFLOW_NONE)
             slot_store(last, 0);
         for (int i = 0; i < run.slots; i++) {
-            struct place place = run_at(&run, i);
-            if (place_empty(place))
+            struct slot_ref slot_at = run_at(&run, i);
+            if (slot_ref_empty(slot_at))
                 continue;
-            slots[n++] = slot_load(place);
-            slot_store(place, 0);
+            slots[n++] = slot_load(slot_at);
+            slot_store(slot_at, 0);
         }
         if (number != OVERFLOW_NONE)
             overflow_put(index, number);

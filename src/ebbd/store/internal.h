@@ -171,8 +171,8 @@ enum { GHOST_WAYS = 8, GHOST_AGE_BITS = 5 };
 /* ---- The index ---- */
 
 /* A slot is 48 bits, in two pieces, so that ten and a lock fit in a cache line:
- *   head 16: freq 2 | huge 1 | main 1 | tag and the place's high bits 12
- *   tail 32: the place's rest
+ *   head 16: freq 2 | huge 1 | main 1 | tag and the address's high bits 12
+ *   tail 32: the address's rest
  * The place is a segment's number and an offset in units of RECORD_ALIGN; how many bits each takes
  * follows from the largest limit there was (struct layout), the tag has what is left of 12. An
  * item's tag is never 0: a head of 0 is an empty slot, HEAD_LINK the last slot of a full bucket,
@@ -209,25 +209,25 @@ _Static_assert(sizeof(struct overflow) == 32, "two overflow buckets are one");
 #define SLOT_MAIN       ((uint64_t)1 << SLOT_TAG_END)
 
 /* Where a slot stands, in a bucket or an overflow bucket. */
-struct place {
+struct slot_ref {
     _Atomic uint32_t *tail;
     _Atomic uint16_t *head; /* NULL: nowhere */
 };
 
 /* Without the bucket's lock: a slot only if the bucket's version says so afterwards. */
-static inline uint64_t slot_load(struct place place) {
-    return (uint64_t)atomic_load_explicit(place.head, memory_order_relaxed) << SLOT_TAIL_BITS |
-           atomic_load_explicit(place.tail, memory_order_relaxed);
+static inline uint64_t slot_load(struct slot_ref slot_at) {
+    return (uint64_t)atomic_load_explicit(slot_at.head, memory_order_relaxed) << SLOT_TAIL_BITS |
+           atomic_load_explicit(slot_at.tail, memory_order_relaxed);
 }
 
-static inline void slot_store(struct place place, uint64_t slot) {
-    atomic_store_explicit(place.head, (uint16_t)(slot >> SLOT_TAIL_BITS), memory_order_relaxed);
-    atomic_store_explicit(place.tail, (uint32_t)slot, memory_order_relaxed);
+static inline void slot_store(struct slot_ref slot_at, uint64_t slot) {
+    atomic_store_explicit(slot_at.head, (uint16_t)(slot >> SLOT_TAIL_BITS), memory_order_relaxed);
+    atomic_store_explicit(slot_at.tail, (uint32_t)slot, memory_order_relaxed);
 }
 
 /* The slots of a bucket, or of one overflow bucket of its chain. */
 struct run {
-    struct place first;
+    struct slot_ref first;
     int slots;
 };
 
@@ -239,24 +239,24 @@ static inline struct run run_of_overflow(struct overflow *overflow) {
     return (struct run){{overflow->tail, overflow->head}, OVERFLOW_SLOTS};
 }
 
-static inline struct place run_at(const struct run *run, int at) {
-    return (struct place){run->first.tail + at, run->first.head + at};
+static inline struct slot_ref run_at(const struct run *run, int at) {
+    return (struct slot_ref){run->first.tail + at, run->first.head + at};
 }
 
-static inline struct place run_last(const struct run *run) {
+static inline struct slot_ref run_last(const struct run *run) {
     return run_at(run, run->slots - 1);
 }
 
-static inline bool place_empty(struct place place) {
-    return atomic_load_explicit(place.head, memory_order_relaxed) == 0;
+static inline bool slot_ref_empty(struct slot_ref slot_at) {
+    return atomic_load_explicit(slot_at.head, memory_order_relaxed) == 0;
 }
 
-static inline bool place_links(struct place place) {
-    return atomic_load_explicit(place.head, memory_order_relaxed) == HEAD_LINK;
+static inline bool slot_ref_links(struct slot_ref slot_at) {
+    return atomic_load_explicit(slot_at.head, memory_order_relaxed) == HEAD_LINK;
 }
 
 /* Of the overflow bucket that a link leads to. */
-static inline uint32_t link_number(struct place link) {
+static inline uint32_t link_number(struct slot_ref link) {
     return atomic_load_explicit(link.tail, memory_order_relaxed);
 }
 
@@ -291,7 +291,7 @@ static inline size_t index_page_bytes(const struct index *index) {
 /* How a slot says its place. It changes while all buckets are locked. */
 struct layout {
     _Atomic uint8_t offset_bits;
-    _Atomic uint64_t offset_mask, place_mask, tag_mask;
+    _Atomic uint64_t offset_mask, address_mask, tag_mask;
 };
 
 /* Cleaning keeps what lives, also in a segment that looked wholly dead: a room in it may have been
@@ -383,12 +383,12 @@ static inline uint64_t tag_mask(const struct store *store) {
     return atomic_load_explicit(&store->layout.tag_mask, memory_order_relaxed);
 }
 
-static inline uint64_t slot_place(const struct store *store, uint64_t slot) {
-    return slot & atomic_load_explicit(&store->layout.place_mask, memory_order_relaxed);
+static inline uint64_t slot_address(const struct store *store, uint64_t slot) {
+    return slot & atomic_load_explicit(&store->layout.address_mask, memory_order_relaxed);
 }
 
 static inline uint32_t slot_segment(const struct store *store, uint64_t slot) {
-    return (uint32_t)(slot_place(store, slot) >>
+    return (uint32_t)(slot_address(store, slot) >>
                       atomic_load_explicit(&store->layout.offset_bits, memory_order_relaxed));
 }
 
@@ -398,7 +398,7 @@ static inline uint32_t slot_offset(const struct store *store, uint64_t slot) {
            RECORD_ALIGN;
 }
 
-static inline uint64_t place_make(const struct store *store, uint32_t segment, uint32_t offset) {
+static inline uint64_t address_make(const struct store *store, uint32_t segment, uint32_t offset) {
     return (uint64_t)segment << atomic_load_explicit(&store->layout.offset_bits,
                                                      memory_order_relaxed) |
            offset / RECORD_ALIGN;
@@ -459,7 +459,7 @@ bool attributes_likely_narrow(const struct store *store, const struct attributes
 /* Under the lock of the slot's bucket: the record behind the slot is copied to `room`, whose header
  * may be of the other width, and the slot headers there from then on, with this frequency (in
  * SLOT_FREQ_ALL). False: what the header keeps does not fit the reservation's. */
-bool record_move(struct store *store, struct place place,
+bool record_move(struct store *store, struct slot_ref slot_at,
                  const struct store_reservation *reservation, uint64_t freq);
 
 /* ---- segment.c ---- */
@@ -594,20 +594,20 @@ uint32_t index_number_of(uint64_t hash, uint32_t count);
 struct bucket *index_lock(struct store *store, uint64_t hash);
 void index_unlock(struct bucket *bucket);
 /* Under the lock: where the key's slot is, if anywhere. */
-struct place index_find(struct store *store, struct bucket *bucket, struct ebb_span key,
-                        uint64_t hash);
-/* Under the lock: where the slot of that hash is that points to exactly this place (place_make), if
- * anywhere. */
-struct place index_find_place(struct store *store, struct bucket *bucket, uint64_t hash,
-                              uint64_t points_to);
+struct slot_ref index_find(struct store *store, struct bucket *bucket, struct ebb_span key,
+                           uint64_t hash);
+/* Under the lock: where the slot of that hash is that points to exactly this address
+ * (address_make), if anywhere. */
+struct slot_ref index_find_address(struct store *store, struct bucket *bucket, uint64_t hash,
+                                   uint64_t points_to);
 /* Under the lock: puts a new slot in. When there is no room another item of the bucket leaves. */
 void index_put(struct store *store, struct bucket *bucket, uint64_t slot);
 /* Under the lock: empties a slot that index_find returned. */
-void index_remove(struct store *store, struct bucket *bucket, struct place place);
+void index_remove(struct store *store, struct bucket *bucket, struct slot_ref slot_at);
 /* What a look without the lock found: consistent as long as `bucket` has this version. */
 struct found {
     struct bucket *bucket; /* the key's own */
-    struct place place;
+    struct slot_ref slot_at;
     uint64_t slot;
     uint32_t version;
     struct target target;
@@ -625,8 +625,8 @@ struct overflow *index_overflow_at(const struct index *index, uint32_t number);
 /* The run that the last slot of this one leads to takes its place. False: there is none. Under the
  * bucket's lock. */
 static inline bool run_next(const struct index *index, struct run *run) {
-    struct place last = run_last(run);
-    if (!place_links(last))
+    struct slot_ref last = run_last(run);
+    if (!slot_ref_links(last))
         return false;
     *run = run_of_overflow(index_overflow_at(index, link_number(last)));
     return true;

@@ -80,9 +80,9 @@ bool attributes_likely_narrow(const struct store *store, const struct attributes
            (attributes->expires < now || attributes->expires - now < EXPIRES_LIKELY);
 }
 
-bool record_move(struct store *store, struct place place,
+bool record_move(struct store *store, struct slot_ref slot_at,
                  const struct store_reservation *reservation, uint64_t freq) {
-    uint64_t slot = slot_load(place);
+    uint64_t slot = slot_load(slot_at);
     struct target target = slot_target(store, slot);
     struct record *from = target.record, *to = reservation->record;
     struct segment_entry *to_entry = reservation->entry;
@@ -100,8 +100,8 @@ bool record_move(struct store *store, struct place place,
     atomic_store_explicit(&to->header, fresh, memory_order_release);
     segment_expires_raise(to_entry, attributes.expires);
     segment_live_add(to_entry, reservation->size);
-    slot_store(place, (slot & tag_mask(store)) | freq | segment_slot_bits(to_entry) |
-                          place_make(store, reservation->segment_id, reservation->offset));
+    slot_store(slot_at, (slot & tag_mask(store)) | freq | segment_slot_bits(to_entry) |
+                            address_make(store, reservation->segment_id, reservation->offset));
     segment_slot_gone(store, slot);
     return true;
 }

@@ -33,30 +33,30 @@ static struct layout layout_for(const struct store *store, const struct shape *s
         bits_for((bytes > shape->segment_bytes ? bytes : shape->segment_bytes) / RECORD_ALIGN);
     if (number_bits + offset_bits < SLOT_TAIL_BITS) /* the tag stands in the head only */
         offset_bits = SLOT_TAIL_BITS - number_bits;
-    uint64_t place_mask = ((uint64_t)1 << (number_bits + offset_bits)) - 1;
+    uint64_t address_mask = ((uint64_t)1 << (number_bits + offset_bits)) - 1;
     return (struct layout){.offset_bits = (uint8_t)offset_bits,
                            .offset_mask = ((uint64_t)1 << offset_bits) - 1,
-                           .place_mask = place_mask,
-                           .tag_mask = SLOT_MAIN - 1 - place_mask};
+                           .address_mask = address_mask,
+                           .tag_mask = SLOT_MAIN - 1 - address_mask};
 }
 
 static bool layout_same(const struct layout *one, const struct layout *other) {
-    return one->offset_bits == other->offset_bits && one->place_mask == other->place_mask;
+    return one->offset_bits == other->offset_bits && one->address_mask == other->address_mask;
 }
 
 static void layout_set(struct layout *at, const struct layout *to) {
     atomic_store_explicit(&at->offset_bits, to->offset_bits, memory_order_relaxed);
     atomic_store_explicit(&at->offset_mask, to->offset_mask, memory_order_relaxed);
-    atomic_store_explicit(&at->place_mask, to->place_mask, memory_order_relaxed);
+    atomic_store_explicit(&at->address_mask, to->address_mask, memory_order_relaxed);
     atomic_store_explicit(&at->tag_mask, to->tag_mask, memory_order_relaxed);
 }
 
 /* The same slot in another layout, whose tag is no longer. */
 static uint64_t slot_again(const struct layout *from, const struct layout *to, uint64_t slot) {
-    uint64_t place = slot & from->place_mask, offset = place & from->offset_mask;
+    uint64_t slot_at = slot & from->address_mask, offset = slot_at & from->offset_mask;
     return (slot & (SLOT_FREQ_ALL | SLOT_HUGE | SLOT_MAIN)) |
            tag_not_0(slot & from->tag_mask & to->tag_mask) |
-           place >> from->offset_bits << to->offset_bits | offset;
+           slot_at >> from->offset_bits << to->offset_bits | offset;
 }
 
 static uint32_t page_shift_for(const struct shape *shape) {
@@ -150,10 +150,10 @@ static void copy_bucket(const struct index *from, struct index *to, uint32_t num
     struct bucket *copy = index_bucket_at(to, number);
     do
         for (int i = 0; i < run.slots; i++) {
-            struct place place = run_at(&run, i);
-            if (place_empty(place) || (i == run.slots - 1 && place_links(place)))
+            struct slot_ref slot_at = run_at(&run, i);
+            if (slot_ref_empty(slot_at) || (i == run.slots - 1 && slot_ref_links(slot_at)))
                 continue;
-            uint64_t lost = index_insert(to, copy, slot_again(was, is, slot_load(place)));
+            uint64_t lost = index_insert(to, copy, slot_again(was, is, slot_load(slot_at)));
             ebb_assert(lost == 0, "bucket %u: no room for its copy", number);
         }
     while (run_next(from, &run));

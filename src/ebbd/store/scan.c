@@ -17,10 +17,11 @@ static bool find(struct store *store, const char *data, uint32_t segment, uint32
                  struct ebb_span key, uint32_t now, struct store_item *item) {
     uint64_t hash = store_hash(store, key);
     struct bucket *bucket = index_lock(store, hash);
-    struct place place = index_find_place(store, bucket, hash, place_make(store, segment, offset));
-    bool found = place.head && segment_data(store, segment) == data;
+    struct slot_ref slot_at =
+        index_find_address(store, bucket, hash, address_make(store, segment, offset));
+    bool found = slot_at.head && segment_data(store, segment) == data;
     if (found) {
-        uint64_t slot = slot_load(place);
+        uint64_t slot = slot_load(slot_at);
         struct target target = slot_target(store, slot);
         store_view(&target, slot, now, item);
     }

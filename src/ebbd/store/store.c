@@ -167,7 +167,7 @@ bool store_find(struct store_worker *worker, struct ebb_span key, uint32_t now,
         read->bucket = found.bucket;
         read->version = found.version;
         read->slot = found.slot;
-        read->head = found.place.head;
+        read->head = found.slot_at.head;
         read->record = found.target.record;
         read->now = now;
         read->worker = worker;
@@ -220,32 +220,33 @@ static uint64_t cas_next(struct store *store, uint64_t old) {
     return fresh > old || old == UINT64_MAX ? fresh : old + 1;
 }
 
-static void unlink_slot(struct store_worker *worker, struct bucket *bucket, struct place place) {
+static void unlink_slot(struct store_worker *worker, struct bucket *bucket,
+                        struct slot_ref slot_at) {
     struct store *store = worker->store;
-    uint64_t slot = slot_load(place);
-    index_remove(store, bucket, place);
+    uint64_t slot = slot_load(slot_at);
+    index_remove(store, bucket, slot_at);
     segment_slot_gone(store, slot);
     items_add(worker, -1);
 }
 
 /* Under the lock: the key's slot if its item lives, and where it leads to. An expired one is
  * unlinked. */
-static struct place find_living(struct store_worker *worker, struct bucket *bucket,
-                                struct ebb_span key, uint64_t hash, uint32_t now,
-                                struct target *target, struct store_item *item) {
+static struct slot_ref find_living(struct store_worker *worker, struct bucket *bucket,
+                                   struct ebb_span key, uint64_t hash, uint32_t now,
+                                   struct target *target, struct store_item *item) {
     struct store *store = worker->store;
-    struct place place = index_find(store, bucket, key, hash);
-    if (place.head == NULL)
-        return place;
-    uint64_t slot = slot_load(place);
+    struct slot_ref slot_at = index_find(store, bucket, key, hash);
+    if (slot_at.head == NULL)
+        return slot_at;
+    uint64_t slot = slot_load(slot_at);
     *target = slot_target(store, slot);
     store_view(target, slot, now, item);
     if (!is_expired(item->expires, now))
-        return place;
+        return slot_at;
     if (!atomic_load(&target->entry->flushed))
         own_add(&worker->expired_lookups, 1);
-    unlink_slot(worker, bucket, place);
-    return (struct place){NULL, NULL};
+    unlink_slot(worker, bucket, slot_at);
+    return (struct slot_ref){NULL, NULL};
 }
 
 /* Who comes for an expired item takes it away, so it is counted once. False: it lives. */
@@ -260,7 +261,7 @@ static bool drop_expired(struct store_worker *worker, struct ebb_span key, uint6
 }
 
 /* The record is wide, or narrow and will hold what the update may make of it. */
-static void update_apply(struct store_worker *worker, struct place place,
+static void update_apply(struct store_worker *worker, struct slot_ref slot_at,
                          const struct target *target, const struct store_update *update,
                          uint32_t now) {
     struct store *store = worker->store;
@@ -282,7 +283,7 @@ static void update_apply(struct store_worker *worker, struct place place,
         *update->cas_told = attributes.cas;
     if (update->accessed || update->changed) {
         record_accessed(record, update->accessed ? STORE_FETCHED : 0, now);
-        slot_used(worker, place.head, slot_load(place));
+        slot_used(worker, slot_at.head, slot_load(slot_at));
     }
 }
 
@@ -351,14 +352,14 @@ static bool widen(struct store_worker *worker, struct ebb_span key, uint64_t has
                          &reservation) != STORE_STORED)
         return false;
     struct bucket *bucket = index_lock(store, hash);
-    struct place place = index_find(store, bucket, key, hash);
+    struct slot_ref slot_at = index_find(store, bucket, key, hash);
     bool moved = false;
-    if (place.head && segment_alive(reservation.entry, reservation.segment_generation)) {
-        uint64_t slot = slot_load(place);
+    if (slot_at.head && segment_alive(reservation.entry, reservation.segment_generation)) {
+        uint64_t slot = slot_load(slot_at);
         struct target target = slot_target(store, slot);
         uint64_t header = atomic_load_explicit(&target.record->header, memory_order_relaxed);
         moved = segment_value_length(target.entry, header) == reservation.value_length &&
-                record_move(store, place, &reservation, slot & SLOT_FREQ_ALL);
+                record_move(store, slot_at, &reservation, slot & SLOT_FREQ_ALL);
     }
     index_unlock(bucket);
     if (!moved) /* somebody was faster; the caller looks again */
@@ -366,8 +367,9 @@ static bool widen(struct store_worker *worker, struct ebb_span key, uint64_t has
     return true;
 }
 
-static void update_there(struct store_worker *worker, struct bucket *bucket, struct place place,
-                         const struct target *target, struct store_update *update, uint32_t now,
+static void update_there(struct store_worker *worker, struct bucket *bucket,
+                         struct slot_ref slot_at, const struct target *target,
+                         struct store_update *update, uint32_t now,
                          void (*update_fn)(struct store_update *, void *), void *context) {
     update->value =
         update->item.value_length <= STORE_COPY_MAX ? (char *)(uintptr_t)update->item.value : NULL;
@@ -376,9 +378,9 @@ static void update_there(struct store_worker *worker, struct bucket *bucket, str
     update->cas = update->item.cas;
     update_fn(update, context);
     if (update->remove)
-        unlink_slot(worker, bucket, place);
+        unlink_slot(worker, bucket, slot_at);
     else
-        update_apply(worker, place, target, update, now);
+        update_apply(worker, slot_at, target, update, now);
 }
 
 bool store_update_may(struct store_worker *worker, struct ebb_span key, uint32_t now,
@@ -391,13 +393,14 @@ bool store_update_may(struct store_worker *worker, struct ebb_span key, uint32_t
         struct store_update update = {0};
         struct target target;
         struct bucket *bucket = index_lock(store, hash);
-        struct place place = find_living(worker, bucket, key, hash, now, &target, &update.item);
-        bool fits = place.head == NULL || update_fits(store, &target, update.item.cas, may);
-        if (place.head && fits)
-            update_there(worker, bucket, place, &target, &update, now, update_fn, context);
+        struct slot_ref slot_at =
+            find_living(worker, bucket, key, hash, now, &target, &update.item);
+        bool fits = slot_at.head == NULL || update_fits(store, &target, update.item.cas, may);
+        if (slot_at.head && fits)
+            update_there(worker, bucket, slot_at, &target, &update, now, update_fn, context);
         index_unlock(bucket);
         if (fits)
-            return place.head != NULL;
+            return slot_at.head != NULL;
         if (!widen(worker, key, hash, now))
             return false;
     }
@@ -452,7 +455,7 @@ void store_abandon(struct store_worker *worker, struct store_reservation *reserv
 }
 
 static void publish(struct store_worker *worker, struct store_reservation *reservation,
-                    struct bucket *bucket, struct place place, const struct store_new *new,
+                    struct bucket *bucket, struct slot_ref slot_at, const struct store_new *new,
                     uint32_t now) {
     struct store *store = worker->store;
     struct record *record = reservation->record;
@@ -466,12 +469,12 @@ static void publish(struct store_worker *worker, struct store_reservation *reser
     attributes_write(entry, record, reservation->wide, &attributes);
     segment_expires_raise(entry, new->expires);
     segment_live_add(entry, reservation->size);
-    uint64_t old = place.head ? slot_load(place) : 0;
+    uint64_t old = slot_at.head ? slot_load(slot_at) : 0;
     uint64_t slot = tag_of(store, reservation->hash) | segment_slot_bits(entry) |
                     (old & SLOT_FREQ_ALL) |
-                    place_make(store, reservation->segment_id, reservation->offset);
-    if (place.head) {
-        slot_store(place, slot);
+                    address_make(store, reservation->segment_id, reservation->offset);
+    if (slot_at.head) {
+        slot_store(slot_at, slot);
         segment_slot_gone(store, old);
     } else {
         index_put(store, bucket, slot);
@@ -528,19 +531,19 @@ static enum tried commit_there(struct store_worker *worker, struct store_reserva
     struct target target;
     if (!segment_alive(reservation->entry, reservation->segment_generation))
         return TRY_ELSEWHERE;
-    struct place place = find_living(worker, bucket, reservation_key(reservation),
-                                     reservation->hash, now, &target, &old);
-    *verdict = decide ? decide(place.head ? &old : NULL, new, context) : STORE_STORED;
+    struct slot_ref slot_at = find_living(worker, bucket, reservation_key(reservation),
+                                          reservation->hash, now, &target, &old);
+    *verdict = decide ? decide(slot_at.head ? &old : NULL, new, context) : STORE_STORED;
     if (*verdict != STORE_STORED)
         return TRIED;
     if (new->cas == 0)
-        new->cas = cas_next(store, place.head ? old.cas : 0);
-    if (place.head && overwrite(store, &target, reservation, &old, new, now))
+        new->cas = cas_next(store, slot_at.head ? old.cas : 0);
+    if (slot_at.head && overwrite(store, &target, reservation, &old, new, now))
         return TRIED_IN_PLACE;
     struct attributes attributes = attributes_of(new);
     if (!reservation->wide && !attributes_fit(reservation->entry, &attributes))
         return TRY_WIDER;
-    publish(worker, reservation, bucket, place, new, now);
+    publish(worker, reservation, bucket, slot_at, new, now);
     return TRIED;
 }
 

@@ -239,20 +239,20 @@ START_TEST(what_moves_stays_what_it_was) {
     struct store_item before, after;
     struct store_read read;
     const void *first = NULL;
-    int places = 0;
+    int slots_at = 0;
     for (int i = 0; i < 200; i++) {
         for (int reads = 0; reads < 200; reads++) { /* else the store thinks that nobody reads */
             ck_assert_msg(store_find(worker, EBB_SPAN("kept"), NOW + 1, &read), "round %d", i);
             store_touched(&read);
         }
         ck_assert(read_now(worker, "kept", NOW + 1, i == 0 ? &before : &after));
-        places += i > 0 && after.pin != first;
+        slots_at += i > 0 && after.pin != first;
         first = i == 0 ? before.pin : after.pin;
         char prefix[32];
         snprintf(prefix, sizeof prefix, "other-%d", i);
         put_many(worker, prefix, 400, 100, 0, NOW + 2);
     }
-    ck_assert_int_gt(places, 0); /* it was moved */
+    ck_assert_int_gt(slots_at, 0); /* it was moved */
     ck_assert_uint_eq(after.cas, before.cas);
     ck_assert_uint_eq(after.expires, 5000);
     ck_assert_uint_eq(after.client_flags, 77);
