@@ -42,7 +42,7 @@ const char *ebb_http_peer(const struct ebb_http_request *request);
  * later, on the same thread, with ebb_http_later_reply; it must be, also when the peer has gone
  * meanwhile (then nothing is sent) or the server is to be closed. gone(arg) is called, on the same
  * thread, when the peer goes first; the answer may be given up from there. */
-struct ebb_http_later; /* OWNED; ebb_http_later_reply is its goodbye */
+struct ebb_http_later; /* OWNED; ebb_http_later_reply releases it */
 struct ebb_http_later *ebb_http_keep(struct ebb_http_request *request, void (*gone)(void *arg),
                                      void *arg);
 struct ebb_writer *ebb_http_later_body(struct ebb_http_later *later);

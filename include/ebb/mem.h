@@ -86,20 +86,20 @@ void *ebb_try_sized(struct ebb_type *type, size_t size)
 void *ebb_bytes(size_t size) __attribute__((malloc, alloc_size(1)));
 void *ebb_try_bytes(size_t size) __attribute__((malloc, alloc_size(1)));
 
-/* The goodbye to an OWNED object. The memory stays readable until the collector finds it
+/* Releases an OWNED object. The memory stays readable until the collector finds it
  * unreachable, so a late reader sees old bytes, never somebody else's. Twice, or on what is not an
  * OWNED object's start: a panic in debug builds (EBB_DEBUG), counted (ebb_misuse_total) and logged
  * otherwise. NULL is fine. */
 void ebb_done(const void *object);
 
-/* The goodbye to an object that others may still come to after it, by design: it is not watched for
+/* Releases an object that others may still come to after it, by design: it is not watched for
  * late use. */
 void ebb_done_late(const void *object);
 
 /* In debug builds ebb_done fills the object with 0xDB, and the collector counts those that were
  * written to after that (kind="use_after_done").
  *
- * Asks whether p is the start of an object that nobody said goodbye to. If not: a panic in debug
+ * Asks whether p is the start of an object that nobody released. If not: a panic in debug
  * builds that names its type and where it was made; counted, logged and false otherwise. */
 #define ebb_assert_live(p) ebb_check_live(p, __FILE__, __LINE__)
 bool ebb_check_live(const void *object, const char *file, int line);

@@ -13,7 +13,7 @@
 
 __BEGIN_DECLS
 
-struct ebb_scope; /* OWNED; ebb_scope_close is its goodbye */
+struct ebb_scope; /* OWNED; ebb_scope_close releases it */
 
 /* name: static text that the inventory shows as owner. */
 struct ebb_scope *ebb_scope_new(const char *name);

@@ -10,7 +10,7 @@
 
 __BEGIN_DECLS
 
-struct ebb_thread; /* OWNED; ebb_thread_join says goodbye to it */
+struct ebb_thread; /* OWNED; ebb_thread_join releases it */
 
 /* Starts run(arg) in a new thread named name (15 bytes shown by the system). arg is held until it
  * ends. */

@@ -268,7 +268,7 @@ void ebbi_admin_add_debug_pages(void) {
     ebbi_admin_page_read_only("/debug/pprof/cmdline", "how this was called, for pprof", NULL,
                               cmdline_page);
     ebb_admin_page("/debug/leaks",
-                   "objects that died without a goodbye, by call site; POST: look for them now",
+                   "objects that were lost without ebb_done, by call site; POST: look for them now",
                    "format", leaks_page, NULL);
     ebbi_admin_add_fork_dump_pages();
     ebbi_admin_add_resource_page();

@@ -192,7 +192,7 @@ static void figures_of(const struct ebb_census *c, struct figure out[FIGURES]) {
         {"allocated_since_bytes", "allocated since the latest collection", c->now.allocated_since},
         {"collections", "collections", c->now.number},
         {"finalized", "finalizers run", c->now.finalized},
-        {"leaked_objects", "lost without a goodbye", c->now.leaks},
+        {"leaked_objects", "lost without ebb_done", c->now.leaks},
     };
     memcpy(out, figures, sizeof figures);
 }

@@ -54,7 +54,7 @@ void ebbi_sites_start(void);
 uint16_t ebbi_site_index(const struct ebb_site *site);
 /* Under the allocation lock: an OWNED object was lost. */
 void ebbi_leak_count(struct ebb_type *type, struct object_header *header);
-/* Under the allocation lock: it was written to after its goodbye. */
+/* Under the allocation lock: it was written to after its release. */
 void ebbi_used_after_done_count(struct object_header *header);
 /* Coarse seconds since the collector's start. */
 uint32_t ebbi_seconds(void);

@@ -22,7 +22,7 @@ const TABLES = [
     ],
     shown: (row) => row.raised || row.times > 0, loud: (row) => row.raised },
   { id: "leaks", title: "Leaks", path: "/debug/leaks", query: "?format=json", list: "sites", whole: true,
-    empty: "Nothing was lost: every owned object was said goodbye to.",
+    empty: "Nothing was lost: every owned object was released.",
     columns: [
       ["Type", (row) => row.type],
       ["Objects", (row) => row.objects, whole],

@@ -32,9 +32,9 @@ struct opinion {
     int stderr_bytes;
 };
 
-static __attribute__((noinline)) void plant(int type, bool goodbye) {
+static __attribute__((noinline)) void plant(int type, bool releases) {
     void *object = ebb_new_sized(types[type], sizes[type]);
-    if (goodbye)
+    if (releases)
         ebb_done(object);
     ebb_keep(object);
 }

@@ -1,4 +1,4 @@
-/* The census and its sums, the profile, the growth report, use after a goodbye, suppressions,
+/* The census and its sums, the profile, the growth report, use after a release, suppressions,
  * reports. */
 #include "harness.h"
 #include <ebb/heap.h>
@@ -180,7 +180,7 @@ static void use_after_done(void) {
         _exit(1);
 }
 
-START_TEST(using_what_was_said_goodbye_to_stops_a_debug_build_and_is_counted_in_deploy) {
+START_TEST(using_what_was_released_stops_a_debug_build_and_is_counted_in_deploy) {
     struct node *alive = ebb_new(node);
     ck_assert(ebb_assert_live(alive));
     ebb_done(alive);
@@ -201,7 +201,7 @@ static __attribute__((noinline)) void write_late(int count) {
     }
 }
 
-START_TEST(writing_after_the_goodbye_is_found_in_debug_builds) {
+START_TEST(writing_after_the_release_is_found_in_debug_builds) {
     uint64_t before = ebb_used_after_done_count();
     write_late(50);
     clear_stack();
@@ -297,8 +297,8 @@ END_TEST
 HARNESS_MAIN_COLLECTED("heap", the_census_agrees_with_the_collector_and_with_the_system,
                        the_profile_has_a_line_for_the_site_with_its_sums,
                        what_grew_is_named_with_the_path_that_holds_it,
-                       using_what_was_said_goodbye_to_stops_a_debug_build_and_is_counted_in_deploy,
-                       writing_after_the_goodbye_is_found_in_debug_builds,
+                       using_what_was_released_stops_a_debug_build_and_is_counted_in_deploy,
+                       writing_after_the_release_is_found_in_debug_builds,
                        a_suppressed_leak_is_listed_but_excused,
                        a_suppression_may_have_a_long_name_and_a_long_reason,
                        ways_to_one_place_are_one_series_which_names_the_librarys_caller)

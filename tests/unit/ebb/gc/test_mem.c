@@ -49,7 +49,7 @@ static __attribute__((noinline)) void plant_large(int n) {
         ebb_keep(ebb_new_sized(&ebb_type_planted_large, 100000));
 }
 
-static __attribute__((noinline)) void say_goodbye(int n) {
+static __attribute__((noinline)) void release_some(int n) {
     for (int i = 0; i < n; i++)
         ebb_done(ebb_new(planted));
 }
@@ -85,7 +85,7 @@ START_TEST(a_forgotten_owned_object_is_counted_and_named_once) {
     log_catch();
     plant_owned(200);
     plant_large(3);
-    say_goodbye(300);
+    release_some(300);
     drop_shared(300);
     collect();
     /* A stale pointer may hold the last one of each. */
@@ -106,7 +106,7 @@ START_TEST(a_forgotten_owned_object_is_counted_and_named_once) {
                   "log: %s", log);
     ck_assert_msg(strstr(log, "planted_large (") && strstr(log, "from plant_large"), "log: %s",
                   log);
-    ck_assert_msg(strstr(log, "say_goodbye") == NULL, "log: %s", log);
+    ck_assert_msg(strstr(log, "release_some") == NULL, "log: %s", log);
 }
 END_TEST
 
@@ -311,8 +311,8 @@ START_TEST(each_site_is_told_though_its_leaks_are_found_while_others_are_told) {
 }
 END_TEST
 
-static void say_goodbye_there(void *arg) {
-    say_goodbye(1);
+static void release_some_there(void *arg) {
+    release_some(1);
     ebb_keep(arg);
 }
 
@@ -325,7 +325,7 @@ START_TEST(a_threads_call_sites_hold_addresses_and_no_rubbish) {
     add_types();
     struct ebb_thread *thread;
     int rubbish = 0;
-    ck_assert_int_eq(ebb_thread_start(&thread, "goodbye", say_goodbye_there, NULL), EBB_OK);
+    ck_assert_int_eq(ebb_thread_start(&thread, "releaser", release_some_there, NULL), EBB_OK);
     ebb_thread_join(thread);
     ebb_sites_each(see_frames, &rubbish);
     ck_assert_int_eq(rubbish, 0);
