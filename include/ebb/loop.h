@@ -23,7 +23,7 @@ enum { EBB_READ = 1, EBB_WRITE = 2 };
 
 /* name: static text. Fails: EBB_ERR_SYSTEM, EBB_ERR_LIMIT. */
 enum ebb_err ebb_loop_new(struct ebb_loop **loop, const char *name) EBB_MUST_CHECK;
-/* Turns until ebb_loop_stop. What was posted before the stop has run when it returns. */
+/* Iterates until ebb_loop_stop. What was posted before the stop has run when it returns. */
 void ebb_loop_run(struct ebb_loop *loop);
 void ebb_loop_stop(struct ebb_loop *loop);
 void ebb_loop_close(struct ebb_loop *loop);
@@ -32,6 +32,11 @@ const char *ebb_loop_libevent_version(void);
 /* Runs fn(arg) on the loop's thread in a coming iteration, in the order posted. arg is held until
  * then. Any thread. What is posted after the stop is dropped when the loop is closed. */
 void ebb_loop_post(struct ebb_loop *loop, void (*fn)(void *), void *arg);
+/* The same for an arg that somebody must release: either fn(arg) runs on the loop's thread, or
+ * drop(arg) where it will not any more: on the thread that closes the loop, or on this one when it
+ * is closed already. */
+void ebb_loop_post_or_drop(struct ebb_loop *loop, void (*fn)(void *), void (*drop)(void *),
+                           void *arg);
 /* The same, false when memory is gone: for what a peer starts. */
 bool ebb_loop_post_try(struct ebb_loop *loop, void (*fn)(void *), void *arg);
 /* From now on this loop runs finalizers and tells leaks between its iterations. One loop of the

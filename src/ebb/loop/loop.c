@@ -35,6 +35,7 @@
 struct post {
     struct post *next;
     void (*fn)(void *);
+    void (*drop)(void *); /* instead of fn, when it will not run; or NULL */
     void *arg;
 };
 
@@ -189,6 +190,12 @@ static void stop_finalizing(struct ebb_loop *loop) {
     pthread_mutex_unlock(&finalizing_mutex);
 }
 
+static void drop_posts(const struct post *post) {
+    for (; post != NULL; post = post->next)
+        if (post->drop)
+            post->drop(post->arg);
+}
+
 void ebb_loop_close(struct ebb_loop *loop) {
     if (loop == NULL)
         return;
@@ -199,36 +206,50 @@ void ebb_loop_close(struct ebb_loop *loop) {
     event_base_free(loop->base);
     loop->base = NULL;
     pthread_mutex_lock(&loop->mutex);
+    const struct post *posts = loop->posts;
     loop->posts = loop->posts_last = NULL;
     ebb_fd_close(loop->wake);
     pthread_mutex_unlock(&loop->mutex);
+    drop_posts(posts);
     ebb_scope_close(loop->scope);
     ebb_done_late(loop); /* a late post or wake finds that it is closed */
 }
 
-static void post_append(struct ebb_loop *loop, struct post *post, void (*fn)(void *), void *arg) {
-    post->fn = fn;
-    post->arg = arg;
+static void post_append(struct ebb_loop *loop, struct post *post) {
     pthread_mutex_lock(&loop->mutex);
-    if (loop->posts_last != NULL)
+    bool open = ebb_fd_get(loop->wake) >= 0;
+    if (open && loop->posts_last != NULL)
         loop->posts_last->next = post;
-    else
+    else if (open)
         loop->posts = post;
-    loop->posts_last = post;
+    if (open)
+        loop->posts_last = post;
     wake_locked(loop);
     pthread_mutex_unlock(&loop->mutex);
-    ebb_count(&ebb_metric_loop_posts, 1);
+    if (open)
+        ebb_count(&ebb_metric_loop_posts, 1);
+    else
+        drop_posts(post);
 }
 
 void ebb_loop_post(struct ebb_loop *loop, void (*fn)(void *), void *arg) {
-    post_append(loop, ebb_new(post), fn, arg);
+    ebb_loop_post_or_drop(loop, fn, NULL, arg);
+}
+
+void ebb_loop_post_or_drop(struct ebb_loop *loop, void (*fn)(void *), void (*drop)(void *),
+                           void *arg) {
+    struct post *post = ebb_new(post);
+    *post = (struct post){.fn = fn, .drop = drop, .arg = arg};
+    post_append(loop, post);
 }
 
 bool ebb_loop_post_try(struct ebb_loop *loop, void (*fn)(void *), void *arg) {
     struct post *post = ebb_try_sized(&ebb_type_post, sizeof *post);
-    if (post != NULL)
-        post_append(loop, post, fn, arg);
-    return post != NULL;
+    if (post == NULL)
+        return false;
+    *post = (struct post){.fn = fn, .arg = arg};
+    post_append(loop, post);
+    return true;
 }
 
 /* Called by the collector on whatever thread allocates. */

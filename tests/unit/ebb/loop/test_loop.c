@@ -111,6 +111,26 @@ START_TEST(what_was_posted_before_the_stop_has_run) {
 }
 END_TEST
 
+static void count_down(void *arg) {
+    --*(int *)arg;
+}
+
+START_TEST(what_will_not_run_any_more_is_dropped_once) {
+    struct ebb_loop *loop = loop_open();
+    int sum = 0;
+    ebb_loop_post_or_drop(loop, count_up, count_down, &sum);
+    ebb_loop_post(loop, stop, loop);
+    ebb_loop_run(loop);
+    ck_assert_int_eq(sum, 1); /* it ran */
+    ebb_loop_post_or_drop(loop, count_up, count_down, &sum);
+    ebb_loop_post(loop, count_up, &sum);
+    ebb_loop_close(loop);
+    ck_assert_int_eq(sum, 0); /* one was dropped, the other forgotten */
+    ebb_loop_post_or_drop(loop, count_up, count_down, &sum);
+    ck_assert_int_eq(sum, -1); /* at once */
+}
+END_TEST
+
 struct ticking {
     struct ebb_loop *loop;
     struct ebb_timer *once, *late, *again;
@@ -494,7 +514,8 @@ END_TEST
 
 HARNESS_MAIN_COLLECTED(
     "loop", posts_of_several_threads_run_in_order_on_the_loops_thread,
-    what_was_posted_before_the_stop_has_run, timers_fire_in_order_and_repeat,
+    what_was_posted_before_the_stop_has_run, what_will_not_run_any_more_is_dropped_once,
+    timers_fire_in_order_and_repeat,
     a_timer_runs_from_when_it_is_opened_whatever_was_done_before_in_the_iteration,
     a_watch_hears_what_it_asked_for_only,
     a_watch_that_the_system_refuses_waits_for_nothing_and_is_tried_again,
