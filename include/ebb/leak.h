@@ -63,6 +63,8 @@ enum ebb_err ebb_leak_suppressions_default(void) EBB_MUST_CHECK;
 uint64_t ebb_leaks_inexcusable(void);
 /* OWNED objects that were written to after ebb_done; debug builds find these, others say 0. */
 uint64_t ebb_used_after_done_count(void);
+/* Misuses that a build without EBB_DEBUG survived (ebb_misuse_total). */
+uint64_t ebb_misuse_count(void);
 
 /* All leaks by site, worst first, as text for people or as JSON. */
 void ebb_leaks_write_text(struct ebb_writer *writer);

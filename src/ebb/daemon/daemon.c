@@ -351,12 +351,12 @@ static bool prove_clean(struct ebb_daemon *self) {
     open_still -= ebb_fd_get(self->logs.fd) >= 0;
     open_still += ebbi_strangers_new(&self->strangers);
     uint64_t leaks = ebb_leaks_inexcusable() + ebb_used_after_done_count() + foreign,
-             forgotten = ebb_resources_forgotten();
-    if (open_still == 0 && leaks == 0 && forgotten == 0) {
+             forgotten = ebb_resources_forgotten(), misuses = ebb_misuse_count();
+    if (open_still == 0 && leaks == 0 && forgotten == 0 && misuses == 0) {
         ebb_log_event(ended);
         return true;
     }
-    ebb_log_event(ended_unclean, leaks, forgotten, open_still);
+    ebb_log_event(ended_unclean, leaks, forgotten, open_still, misuses);
     return open_still == 0 && forgotten == 0 && !self->profile.exit_status_on_leak;
 }
 

@@ -28,6 +28,7 @@
 #include <ebb/collector.h>
 #include <ebb/err.h>
 #include <ebb/hash.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -37,7 +38,7 @@
 #include <gc/gc_disclaim.h>
 #include <gc/gc_mark.h>
 
-enum { POISON = 0xDB };
+enum { POISON = 0xDB, CALLERS_TOLD = 3, CALLERS_NAMED = 16 };
 
 static unsigned kind_pointers, kind_bytes;
 static uint32_t check_seed;
@@ -239,31 +240,54 @@ static const char *made_at(const struct object_header *header) {
     return header->site ? ebb_site_label(ebbi_site_at(header->site)) : "an unknown place";
 }
 
+/* The caller of the public function of that frame. Names take a look-up each: the first ones have
+ * them. */
+static void describe_caller(void *frame_address, char *out, size_t size) {
+    static _Atomic uint32_t described;
+    struct ebb_site site = {.type = NULL};
+    ebbi_frames_walk(site.frame, CALLERS_TOLD, frame_address);
+    if (atomic_fetch_add_explicit(&described, 1, memory_order_relaxed) < CALLERS_NAMED)
+        ebb_site_describe(&site, CALLERS_TOLD, out, size);
+    else
+        snprintf(out, size, "%#" PRIxPTR, site.frame[0]);
+}
+
 static void misuse(struct ebb_metric *metric, const void *object, const char *what,
-                   const struct object_header *header) {
+                   const struct object_header *header, void *frame_address) {
     const char *type = header ? ebbi_type_at(header->type)->name : "no object of ours";
     const char *place = header ? made_at(header) : "nowhere";
+    char caller[512];
     ebb_count(metric, 1);
-    ebb_assert(!EBB_DEBUG, "%p (%s, made in %s): %s", object, type, place, what);
-    ebb_log_event(misuse, object, type, place, what);
+    describe_caller(frame_address, caller, sizeof caller);
+    ebb_assert(!EBB_DEBUG, "%p (%s, made in %s): %s, by %s", object, type, place, what, caller);
+    ebb_log_event(misuse, object, type, place, what, caller);
+}
+
+uint64_t ebb_misuse_count(void) {
+    return ebb_metric_value(&ebb_metric_misuse_done_twice) +
+           ebb_metric_value(&ebb_metric_misuse_foreign_pointer) +
+           ebb_metric_value(&ebb_metric_misuse_use_after_done);
 }
 
 /* poison: whether nobody may come late. */
-static void done(const void *object, bool poison) {
+static void done(const void *object, bool poison, void *frame_address) {
     if (object == NULL)
         return;
     struct object_header *header = ebbi_object_header(object);
     if (header == NULL) {
-        misuse(&ebb_metric_misuse_foreign_pointer, object, "ebb_done of a foreign pointer", NULL);
+        misuse(&ebb_metric_misuse_foreign_pointer, object, "ebb_done of a foreign pointer", NULL,
+               frame_address);
         return;
     }
     struct ebb_type *type = ebbi_type_at(header->type);
     if (type->lifetime != EBB_OWNED) {
-        misuse(&ebb_metric_misuse_foreign_pointer, object, "ebb_done of what is not OWNED", header);
+        misuse(&ebb_metric_misuse_foreign_pointer, object, "ebb_done of what is not OWNED", header,
+               frame_address);
         return;
     }
     if (header->state != OBJECT_LIVE) {
-        misuse(&ebb_metric_misuse_done_twice, object, "ebb_done for the second time", header);
+        misuse(&ebb_metric_misuse_done_twice, object, "ebb_done for the second time", header,
+               frame_address);
         return;
     }
     header->state = OBJECT_DONE;
@@ -279,11 +303,11 @@ static void done(const void *object, bool poison) {
 }
 
 void ebb_done(const void *object) {
-    done(object, true);
+    done(object, true, __builtin_frame_address(0));
 }
 
 void ebb_done_late(const void *object) {
-    done(object, false);
+    done(object, false, __builtin_frame_address(0));
 }
 
 bool ebb_check_live(const void *object, const char *file, int line) {
@@ -293,7 +317,7 @@ bool ebb_check_live(const void *object, const char *file, int line) {
     char what[160];
     snprintf(what, sizeof what, "%s:%d: used %s", file, line,
              header ? "after ebb_done" : "although it is not alive");
-    misuse(&ebb_metric_misuse_use_after_done, object, what, header);
+    misuse(&ebb_metric_misuse_use_after_done, object, what, header, __builtin_frame_address(0));
     return false;
 }
 

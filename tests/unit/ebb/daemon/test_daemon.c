@@ -377,6 +377,36 @@ START_TEST(a_quiet_daemon_finds_what_it_lost) {
 }
 END_TEST
 
+static __attribute__((noinline)) void release_twice(void) {
+    struct planted *object = ebb_new(planted);
+    ebb_done(object);
+    ebb_done(object);
+    ebb_keep(object);
+}
+
+static enum ebb_err start_and_misuse(struct ebb_daemon *daemon, struct ebb_loop *loop, void *arg) {
+    (void)daemon, (void)loop, (void)arg;
+    release_twice();
+    return EBB_OK;
+}
+
+START_TEST(a_misuse_names_both_call_sites_and_makes_the_exit_status_3) {
+    if (EBB_DEBUG)
+        return; /* it ends a debug build at once */
+    char path[128];
+    struct ebb_daemon_plan plan = plan_of();
+    plan.gc_profile = leak_profile(path, sizeof(path));
+    plan.start = start_and_misuse;
+    pid_t child = start_daemon(&plan);
+    ck_assert_int_gt(wait_ready(), 0);
+    ck_assert_int_eq(end_daemon(child, SIGTERM), 3);
+    const char *line = strstr(errors, "ebb_done for the second time, by release_twice (");
+    ck_assert_msg(line && strstr(errors, "made in release_twice ("), "%s", errors);
+    ck_assert_msg(strstr(errors, "1 misuses"), "%s", errors);
+    unlink(path);
+}
+END_TEST
+
 /* static and used, so it is reachable at the end and only left open */
 static __attribute__((used)) struct ebb_scope *kept;
 
@@ -610,6 +640,7 @@ int main(void) {
         a_pid_file_that_cannot_be_locked_is_held_by_nobody_and_not_left,
         a_planted_leak_is_named_and_makes_the_exit_status_3,
         a_quiet_daemon_finds_what_it_lost,
+        a_misuse_names_both_call_sites_and_makes_the_exit_status_3,
         what_is_still_open_at_the_end_is_named,
         a_descriptor_that_nobody_owns_is_named_at_the_end_in_every_profile,
         a_forgotten_descriptor_is_closed_and_named_by_class_and_site,
