@@ -21,23 +21,24 @@ int main(int argc, char **argv) {
 
 enum { COUNT = 1000, STEP = 50, LOST = COUNT / STEP, HELD = 2 };
 
-EBB_TYPE_DEFINE(visitor, EBB_POINTERS, EBB_OWNED, "an object of the plugin's")
-struct visitor {
-    struct visitor *next;
+/* The library has a type of that name, too. */
+EBB_TYPE_DEFINE(watch, EBB_POINTERS, EBB_OWNED, "an object of the plugin's")
+struct watch {
+    struct watch *next;
 };
 
-static struct visitor *volatile kept[COUNT];
+static struct watch *volatile kept[COUNT];
 int plugin_run(void);
 
 static __attribute__((noinline)) void make(void) {
     for (int i = 0; i < COUNT; i++) {
-        struct visitor *object = ebb_new(visitor);
+        struct watch *object = ebb_new(watch);
         kept[i] = i % STEP == 1 ? NULL : object;
     }
 }
 
 int plugin_run(void) {
-    static struct ebb_type *const types[] = {&ebb_type_visitor};
+    static struct ebb_type *const types[] = {&ebb_type_watch};
     struct ebb_profile profile;
     if (ebb_profile_read(&profile, "deploy") != EBB_OK)
         return 1;
@@ -46,7 +47,7 @@ int plugin_run(void) {
     make();
     ebb_stack_clear();
     ebb_collect(EBB_CAUSE_demand);
-    printf("plugin: %d of %d lost ones counted\n", (int)ebb_type_visitor.leaked, LOST);
-    return ebb_type_visitor.leaked > LOST || ebb_type_visitor.leaked < LOST - HELD;
+    printf("plugin: %d of %d lost ones counted\n", (int)ebb_type_watch.leaked, LOST);
+    return ebb_type_watch.leaked > LOST || ebb_type_watch.leaked < LOST - HELD;
 }
 #endif

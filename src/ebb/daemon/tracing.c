@@ -70,7 +70,7 @@ static void trace_page(struct ebb_http_request *request, void *arg) {
         ebb_http_reply(request, 400, "text/plain; charset=utf-8");
         return;
     }
-    void *memory = tracing.answer ? NULL : ebb_try_sized(&ebb_type_trace, TRACE_BYTES);
+    void *memory = tracing.answer ? NULL : ebb_try_sized(&ebbi_type_trace, TRACE_BYTES);
     if (memory == NULL || !ebb_trace_begin(memory, TRACE_BYTES)) {
         ebb_write(ebb_http_body(request), "503: a trace is running already, or memory is short\n");
         ebb_http_reply(request, 503, "text/plain; charset=utf-8");

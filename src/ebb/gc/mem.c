@@ -228,11 +228,11 @@ void *ebb_new_sized(struct ebb_type *type, size_t size) {
 }
 
 void *ebb_bytes(size_t size) {
-    return ebb_new_sized(&ebb_type_bytes, size);
+    return ebb_new_sized(&ebbi_type_bytes, size);
 }
 
 void *ebb_try_bytes(size_t size) {
-    return ebb_try_sized(&ebb_type_bytes, size);
+    return ebb_try_sized(&ebbi_type_bytes, size);
 }
 
 /* Where the object was made, as far as its header says. */
@@ -335,7 +335,7 @@ void ebb_foreign_free(void *object) {
 }
 
 void *ebbi_reserve_piece(size_t size) {
-    return allocate(&ebb_type_reserve, size, NEED_RESERVE, __builtin_frame_address(0));
+    return allocate(&ebbi_type_reserve, size, NEED_RESERVE, __builtin_frame_address(0));
 }
 
 void ebbi_reserve_piece_free(void *piece) {

@@ -88,7 +88,7 @@ static const char *limit_of_threads(void) {
 
 enum ebb_err ebb_thread_start(struct ebb_thread **out, const char *name, void (*run)(void *),
                               void *arg) {
-    struct ebb_thread *thread = ebb_new_sized(&ebb_type_thread, sizeof *thread);
+    struct ebb_thread *thread = ebb_new_sized(&ebbi_type_thread, sizeof *thread);
     thread->run = run;
     thread->arg = arg;
     strncpy(thread->name, name, sizeof thread->name - 1);

@@ -7,7 +7,9 @@
 #include "gc/types.h"
 #include <ebb/assert.h>
 
-#define EBB_TYPE EBB_TYPE_DEFINE
+#define EBB_TYPE(name_, scan_, lifetime_, what_)                                                   \
+    struct ebb_type ebbi_type_##name_ = {                                                          \
+        .name = #name_, .what = what_, .scan = scan_, .lifetime = lifetime_};
 #include "tbl/types.def"
 
 enum { TYPES_MAX = 1024 };
@@ -30,7 +32,7 @@ void ebb_types_add(struct ebb_type *const *rows, size_t count) {
 
 void ebbi_types_add_own(void) {
     static struct ebb_type *const own[] = {
-#define EBB_TYPE EBB_TYPE_ADDRESS
+#define EBB_TYPE(name, ...) &ebbi_type_##name,
 #include "tbl/types.def"
     };
     ebb_types_add(own, sizeof own / sizeof *own);

@@ -1,10 +1,11 @@
-/* types -- the library's own object types, by name: ebb_type_scope and so on. */
+/* types -- the library's own object types, by name: ebbi_type_scope and so on, so that a program
+ * may have types of these names. */
 #ifndef EBBI_GC_TYPES_H
 #define EBBI_GC_TYPES_H
 
 #include <ebb/mem.h>
 
-#define EBB_TYPE(...) EBB_TYPE_DECLARE(__VA_ARGS__)
+#define EBB_TYPE(name, ...) extern struct ebb_type ebbi_type_##name;
 #include "tbl/types.def"
 
 /* The type with this id, or NULL. */

@@ -368,7 +368,7 @@ static enum ebb_err start_evhttp(struct ebb_http *http) {
 
 enum ebb_err ebb_http_open(struct ebb_http **out, struct ebb_loop *loop, const char *host,
                            int port) {
-    struct ebb_http *http = ebb_new_sized(&ebb_type_http, sizeof(*http));
+    struct ebb_http *http = ebb_new_sized(&ebbi_type_http, sizeof(*http));
     http->loop = loop;
     http->scope = ebb_scope_new("http");
     enum ebb_err error = open_socket(http, host, port);
@@ -634,7 +634,7 @@ struct ebb_http_later *ebb_http_keep(struct ebb_http_request *request, void (*go
                                      void *arg) {
     ebb_assert(!request->answered, "an answer to %s that was given already", request->path);
     request->answered = true;
-    struct ebb_http_later *later = ebb_new_sized(&ebb_type_http_later, sizeof(*later));
+    struct ebb_http_later *later = ebb_new_sized(&ebbi_type_http_later, sizeof(*later));
     *later = (struct ebb_http_later){.evhttp = request->evhttp,
                                      .loop = request->loop,
                                      .body = request->body,

@@ -28,7 +28,7 @@ static void piece_end(struct body_writer *self) {
 static void add_large(struct body_writer *self, const char *bytes, size_t length) {
     while (length > 0 && !self->failed) {
         if (self->piece == NULL)
-            self->piece = ebb_try_sized(&ebb_type_http_body, PIECE_BYTES);
+            self->piece = ebb_try_sized(&ebbi_type_http_body, PIECE_BYTES);
         if (self->piece == NULL) {
             self->failed = true;
             return;

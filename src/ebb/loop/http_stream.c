@@ -145,7 +145,7 @@ static void on_readable(int events, void *arg) {
 static struct stream *stream_open(struct ebb_http_request *request, ebb_fd from,
                                   bool (*ended)(bool complete, void *arg), void *arg) {
     ebb_assert(!request->answered, "a second answer to %s", request->path);
-    struct stream *stream = ebb_new_sized(&ebb_type_http_stream, sizeof *stream);
+    struct stream *stream = ebb_new_sized(&ebbi_type_http_stream, sizeof *stream);
     *stream = (struct stream){.evhttp = request->evhttp, .from = from, .ended = ended, .arg = arg};
     if (ebb_watch_open(&stream->watch, request->loop, from, EBB_READ, on_readable, stream) !=
         EBB_OK) {

@@ -43,7 +43,7 @@ void ebbi_library_refuse_next(void) {
 bool ebbi_library_set_aside(void) {
     for (int i = 0; i < ASIDE; i++)
         if (memory.aside[i] == NULL)
-            memory.aside[i] = ebb_foreign_realloc(&ebb_type_libevent, NULL, ASIDE_BYTES);
+            memory.aside[i] = ebb_foreign_realloc(&ebbi_type_libevent, NULL, ASIDE_BYTES);
     for (int i = 0; i < ASIDE; i++)
         if (memory.aside[i] == NULL)
             return false;
@@ -69,7 +69,7 @@ static void *take_aside(size_t size) {
 
 /* As malloc: errno says what is wrong. */
 static void *library_realloc(void *object, size_t size) {
-    void *fresh = memory.refuses ? NULL : ebb_foreign_realloc(&ebb_type_libevent, object, size);
+    void *fresh = memory.refuses ? NULL : ebb_foreign_realloc(&ebbi_type_libevent, object, size);
     if (fresh == NULL && object == NULL && !memory.refuses)
         fresh = take_aside(size);
     memory.refuses = false;

@@ -186,7 +186,7 @@ static void sockets_close(struct ebb_listener *listener) {
 }
 
 static struct ebb_listener *listener_new(struct ebb_loop *loop, ebb_accept_fn *fn, void *arg) {
-    struct ebb_listener *listener = ebb_new_sized(&ebb_type_listener, sizeof *listener);
+    struct ebb_listener *listener = ebb_new_sized(&ebbi_type_listener, sizeof *listener);
     listener->loop = loop;
     listener->fn = fn;
     listener->arg = arg;

@@ -139,7 +139,7 @@ enum ebb_err ebb_loop_new(struct ebb_loop **out, const char *name) {
                            "(`ulimit -n`) too low?",
                            name, error == 0 ? "libevent has no epoll" : strerror(error));
     }
-    struct ebb_loop *loop = ebb_new_sized(&ebb_type_loop, sizeof *loop);
+    struct ebb_loop *loop = ebb_new_sized(&ebbi_type_loop, sizeof *loop);
     loop->name = name;
     loop->base = base;
     loop->scope = scope;
@@ -238,13 +238,13 @@ void ebb_loop_post(struct ebb_loop *loop, void (*fn)(void *), void *arg) {
 
 void ebb_loop_post_or_drop(struct ebb_loop *loop, void (*fn)(void *), void (*drop)(void *),
                            void *arg) {
-    struct post *post = ebb_new(post);
+    struct post *post = ebb_new_sized(&ebbi_type_post, sizeof(struct post));
     *post = (struct post){.fn = fn, .drop = drop, .arg = arg};
     post_append(loop, post);
 }
 
 bool ebb_loop_post_try(struct ebb_loop *loop, void (*fn)(void *), void *arg) {
-    struct post *post = ebb_try_sized(&ebb_type_post, sizeof *post);
+    struct post *post = ebb_try_sized(&ebbi_type_post, sizeof *post);
     if (post == NULL)
         return false;
     *post = (struct post){.fn = fn, .arg = arg};

@@ -94,7 +94,7 @@ __attribute__((noinline)) enum ebb_err ebb_signal_open(struct ebb_signal **out,
     ebb_assert(number > 0 && number < NSIG && heard[number].signal == NULL,
                "signal %d is heard already, or is none", number);
     *out = NULL;
-    struct ebb_signal *sig = ebb_new_sized(&ebb_type_signal, sizeof *sig);
+    struct ebb_signal *sig = ebb_new_sized(&ebbi_type_signal, sizeof *sig);
     *sig = (struct ebb_signal){.number = number, .fn = fn, .arg = arg};
     heard[number].signal = sig;
     atomic_store(&heard[number].wake, ebbi_loop_wake(loop));

@@ -109,7 +109,7 @@ __attribute__((noinline)) enum ebb_err ebb_watch_open(struct ebb_watch **out, st
                                                       ebb_fd handle, int events,
                                                       void (*fn)(int, void *), void *arg) {
     *out = NULL;
-    struct ebb_watch *watch = ebb_try_sized(&ebb_type_watch, sizeof *watch);
+    struct ebb_watch *watch = ebb_try_sized(&ebbi_type_watch, sizeof *watch);
     if (watch == NULL)
         return ebb_err_set(EBB_ERR_LIMIT, "no memory to watch a descriptor");
     watch->loop = loop;
@@ -175,7 +175,7 @@ static enum ebb_err timer_start(struct ebb_timer *timer, struct ebb_loop *loop, 
 
 __attribute__((noinline)) struct ebb_timer *
 ebb_timer_open(struct ebb_loop *loop, uint64_t ms, bool repeat, void (*fn)(void *), void *arg) {
-    struct ebb_timer *timer = ebb_new_sized(&ebb_type_timer, sizeof *timer);
+    struct ebb_timer *timer = ebb_new_sized(&ebbi_type_timer, sizeof *timer);
     enum ebb_err err = timer_start(timer, loop, ms, repeat, fn, arg);
     ebb_assert(err == EBB_OK, "no timer: %s", ebb_err_text());
     return timer;
@@ -183,7 +183,7 @@ ebb_timer_open(struct ebb_loop *loop, uint64_t ms, bool repeat, void (*fn)(void 
 
 __attribute__((noinline)) struct ebb_timer *
 ebb_timer_try(struct ebb_loop *loop, uint64_t ms, bool repeat, void (*fn)(void *), void *arg) {
-    struct ebb_timer *timer = ebb_try_sized(&ebb_type_timer, sizeof *timer);
+    struct ebb_timer *timer = ebb_try_sized(&ebbi_type_timer, sizeof *timer);
     if (timer == NULL || timer_start(timer, loop, ms, repeat, fn, arg) == EBB_OK)
         return timer;
     ebb_done(timer);

@@ -178,7 +178,7 @@ enum ebb_err ebb_watchdog_start(struct ebb_watchdog **out, uint64_t stall_ms) {
     backtrace(first, 1); /* the first call loads the unwinder */
     sem_init(&stack_taken, 0, 0);
     sigaction(SIGNAL_STACK, &action, NULL);
-    struct ebb_watchdog *watchdog = ebb_new_sized(&ebb_type_watchdog, sizeof(*watchdog));
+    struct ebb_watchdog *watchdog = ebb_new_sized(&ebbi_type_watchdog, sizeof(*watchdog));
     sem_init(&watchdog->stop, 0, 0);
     watchdog->stall_ns = stall_ms * EBB_NS_PER_MS;
     watchdog->look_ns = watchdog->stall_ns / LOOKS;

@@ -57,7 +57,7 @@ enum ebb_err ebb_workers_start(struct ebb_workers **out, const char *name, int c
                                void (*start)(int, struct ebb_loop *, void *), void *arg) {
     ebb_assert(count > 0, "%d workers", count);
     struct ebb_workers *workers = ebb_new_sized(
-        &ebb_type_workers, sizeof *workers + (size_t)count * sizeof workers->worker[0]);
+        &ebbi_type_workers, sizeof *workers + (size_t)count * sizeof workers->worker[0]);
     workers->start = start;
     workers->start_arg = arg;
     workers->count = count;

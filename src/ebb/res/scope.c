@@ -33,7 +33,7 @@ uint64_t ebb_resources_forgotten(void) {
 }
 
 static void tell_forgotten(const struct ebb_scope *scope, const struct ebbi_resource *was) {
-    struct ebb_site site = {.frame = {was->opened_at}, .type = &ebb_type_scope};
+    struct ebb_site site = {.frame = {was->opened_at}, .type = &ebbi_type_scope};
     char where[SITE_TEXT] = "";
     ebb_site_describe(&site, 1, where, sizeof where);
     ebb_log_event(resource_forgotten, ebb_resource_class_name(was->kind), was->note, was->fd, where,
@@ -60,11 +60,11 @@ static struct ebb_scope *begin(struct ebb_scope *scope, const char *name) {
 }
 
 __attribute__((noinline)) struct ebb_scope *ebb_scope_new(const char *name) {
-    return begin(ebb_new_sized(&ebb_type_scope, sizeof(struct ebb_scope)), name);
+    return begin(ebb_new_sized(&ebbi_type_scope, sizeof(struct ebb_scope)), name);
 }
 
 __attribute__((noinline)) struct ebb_scope *ebb_scope_try(const char *name) {
-    struct ebb_scope *scope = ebb_try_sized(&ebb_type_scope, sizeof *scope);
+    struct ebb_scope *scope = ebb_try_sized(&ebbi_type_scope, sizeof *scope);
     return scope == NULL ? NULL : begin(scope, name);
 }
 

@@ -141,7 +141,7 @@ static bool lock_with_room(void) {
         pthread_mutex_unlock(&lock);
         if (full)
             return false;
-        chunk = ebb_try_sized(&ebb_type_resources, CHUNK_ENTRIES * sizeof(struct entry));
+        chunk = ebb_try_sized(&ebbi_type_resources, CHUNK_ENTRIES * sizeof(struct entry));
         if (chunk == NULL)
             return false;
     }

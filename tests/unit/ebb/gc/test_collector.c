@@ -90,12 +90,12 @@ START_TEST(the_heap_grows_by_what_is_asked_for_and_holds_none_of_it) {
     struct ebb_heap_record before;
     ebb_collect_fully(EBB_CAUSE_demand);
     ebb_heap_now(&before);
-    uint64_t bytes = ebb_type_bytes_held(&ebb_type_bytes);
+    uint64_t bytes = ebb_type_bytes_held(&ebbi_type_bytes);
     grow(held, &before);
     memset(held, 0, sizeof held);
     ebb_stack_clear();
     ebb_collect_fully(EBB_CAUSE_demand);
-    ck_assert_uint_le(ebb_type_bytes_held(&ebb_type_bytes), bytes + GROWN_LITTLE);
+    ck_assert_uint_le(ebb_type_bytes_held(&ebbi_type_bytes), bytes + GROWN_LITTLE);
 }
 END_TEST
 

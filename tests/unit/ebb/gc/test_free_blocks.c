@@ -20,11 +20,11 @@ static __attribute__((noinline)) void fill(void **objects, int count, size_t byt
 /* Returns the bytes that were reclaimed: their blocks are free then, but mapped. A word that looks
  * like a pointer may hold some. */
 static uint64_t drop(void) {
-    uint64_t bytes = ebb_type_bytes_held(&ebb_type_bytes);
+    uint64_t bytes = ebb_type_bytes_held(&ebbi_type_bytes);
     memset(held, 0, sizeof held);
     ebb_stack_clear();
     ebb_collect(EBB_CAUSE_demand);
-    bytes -= ebb_type_bytes_held(&ebb_type_bytes);
+    bytes -= ebb_type_bytes_held(&ebbi_type_bytes);
     ck_assert_uint_gt(bytes, PIECES / 4 * MIB);
     return bytes;
 }

@@ -41,8 +41,8 @@ static int fill_with_large(void) {
 static int take_small(bool can_wait) {
     int count = 0;
     for (; count < SMALL_MOST; count++) {
-        small[count] = can_wait ? ebb_try_sized(&ebb_type_bytes, SMALL)
-                                : ebb_new_sized(&ebb_type_bytes, SMALL);
+        small[count] = can_wait ? ebb_try_sized(&ebbi_type_bytes, SMALL)
+                                : ebb_new_sized(&ebbi_type_bytes, SMALL);
         if (small[count] == NULL || (!can_wait && count == SMALL_COUNT))
             break;
     }

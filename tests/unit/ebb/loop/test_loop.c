@@ -63,7 +63,7 @@ static void work_run(void *arg) {
 static void post_many(void *arg) {
     struct poster *self = arg;
     for (; self->posted < POSTS_PER_POSTER; self->posted++) {
-        struct work *work = ebb_new_sized(&ebb_type_post, sizeof *work);
+        struct work *work = ebb_new_sized(&ebbi_type_post, sizeof *work);
         *work = (struct work){self, self->posted};
         ebb_loop_post(self->loop, work_run, work);
         if (self->posted % 1000 == 999)
@@ -317,7 +317,7 @@ struct hide {
 
 static void open_and_let_go(void *arg) {
     struct hide *hide = arg;
-    struct held *held = ebb_new_sized(&ebb_type_post, sizeof *held);
+    struct held *held = ebb_new_sized(&ebbi_type_post, sizeof *held);
     held->loop = hide->loop;
     held->magic = 0x1ebb1ebb1ebb1ebbULL;
     held->calls = &held_calls;
@@ -334,9 +334,9 @@ START_TEST(what_waits_in_a_loop_survives_collections) {
     ebb_thread_join(thread);
     ebb_collect_fully(EBB_CAUSE_demand);
     for (int i = 0; i < 10000; i++) /* give lost memory away */
-        memset(ebb_new_sized(&ebb_type_post, 64), 0xff, 64);
+        memset(ebb_new_sized(&ebbi_type_post, 64), 0xff, 64);
     ebb_collect_fully(EBB_CAUSE_demand);
-    ck_assert_uint_eq(atomic_load(&ebb_type_watch.leaked), 0);
+    ck_assert_uint_eq(atomic_load(&ebbi_type_watch.leaked), 0);
     uint64_t one = 1;
     ck_assert_int_eq(write(ebb_fd_get(hide.handle), &one, sizeof one), sizeof one);
     ebb_loop_run(loop);
@@ -464,7 +464,7 @@ static void on_finalized(void *object) {
 static void make_garbage(void *arg) {
     (void)arg;
     for (int i = 0; i < OBJECTS; i++)
-        ebbi_finalizer_set(ebb_new_sized(&ebb_type_post, 64), on_finalized);
+        ebbi_finalizer_set(ebb_new_sized(&ebbi_type_post, 64), on_finalized);
     ebb_collect(EBB_CAUSE_demand);
 }
 

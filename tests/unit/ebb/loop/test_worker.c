@@ -58,11 +58,11 @@ START_TEST(workers_do_what_is_posted_and_stop) {
 END_TEST
 
 static uint64_t held_by_libevent(void) {
-    return atomic_load(&ebb_type_libevent.allocated) - atomic_load(&ebb_type_libevent.gone);
+    return atomic_load(&ebbi_type_libevent.allocated) - atomic_load(&ebbi_type_libevent.gone);
 }
 
 START_TEST(workers_leave_nothing_behind) {
-    ck_assert_uint_gt(atomic_load(&ebb_type_libevent.allocated), 0);
+    ck_assert_uint_gt(atomic_load(&ebbi_type_libevent.allocated), 0);
     ck_assert_uint_eq(held_by_libevent(), 0);
     ck_assert_uint_eq(ebb_resources_each(NULL, NULL), 0);
     ebb_collect_fully(EBB_CAUSE_demand);
