@@ -7,7 +7,7 @@
 #include "alarms.h"
 #include "guard.h"
 #include "logs.h"
-#include "tracing.h"
+#include "trace_page.h"
 
 #include <ebb/assert.h>
 #include <ebb/metric.h>
@@ -229,7 +229,7 @@ static void add_first_pages(struct ebb_loop *loop) {
     ebbi_alarms_add_pages();
     ebbi_admin_add_debug_pages();
     ebbi_logs_add_pages();
-    ebbi_tracing_add_page(loop);
+    ebbi_trace_page_add_page(loop);
     for (size_t i = 0; i < earlier_count; i++)
         add(earlier[i]);
 }

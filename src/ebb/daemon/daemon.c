@@ -20,8 +20,8 @@
 #include "process.h"
 #include "telemetry/events.h"
 #include "telemetry/metrics.h"
-#include "trace.h"
-#include "tracing.h"
+#include "heap_trace.h"
+#include "trace_page.h"
 
 #include <ebb/clock.h>
 #include <ebb/leak.h>
@@ -307,7 +307,7 @@ static enum ebb_err start_work(struct ebb_daemon *self) {
 static void close_all(struct ebb_daemon *self) {
     ebb_watchdog_stop(self->watchdog);
     self->watchdog = NULL;
-    ebbi_tracing_stop();
+    ebbi_trace_page_stop();
     ebb_http_close(self->admin);
     ebbi_governor_close(&self->governor);
     ebb_timer_close(self->tick);

@@ -4,7 +4,7 @@
 #include "admin.h"
 #include "fork_dump.h"
 #include "telemetry/events.h"
-#include "trace.h"
+#include "heap_trace.h"
 
 #include <ebb/clock.h>
 #include <ebb/collector.h>

@@ -13,7 +13,7 @@
  * fail. */
 #include "gc/finalizer.h"
 #include "gc/object.h"
-#include "gc/record.h"
+#include "gc/heap_record.h"
 #include "gc/reserve.h"
 #include "gc/start.h"
 #include "telemetry/events.h"

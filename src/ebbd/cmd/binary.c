@@ -11,7 +11,7 @@
 #include "incr.h"
 #include "prefix.h"
 #include "set.h"
-#include "watch.h"
+#include "watchers.h"
 
 #include "metrics.h"
 

@@ -13,7 +13,7 @@
 
 #include "metrics.h"
 #include "prefix.h"
-#include "watch.h"
+#include "watchers.h"
 
 /* Adds the item of key to the reply. False: a miss. */
 static bool add_value(struct cmd_context *cmd, struct ebb_span key, bool with_cas) {

@@ -8,7 +8,7 @@
 #include "incr.h"
 
 #include "metrics.h"
-#include "watch.h"
+#include "watchers.h"
 
 /* Bytes of an item as memcached counts them: it takes no number from one that it keeps in chunks.
  */

@@ -12,7 +12,7 @@
 #include "metaflags.h"
 
 #include "metrics.h"
-#include "watch.h"
+#include "watchers.h"
 
 #include <stdio.h>
 #include <ebb/base64.h>

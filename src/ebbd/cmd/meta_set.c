@@ -7,7 +7,7 @@
 
 #include "metrics.h"
 #include "proto/number.h"
-#include "watch.h"
+#include "watchers.h"
 
 /* What the answer tells, until the block is there: the key, the cas and the size stand as one
  * letter. */

@@ -24,7 +24,7 @@
 
 #include "metrics.h"
 #include "prefix.h"
-#include "watch.h"
+#include "watchers.h"
 
 #include <ebb/mem.h>
 #include <stdatomic.h>

@@ -10,7 +10,7 @@
 #include "metrics.h"
 #include "prefix.h"
 #include "proto/number.h"
-#include "watch.h"
+#include "watchers.h"
 
 #include <ebb/loop.h>
 #include <ebb/writer.h>

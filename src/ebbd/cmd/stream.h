@@ -1,4 +1,4 @@
-/* stream -- answers that take many time slices; for dump.c and watch.c. */
+/* stream -- answers that take many time slices; for dump.c and watchers.c. */
 #ifndef EBBD_CMD_STREAM_H
 #define EBBD_CMD_STREAM_H
 

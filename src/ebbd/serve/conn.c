@@ -19,7 +19,7 @@
 
 #include "cmd/events.h"
 #include "cmd/metrics.h"
-#include "cmd/watch.h"
+#include "cmd/watchers.h"
 
 #include <ebb/assert.h>
 #include <ebb/collector.h>

@@ -2,7 +2,7 @@
 #ifndef EBBD_SERVE_CONN_H
 #define EBBD_SERVE_CONN_H
 
-#include "cmd/watch.h"
+#include "cmd/watchers.h"
 #include "server.h"
 
 /* A reply that the peer has not taken. Lies in scanned memory: it holds what it sends. */

@@ -11,7 +11,7 @@
 #include "cmd/events.h"
 #include "cmd/metrics.h"
 #include "cmd/prefix.h"
-#include "cmd/watch.h"
+#include "cmd/watchers.h"
 
 #include <ebb/clock.h>
 #include <ebb/inventory.h>

@@ -1,4 +1,4 @@
-/* watch -- what happens, as lines to those who asked.
+/* watchers -- what happens, as lines to those who asked.
  *
  * Each watcher has a ring of cells. Any worker puts a finished line into it; the watcher's own
  * worker takes the lines out when it is stepped, every few milliseconds. The ring is a bounded
@@ -10,7 +10,7 @@
  * 2. watches[] holds the rings; who is writing into one that is just being closed holds it by its
  * stack.
  * 3. A line fits a cell: a key of 250 bytes is 750 when encoded. */
-#include "watch.h"
+#include "watchers.h"
 
 #include "metrics.h"
 #include "stream.h"

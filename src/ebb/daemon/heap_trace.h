@@ -1,7 +1,7 @@
-/* trace -- the heap trace: a row per collection and per interval; kept for the pages, written to a
- * CSV file, told in the log; for daemon.c. */
-#ifndef EBBI_DAEMON_TRACE_H
-#define EBBI_DAEMON_TRACE_H
+/* heap_trace -- the heap trace: a row per collection and per interval; kept for the pages, written
+ * to a CSV file, told in the log; for daemon.c. */
+#ifndef EBBI_DAEMON_HEAP_TRACE_H
+#define EBBI_DAEMON_HEAP_TRACE_H
 
 #include <ebb/fd.h>
 #include <ebb/loop.h>

@@ -1,8 +1,8 @@
-/* watch -- tells clients what happens, as memcached's watch command.
+/* watchers -- tells clients what happens, as memcached's watch command.
  *
  * When nobody watches, each place costs a load and a branch that is predicted. */
-#ifndef EBBD_CMD_WATCH_H
-#define EBBD_CMD_WATCH_H
+#ifndef EBBD_CMD_WATCHERS_H
+#define EBBD_CMD_WATCHERS_H
 
 #include "cmd.h"
 

@@ -1,5 +1,5 @@
-/* record -- the heap trace: one record a collection in a ring, one more whenever somebody asks for
- * "now".
+/* heap_record -- the heap trace: one record a collection in a ring, one more whenever somebody asks
+ * for "now".
  *
  * The collecting thread fills `open` at each event and copies it into the ring at the end; one
  * consumer takes records out. Both ends count with one rising number each, so a full ring loses its
@@ -7,7 +7,7 @@
  *
  * 1. Writers are under the allocation lock, hence one at a time; the ring's lock word guards
  * against a reader that copies while a slot is overwritten (the reader then takes a later one). */
-#include "gc/record.h"
+#include "gc/heap_record.h"
 #include "gc/object.h"
 #include "telemetry/metrics.h"
 #include <ebb/clock.h>

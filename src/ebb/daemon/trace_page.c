@@ -1,8 +1,8 @@
-/* tracing -- /debug/trace?seconds=N: traces for N seconds, then answers.
+/* trace_page -- /debug/trace?seconds=N: traces for N seconds, then answers.
  *
  * One trace at a time. Its memory is collected, so nothing is kept of it when it is over. It is
  * over early when who asked for it hangs up. */
-#include "tracing.h"
+#include "trace_page.h"
 
 #include "admin.h"
 #include "gc/types.h"
@@ -82,13 +82,13 @@ static void trace_page(struct ebb_http_request *request, void *arg) {
     take_counters(NULL);
 }
 
-void ebbi_tracing_add_page(struct ebb_loop *loop) {
+void ebbi_trace_page_add_page(struct ebb_loop *loop) {
     tracing.loop = loop;
     ebb_admin_page("/debug/trace", "a trace of the next ?seconds=5, for Perfetto", "seconds",
                    trace_page, NULL);
 }
 
-void ebbi_tracing_stop(void) {
+void ebbi_trace_page_stop(void) {
     if (tracing.answer)
         give_up("the daemon stops");
 }

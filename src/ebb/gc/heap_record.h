@@ -1,6 +1,6 @@
-/* record -- the heap trace's making; internal to gc/. */
-#ifndef EBBI_GC_RECORD_H
-#define EBBI_GC_RECORD_H
+/* heap_record -- the heap trace's making; internal to gc/. */
+#ifndef EBBI_GC_HEAP_RECORD_H
+#define EBBI_GC_HEAP_RECORD_H
 
 #include <ebb/collector.h>
 

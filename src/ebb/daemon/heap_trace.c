@@ -1,4 +1,4 @@
-/* trace -- the collector keeps its records in a ring; here they are taken out and become rows.
+/* heap_trace -- the collector keeps its records in a ring; here they are taken out and become rows.
  *
  * The collector's ring has one consumer, which is this. Rows are kept in a ring of our own for the
  * pages, go to a file when one is wanted, and collections are told in the log at level debug.
@@ -9,7 +9,7 @@
  * row tries again, and the log says when it fails and when it goes on.
  * 3. Only a regular file is rotated, and one process alone writes it; a pipe may not make us wait.
  */
-#include "trace.h"
+#include "heap_trace.h"
 
 #include "base/open.h"
 #include "process.h"
