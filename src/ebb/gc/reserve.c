@@ -45,6 +45,8 @@ enum {
 static _Atomic(void *) pieces[PIECES];
 static _Atomic int given; /* pieces that are missing */
 static _Atomic bool missed;
+static _Atomic(const struct ebb_type *) opened_by; /* not told yet */
+static _Atomic size_t opened_size;
 static pthread_mutex_t space_lock = PTHREAD_MUTEX_INITIALIZER;
 static void *space; /* NULL: libgc has it, and the heap does not grow */
 
@@ -123,7 +125,8 @@ bool ebbi_reserve_open(const struct ebb_type *type, size_t size, enum ebbi_need 
         ebbi_reserve_piece_free(piece);
         atomic_fetch_add(&given, 1);
         ebb_gauge_add(&ebb_metric_reserve_used, PIECE_BYTES);
-        ebb_log_event(reserve_opened, type->name, size);
+        atomic_store(&opened_size, size);
+        atomic_store(&opened_by, type);
         return true;
     }
     if (type->scan != EBB_BYTES_BY_START)
@@ -138,4 +141,12 @@ bool ebb_memory_short(void) {
         !atomic_load_explicit(&missed, memory_order_relaxed))
         return false;
     return atomic_exchange(&missed, false) || !fill();
+}
+
+void ebbi_reserve_tell(void) {
+    if (atomic_load_explicit(&opened_by, memory_order_relaxed) == NULL)
+        return;
+    const struct ebb_type *type = atomic_exchange(&opened_by, NULL);
+    if (type)
+        ebb_log_event(reserve_opened, type->name, atomic_load(&opened_size));
 }

@@ -20,6 +20,10 @@ bool ebbi_reserve_allows(const struct ebb_type *type, size_t size, enum ebbi_nee
 /* The collector has refused it. True: there is more memory now, try again. */
 bool ebbi_reserve_open(const struct ebb_type *type, size_t size, enum ebbi_need need);
 
+/* Logs that the reserve was opened. When: between iterations of a loop that runs; a start that is
+ * refused for want of memory says that alone. */
+void ebbi_reserve_tell(void);
+
 /* mem.c: an object for the reserve, or NULL; and its end, at once. */
 void *ebbi_reserve_piece(size_t size);
 void ebbi_reserve_piece_free(void *piece);

@@ -28,6 +28,7 @@
 #include <ebb/log.h>
 #include <ebb/mem.h>
 
+#include "gc/reserve.h"
 #include "gc/types.h"
 #include "loop_internal.h"
 #include "telemetry/metrics.h"
@@ -161,6 +162,7 @@ static void between_iterations(struct ebb_loop *loop) {
         ebb_finalizers_run();
     ebb_leaks_tell();
     ebb_collector_tell();
+    ebbi_reserve_tell();
 }
 
 void ebb_loop_run(struct ebb_loop *loop) {

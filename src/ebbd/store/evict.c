@@ -561,6 +561,8 @@ static void collect_if_held(struct store *store, uint64_t bytes) {
              batch = atomic_load_explicit(&store->batch_bytes, memory_order_relaxed);
     if (live + bytes > budget && garbage < batch)
         return;
+    if (garbage < store->vain.garbage) /* some of that was freed since, by whichever collection */
+        store->vain.garbage = garbage;
     uint64_t worth = store->vain.found_little ? (batch > bytes ? batch : bytes) : 1;
     bool let_go = atomic_exchange(&store->room_let_go, false);
     if (!let_go && garbage < store->vain.garbage + worth &&
@@ -682,6 +684,7 @@ static void split_large(struct store *store, uint32_t now) {
 void evict_to_budget(struct store *store, uint32_t now) {
     pthread_mutex_lock(&store->evict_lock);
     batch_set(store, store->batch_bytes); /* of a larger limit it may be all that there is now */
+    store->vain = (struct vain){0};
     evict_until(store, 0, false, now);
     split_large(store, now);
     pthread_mutex_unlock(&store->evict_lock);
