@@ -239,10 +239,11 @@ class Commands(MetaCommands):
         return b"%s %s %s\r\n" % (verb, self.rng.choice(TTL_GOOD), keys)
 
     def bad_store(self):
-        # A line with a wrong word: its block is passed over, or read as commands where its length is wrong.
+        # A line with a wrong word: its block is passed over, or read as commands where its length is wrong. An empty block
+        # that is longer by its line ("03") would be white space: 6.
         value = self.rng.choice((b"abc", b"get k1", b"hello world", b"", b"v"))
         return b"%s %s %s %s %s%s\r\n%s\r\n" % (self.verb(), self.key(), self.word(FLAGS_GOOD), self.ttl(),
-                                                self.rng.choice((b"%d" % len(value), self.bad_length())),
+                                                self.rng.choice((b"%d" % len(value), self.bad_length() if value else b"-1")),
                                                 self.noreply(), value)
 
     def bad_length(self):
