@@ -95,6 +95,12 @@ START_TEST(the_heap_grows_by_what_is_asked_for_and_holds_none_of_it) {
     memset(held, 0, sizeof held);
     ebb_stack_clear();
     ebb_collect_fully(EBB_CAUSE_demand);
+#if defined(__SANITIZE_ADDRESS__) /* a word in one of its large frames goes; a variable stays */
+    for (int i = 0; i < 5 && ebb_type_bytes_held(&ebbi_type_bytes) > bytes + GROWN_LITTLE; i++) {
+        ebb_stack_clear();
+        ebb_collect_fully(EBB_CAUSE_demand);
+    }
+#endif
     ck_assert_uint_le(ebb_type_bytes_held(&ebbi_type_bytes), bytes + GROWN_LITTLE);
 }
 END_TEST
