@@ -39,7 +39,11 @@ enum {
 };
 
 /* Of segments of 16, 16, 128 and 16 KiB: another one means other slots, too. */
+#if defined(__SANITIZE_ADDRESS__) /* stale words of its large frames can hold all of 1 MiB */
+static const size_t limits[] = {6 << 20, 8 << 20, 64 << 20, 6 << 20};
+#else
 static const size_t limits[] = {1 << 20, 2 << 20, 64 << 20, 1 << 20};
+#endif
 static const size_t limits_without_eviction[] = {6 << 20, 80 << 20, 12 << 20, 40 << 20};
 enum { LIMITS = 4, LIMIT_MOST = 1 << 30 };
 
@@ -179,10 +183,6 @@ static bool set_value(struct player *me, const char *key, uint32_t number_of_key
     enum store_verdict verdict =
         store_reserve(me->worker, ebb_span_of(key), length, &(struct store_new){.expires = expires},
                       now_of(me), &reservation);
-#if defined(__SANITIZE_ADDRESS__) /* stale words of its large frames can hold all of 1 MiB */
-    if (verdict == STORE_NO_MEMORY)
-        return false;
-#endif
     ebb_assert(verdict == STORE_STORED, "reserving %zu bytes: %d", length, verdict);
     value_write(reservation.value, length, number_of_key, number, 0);
     if (chance(me, 50) == 0) {
