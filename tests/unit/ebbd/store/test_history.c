@@ -40,7 +40,7 @@ enum {
 
 /* Of segments of 16, 16, 128 and 16 KiB: another one means other slots, too. */
 #if defined(__SANITIZE_ADDRESS__) /* stale words of its large frames can hold all of 1 MiB */
-static const size_t limits[] = {6 << 20, 8 << 20, 64 << 20, 6 << 20};
+static const size_t limits[] = {2 << 20, 3 << 20, 32 << 20, 2 << 20};
 #else
 static const size_t limits[] = {1 << 20, 2 << 20, 64 << 20, 1 << 20};
 #endif
